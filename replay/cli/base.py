@@ -1,7 +1,4 @@
-"""What the commands of `orderctl` share: their options, how they print, and how they report errors.
-
-Used by every command module of `replay.cli`. Data goes to stdout, messages to stderr.
-"""
+"""What the commands share: options, printing, error reports. Data goes to stdout, messages to stderr."""
 
 from __future__ import annotations
 
@@ -27,31 +24,30 @@ UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 # -------------------------------------------------------------------------------------------------------------- printing
 def echo(text: str) -> None:
-    """Print data: on stdout, as it is."""
+    """Print data to stdout."""
     click.echo(text, nl=False)
 
 
 def echo_err(text: str) -> None:
-    """Print a message: one line on stderr, unsafe characters escaped."""
+    """Print a message to stderr: one line, unsafe characters escaped."""
     click.echo(escaped(text), err=True)
 
 
 def echo_listing(listing: Listing, form: str) -> None:
-    """Print what was found; that nothing was found is a message."""
+    """Print a listing; that it is empty is a message."""
     echo(render(listing, Format(form)))
     if not listing.items and form in ("table", "wide", "name"):
         echo_err("No resources found")
 
 
 async def echo_watch(listings: AsyncIterator[Listing], form: str) -> None:
-    """Print listings as they come."""
     printer = WatchPrinter(Format(form))
     async for listing in listings:
         echo(printer.text(listing))
 
 
 def report_error(problem: Exception) -> int:
-    """Report an error on stderr, a line for each problem; the exit code."""
+    """Report an error on stderr, a line for each problem; returns the exit code."""
     if isinstance(problem, click.ClickException):
         problem.show()
         return 2
@@ -63,7 +59,7 @@ def report_error(problem: Exception) -> int:
 
 @contextmanager
 def errors_are_two() -> Iterator[None]:
-    """Exit code 2 for every error: where 1 says that there are differences, no error may have that code."""
+    """Exit with code 2 on every error: for commands whose code 1 means differences."""
     try:
         yield
     except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
@@ -77,25 +73,24 @@ def errors_are_two() -> Iterator[None]:
 
 
 def is_asked() -> bool:
-    """Whether there is a terminal to ask on."""
     return sys.stdin.isatty()
 
 
 def require_terminal(remedy: str = "give --yes") -> None:
-    """Refuse to ask where nobody can answer."""
+    """Raise a usage error if there is no terminal to ask on."""
     if not is_asked():
         raise click.UsageError(f"there is no terminal to ask on: {remedy}")
 
 
 def counted(number: int, what: str = "order") -> str:
-    """A number of things, in words."""
+    """A count with its noun, as in `2 orders`."""
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 # -------------------------------------------------------------------------------------------------------- shared options
 @dataclass(frozen=True)
 class LogTarget:
-    """Which log."""
+    """The log of a command."""
 
     log: str
     exchange: str
@@ -103,17 +98,17 @@ class LogTarget:
 
 
 class Duration(click.types.FloatParamType):
-    """A length of time: `5s`, `500ms`, `2m`, `1h30m`, or a number of seconds."""
+    """A duration: `5s`, `500ms`, `2m`, `1h30m`, or a number of seconds."""
 
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds."""
+        """Return seconds."""
         text = str(value).strip()
         if re.fullmatch(r"\d+(\.\d+)?", text):
             return float(text)
         if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h|d))+", text):
-            self.fail(f"{text!r} is no duration: write 5s, 500ms, 2m or 1h30m", param, ctx)
+            self.fail(f"{text!r} is not a duration: write 5s, 500ms, 2m or 1h30m", param, ctx)
         return sum(float(number) * UNITS_S[unit] for number, _, unit in re.findall(r"(\d+(\.\d+)?)(ms|s|m|h|d)", text))
 
 
@@ -122,7 +117,7 @@ option = functools.partial(click.option, show_envvar=True)
 
 
 def target_options(function: Callable[..., T]) -> Callable[..., T]:
-    """`--log`, `--exchange` and `--checkpoint-dir`, handed over as one `target`."""
+    """`--log`, `--exchange` and `--checkpoint-dir`, passed as one `target`."""
 
     @option("--log", "log_url", envvar="ORDERCTL_LOG", default="sqlite:///kernel.db", show_default=True, metavar="URL",
             help="sqlite:///FILE or postgresql://…")  # fmt: skip
@@ -138,7 +133,7 @@ def target_options(function: Callable[..., T]) -> Callable[..., T]:
 
 
 def output_option(function: Callable[..., T]) -> Callable[..., T]:
-    """`-o`, handed over as `form`."""
+    """`-o`, passed as `form`."""
     return option("-o", "--output", "form", envvar="ORDERCTL_OUTPUT", type=click.Choice(FORMATS), default="table",
                   show_default=True, help="Output format.")(function)  # fmt: skip
 
@@ -148,12 +143,12 @@ as_of_option = option("--as-of", metavar="POSITION|INSTANT",
 
 
 def intent_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """An intent's id, also as `intent/ID` and `order/ID`: what `get -o name` prints."""
+    """Accept an intent's id also as `intent/ID` and `order/ID`, which `get -o name` prints."""
     return None if value is None else re.sub(r"^(intents?|orders?)/", "", value)
 
 
 def complete(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Completion by a function of `replay.cli.completion`, which is imported only when a shell asks."""
+    """Completion by a function of `replay.cli.completion`, imported only when a shell asks."""
 
     def completed(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
         found: list[str] = load(f"replay.cli.completion:{kind}")(ctx, param, incomplete)
@@ -168,7 +163,7 @@ maybe_intent_argument = click.argument("intent_id", metavar="[ID]", required=Fal
 
 
 def metrics_options(function: Callable[..., T]) -> Callable[..., T]:
-    """Where metrics are served, handed over as `metrics_host` and `metrics_port`."""
+    """Where metrics are served, passed as `metrics_host` and `metrics_port`."""
     function = option("--metrics-host", envvar="ORDERCTL_METRICS_HOST", default="127.0.0.1", show_default=True,
                       metavar="HOST", help="Where the metrics are served.")(function)  # fmt: skip
     return option("--metrics-port", envvar="ORDERCTL_METRICS_PORT", type=click.IntRange(0, 65535), metavar="N",

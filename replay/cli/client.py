@@ -1,7 +1,4 @@
-"""Where commands run: on a kernel beside the leader, or on the state as of a point of the log.
-
-Used by the command modules of `replay.cli`. Both open a log that exists; neither ever leads.
-"""
+"""Runs commands on a kernel beside the leader, or on the state as of a point of the log. Both open an existing log."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ T = TypeVar("T")
 
 
 def run_with_client(target: LogTarget, work: Callable[[EventSourcedKernel], Awaitable[T]]) -> T:
-    """Do something with a kernel beside the leader."""
+    """Run a coroutine on a kernel beside the leader."""
 
     async def connected() -> T:
         async with open_client(target.log, target.exchange, checkpoint_dir=target.checkpoint_dir) as kernel:
@@ -34,7 +31,7 @@ def run_with_client(target: LogTarget, work: Callable[[EventSourcedKernel], Awai
 
 
 def run_with_source(target: LogTarget, as_of: str | None, work: Callable[[StateSource], Awaitable[T]]) -> T:
-    """Do something with a kernel beside the leader, or with the state as of a point of the log (`--as-of`)."""
+    """Run a coroutine on a kernel beside the leader, or on the state as of a point (`--as-of`)."""
     if as_of is None:
         return run_with_client(target, work)
 
@@ -49,7 +46,7 @@ def run_with_source(target: LogTarget, as_of: str | None, work: Callable[[StateS
 
 
 async def show_chosen(kernel: EventSourcedKernel, symbol: str | None, owner: str | None, *, err: bool) -> list[str]:
-    """Show what would be canceled; the intent ids."""
+    """Print what would be canceled; returns the intent ids."""
     intent_ids = bulk_cancel.chosen(kernel, symbol_id=symbol, owner=owner)
     click.echo(output.render(bulk_cancel.preview(kernel, intent_ids), output.Format.TABLE), nl=False, err=err)
     if not intent_ids:

@@ -1,7 +1,7 @@
-"""What a shell's completion offers: names that the log knows, types, and paths to explain.
+"""What shell completion offers: names that the log knows, types, and paths to explain.
 
-Called by options and arguments (`base.complete`) while somebody types. Promises to be quick and silent: a log that is long,
-away or unreadable offers nothing, and no error ever reaches the prompt.
+Called by options and arguments (`base.complete`). It is quick and silent: a log that is long, unavailable or unreadable
+offers nothing, and no error reaches the prompt.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ Names = Callable[[KernelState], Iterable[str]]
 Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 
 POSITIONS_MAX = 20_000
-"""A longer log is not folded just to offer names."""
+"""A longer log is not folded for completion."""
 TIMEOUT_S = 2.0
 NAMES_MAX = 500
 
 
 def in_log(names: Names) -> Completer:
-    """Completion with names from the log that a half-written line is about."""
+    """Completion with names from the log of the line."""
 
     def completed(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
         return from_log(*target_of(ctx), names, incomplete)
@@ -41,7 +41,7 @@ def in_log(names: Names) -> Completer:
 
 
 def target_of(ctx: click.Context) -> tuple[str, str]:
-    """The log that a half-written line is about."""
+    """The log of the line."""
     defaults = {"log_url": ("ORDERCTL_LOG", "sqlite:///kernel.db"), "exchange": ("ORDERCTL_EXCHANGE", "paper")}
     url, exchange = (
         ctx.params.get(name) or os.environ.get(variable) or default for name, (variable, default) in defaults.items()
@@ -54,18 +54,17 @@ def _intent_ids(state: KernelState) -> Iterable[str]:
 
 
 intent_ids = in_log(_intent_ids)
-"""Intents, the newest first."""
+"""Intents, newest first."""
 symbol_ids = in_log(lambda state: (symbol.symbol_id for symbol in state.symbols()))
 finding_ids = in_log(
     lambda state: reversed([finding.finding_id for finding in state.findings() if finding.resolved_at_ns is None])
 )
-"""Findings that are not resolved, the newest first."""
+"""Open findings, newest first."""
 owners = in_log(lambda state: dict.fromkeys(intent.owner for intent in state.intents() if intent.owner))
-"""Strategies that own an intent."""
 
 
 def resources(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """For `get`: a type, then names of it, also as TYPE/NAME."""
+    """For `get`: a type, then names of that type, also as TYPE/NAME."""
     words: tuple[str, ...] = ctx.params.get("words") or ()
     kind, slash, name = incomplete.partition("/")
     if slash:
@@ -76,28 +75,27 @@ def resources(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 
 
 def subjects(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """For `describe`: an intent, TYPE/NAME, or names of the type that stands before."""
+    """For `describe`: an intent, TYPE/NAME, or names of the preceding type."""
     if ctx.params.get("words") or "/" in incomplete:
         return resources(ctx, param, incomplete)
     return intent_ids(ctx, param, incomplete)
 
 
 def field_paths(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """For `explain`."""
     return paths(incomplete)
 
 
 def from_log(url: str, exchange_id: str, names: Names, begun: str) -> list[str]:
-    """Names that begin so, from a log's state; none when that can't be had quickly."""
-    logging.disable(logging.CRITICAL)  # a warning would be printed into the line that is being typed
+    """Names with this prefix from a log's state; none if that takes too long."""
+    logging.disable(logging.CRITICAL)  # a warning would appear in the line being typed
     found: list[str] = []
 
-    def look() -> None:
+    def read() -> None:
         with suppress(Exception):
             found.extend(asyncio.run(_from_log(url, exchange_id, names, begun)))
 
-    # A daemon: it is left behind when a database does not answer.
-    thread = threading.Thread(target=look, name="completion", daemon=True)
+    # A daemon thread: it is abandoned if a database does not answer.
+    thread = threading.Thread(target=read, name="completion", daemon=True)
     thread.start()
     thread.join(TIMEOUT_S)
     if thread.is_alive():
@@ -115,7 +113,7 @@ async def _from_log(url: str, exchange_id: str, names: Names, begun: str) -> lis
 
 
 def names_of(word: str) -> Names:
-    """The names of a type's things; none for what is no type."""
+    """The names of a type's records; none for an unknown type."""
 
     def names(state: KernelState) -> Iterable[str]:
         return (subject.name for subject in listing.resource_named(word).subjects(state))
@@ -124,7 +122,7 @@ def names_of(word: str) -> Names:
 
 
 def paths(begun: str) -> list[str]:
-    """What `explain` could go on with."""
+    """Continuations of a path of `explain`."""
     above, _, word = begun.rpartition(".")
     try:
         words = list(dict(explain.roots())) if not above else words_below(above)
@@ -135,7 +133,7 @@ def paths(begun: str) -> list[str]:
 
 
 def words_below(path: str) -> list[str]:
-    """The fields, or the values, that a path leads to."""
+    """The fields or values below a path."""
     place = explain.place_of(path)
     if place is None:
         return []

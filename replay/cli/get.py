@@ -1,4 +1,4 @@
-"""`get`: the command that scripts call most, in a module of its own that imports little."""
+"""`get`: the most frequent command of scripts, in a module that imports little."""
 
 from __future__ import annotations
 

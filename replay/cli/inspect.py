@@ -1,4 +1,4 @@
-"""`describe` `events` `health` `metrics` `top` `explain` `completion`: commands that show, and change nothing."""
+"""`describe` `events` `health` `metrics` `top` `explain` `completion`: commands that only read."""
 
 from __future__ import annotations
 
@@ -60,7 +60,6 @@ def describe(target: LogTarget, words: tuple[str, ...], events_max: int, as_of: 
 
 
 async def show_page(text: Awaitable[str]) -> None:
-    """Print a page."""
     echo(await text)
 
 
@@ -84,14 +83,14 @@ def events(
       orderctl events --for $ID
       orderctl events --type OrderFilled --after 1200 -w -o jsonl
     """
-    wanted = reading.EventFilter(intent_id, frozenset(topics), after)
+    chosen = reading.EventFilter(intent_id, frozenset(topics), after)
 
     async def work() -> None:
         async with log_reader.existing_log(target.log, target.exchange) as log:
             if watch or form not in ("json", "yaml"):
-                await echo_watch(reading.pages(log, wanted, follow=watch), form)
+                await echo_watch(reading.pages(log, chosen, follow=watch), form)
             else:
-                echo_listing(await reading.read_listing(log, wanted), form)
+                echo_listing(await reading.read_listing(log, chosen), form)
 
     asyncio.run(work())
 
@@ -142,7 +141,9 @@ def metrics(target: LogTarget, metrics_host: str, metrics_port: int | None, form
 
 
 @click.command()
-@option("--metrics", "metrics_url", metavar="URL", help="Where the leader serves its metrics, for what is in no log.")
+@option(
+    "--metrics", "metrics_url", metavar="URL", help="Where the leader serves its metrics, for what is not in the log."
+)
 @option("--once", is_flag=True, help="Print one frame and exit. The default when stdout is no terminal.")
 @option("--every", type=Duration(), default="1s", show_default=True, help="Time between two frames.")
 @target_options
@@ -150,7 +151,7 @@ def top(target: LogTarget, metrics_url: str | None, once: bool, every: float) ->
     """Show a live dashboard until Ctrl-C.
 
     Readiness and since when, lag, the rate limit, unknown attempts, the busiest symbols, and the intents furthest from
-    their desired state: how they differ, for how long, what is tried next. Most of it comes from the log; the leader's own
+    their desired state: how they differ, for how long, and the next action. Most of it comes from the log; the leader's own
     lag, queue and rate limit come from its metrics (`orderctl run --metrics-port N`).
 
     \b
@@ -159,7 +160,7 @@ def top(target: LogTarget, metrics_url: str | None, once: bool, every: float) ->
       orderctl top --once --metrics http://127.0.0.1:9464/metrics
     """
     if every <= 0:
-        raise click.UsageError(f"--every is above 0, given {every:g}s")
+        raise click.UsageError(f"--every must be more than 0, not {every:g}s")
     address = None if metrics_url is None else top_screen.address_of(metrics_url)
     find = None if address is None else functools.partial(top_screen.served_at, address)
     run_with_client(target, lambda kernel: top_screen.show(kernel, sys.stdout, once=once, find=find, every_s=every))
@@ -172,7 +173,7 @@ def explain(path: str, recursive: bool) -> None:
     """Explain a field: its meaning, type and values.
 
     A path begins with a type (intent, order_state, standard_order, group, position, account, symbol, asset, finding, …) or
-    with an event, and goes on with fields. Without a path, everything that can be explained is listed.
+    with an event, and continues with fields. Without a path, everything that can be explained is listed.
 
     \b
     Example:

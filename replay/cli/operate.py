@@ -45,14 +45,14 @@ T = TypeVar("T")
 # --------------------------------------------------------------------------------------------------------------- options
 @dataclass(frozen=True)
 class ProcessLog:
-    """How a process logs."""
+    """A process's logging options."""
 
     form: str
     level: str
 
 
 def paper_options(function: Callable[..., T]) -> Callable[..., T]:
-    """The options of a paper exchange, handed over as `paper`."""
+    """The options of a paper exchange, passed as `paper`."""
 
     @option("--tape", envvar="ORDERCTL_TAPE", metavar="FILE", help="Trades to play. Default: the included tape.")
     @option("--symbol", envvar="ORDERCTL_SYMBOL", help="The tape's symbol. Default: from the file's name.")
@@ -70,7 +70,7 @@ def paper_options(function: Callable[..., T]) -> Callable[..., T]:
 
 
 def log_options(function: Callable[..., T]) -> Callable[..., T]:
-    """How a process that runs for long logs, passed as `process_log`."""
+    """The logging options of a process, passed as `process_log`."""
 
     @option("--log-format", type=click.Choice(["text", "json"]), envvar="ORDERCTL_LOG_FORMAT", default="text",
             show_default=True, help="The process's own log on stderr: text or JSON lines.")  # fmt: skip
@@ -84,15 +84,15 @@ def log_options(function: Callable[..., T]) -> Callable[..., T]:
 
 
 def secret_words(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    """Files, or secrets themselves where they come from the environment: everybody can see a command line."""
+    """Accept key files; keys themselves only from the environment, since everybody can read a command line."""
     source = ctx.get_parameter_source(str(param.name))
     if any(word.startswith("PRIVATE+") for word in value) and source is not click.core.ParameterSource.ENVIRONMENT:
-        raise click.UsageError("a key is given by its file; only the environment may hold the key itself")
+        raise click.UsageError("give the key's file: only the environment may hold the key itself")
     return value
 
 
 def tree_head_options(function: Callable[..., T]) -> Callable[..., T]:
-    """Where signed notes of the log go and which keys sign them, handed over as `notes`."""
+    """Where signed notes are written and which keys sign them, passed as `notes`."""
 
     @option("--notes", "notes_directory", envvar="ORDERCTL_NOTES", metavar="DIR",
             help="Where the leader writes signed notes of the log; not beside the database.")  # fmt: skip
@@ -112,7 +112,7 @@ def tree_head_options(function: Callable[..., T]) -> Callable[..., T]:
 
 
 def config_file(ctx: click.Context, param: click.Parameter, value: str | None) -> dict[str, Any]:
-    """A configuration file: defaults of the other options, below their environment variables."""
+    """Use a configuration file as defaults of the other options, below their environment variables."""
     if value is None:
         return {}
     found = config.read_config(value)
@@ -125,7 +125,7 @@ def config_file(ctx: click.Context, param: click.Parameter, value: str | None) -
 
 
 def venue_config(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    """A configuration file of `run`: where its log and its venue are, and nothing else of it."""
+    """Use a configuration file of `run` for the log and the venue only."""
     config_file(ctx, param, value)
     known = {"log_url", "exchange", "venue", "address", "journal"}
     ctx.default_map = {key: item for key, item in (ctx.default_map or {}).items() if key in known}
@@ -135,7 +135,7 @@ def venue_config(ctx: click.Context, param: click.Parameter, value: str | None) 
 def run_until_signal(
     process_log: ProcessLog, work: Callable[[Callable[[str], None]], Coroutine[Any, Any, None]]
 ) -> int:
-    """Run until SIGTERM (0) or SIGINT (130). The work gets a function that writes a line to the process's log."""
+    """Run until SIGTERM (0) or SIGINT (130); `work` gets a function that logs a line."""
     level = "debug" if click.get_current_context().ensure_object(Session).debug else process_log.level
     with logs.process_log(sys.stderr, form=logs.LogFormat(process_log.form), level=level) as echo:
         try:
@@ -149,7 +149,7 @@ def run_until_signal(
 
 
 def ended_by(number: int | None) -> int:
-    """The exit code of what a signal ended, or what ended by itself."""
+    """The exit code for a signal, or for none."""
     return INTERRUPTED if number == signal.SIGINT else 0
 
 
@@ -269,7 +269,7 @@ def resume(target: LogTarget, intent_id: str | None, symbol: str | None) -> None
       orderctl resume --symbol BTCUSDT
     """
     if intent_id and symbol:
-        raise click.UsageError("an intent or a symbol, not both")
+        raise click.UsageError("give an intent or a symbol, not both")
     what = f"intent/{intent_id}" if intent_id else f"symbol/{symbol}" if symbol else f"exchange/{target.exchange}"
     changed = run_with_client(target, lambda kernel: kernel.resume(intent_id, symbol_id=symbol))
     click.echo(f"{what} {'resumed' if changed else 'was not paused'}")
@@ -326,9 +326,9 @@ async def agree_to_halt(kernel: EventSourcedKernel, symbol: str | None) -> bool:
 
 
 def halt_without_log(target: LogTarget, symbol: str | None, yes: bool, given: dict[str, Any]) -> int:
-    """Cancel what the venue lists; the exit code."""
+    """Cancel what the venue lists; returns the exit code."""
     what = f"every open order of {target.exchange}" + (f" in {symbol}" if symbol else "")
-    if not yes and not click.confirm(f"Cancel {what} at the venue, past the log?", err=True):
+    if not yes and not click.confirm(f"Cancel {what} at the venue, bypassing the log?", err=True):
         return 1
     venue = venue_factory.venue_without_log(
         given["venue"], given["address"], given["journal"], target.log, target.exchange
@@ -374,19 +374,19 @@ def resolve(
         click.echo(f"finding/{finding} resolved")
         return 0
     if finding is not None or intent_id is None or outcome is None:
-        raise click.UsageError("either INTENT --as dead|rejected, or --finding ID")
+        raise click.UsageError("give INTENT --as dead|rejected, or --finding ID")
     return resolve_attempt(target, intent_id, outcome, evidence, given)
 
 
 def resolve_attempt(target: LogTarget, intent_id: str, outcome: str, evidence: str, given: dict[str, Any]) -> int:
-    """Resolve an attempt as dead or rejected, after asking; the exit code."""
+    """Resolve an attempt as dead or rejected, after asking; returns the exit code."""
     if not given["yes"]:
         require_terminal()
-    risk = "if it did arrive, an order may work that you do not know of until the kernel sees it"
-    if not given["yes"] and not click.confirm(f"Take the request of {intent_id} for {outcome}? {risk}", err=True):
+    risk = "If the venue did receive it, an order may be open until the kernel sees it."
+    if not given["yes"] and not click.confirm(f"{risk} Resolve the request of {intent_id} as {outcome}?", err=True):
         return 1
-    said: dict[str, Any] = {"evidence": evidence, "attempt_position": given["attempt"]}
-    run_with_client(target, lambda kernel: kernel.resolve_attempt(intent_id, AttemptOutcome(outcome.upper()), **said))
+    words: dict[str, Any] = {"evidence": evidence, "attempt_position": given["attempt"]}
+    run_with_client(target, lambda kernel: kernel.resolve_attempt(intent_id, AttemptOutcome(outcome.upper()), **words))
     click.echo(f"intent/{intent_id} resolved as {outcome.upper()}")
     return 0
 

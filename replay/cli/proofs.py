@@ -37,13 +37,13 @@ def prove(
       orderctl prove 17 --notes notes -o event-17.json
       orderctl prove --from 1000 --to 2000 --notes notes -o growth.json
     """
-    wanted = proof_files.proof_query(position, first, second)
-    text = asyncio.run(proof_files.proof_text(target.log, target.exchange, wanted, notes=notes, keys=keys))
+    query = proof_files.proof_query(position, first, second)
+    text = asyncio.run(proof_files.proof_text(target.log, target.exchange, query, notes=notes, keys=keys))
     if output is None:
         echo(text)
     else:
         proof_files.save(Path(output), text)
-        echo_err(f"{output}: {wanted}")
+        echo_err(f"{output}: {query}")
 
 
 @click.command()

@@ -35,7 +35,7 @@ def rebuild(target: LogTarget, anew: bool, rollback: bool, to: str | None, form:
       orderctl rebuild --tables
     """
     if anew and rollback:
-        raise click.UsageError("--tables and --rollback are two ways: choose one")
+        raise click.UsageError("--tables and --rollback exclude each other")
     if rollback:
         echo_err(asyncio.run(rebuild_listing.rolled_back(target.log, to, target.exchange)))
         return 0

@@ -1,4 +1,4 @@
-"""`place` `apply` `diff` `modify` `cancel` `cancel-all` `wait`: commands that change orders, and what they would change."""
+"""`place` `apply` `diff` `modify` `cancel` `cancel-all` `wait`: commands that change orders or show the changes."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def place(target: LogTarget, intent_id: str | None, owner: str, wait: str, timeo
 
 
 async def wait_placed(kernel: EventSourcedKernel, intent_id: str, wait: str, timeout_s: float) -> int:
-    """Wait as `--wait` says; the exit code."""
+    """Wait as `--wait` says; returns the exit code."""
     if wait == "filled":
         return await wait_condition(kernel, intent_id, "filled", timeout_s, waiting.UNFILLED_ENDS)
     if wait == "ack" and not await waiting.acknowledged(kernel, intent_id, timeout_s=timeout_s):
@@ -93,19 +93,18 @@ async def wait_placed(kernel: EventSourcedKernel, intent_id: str, wait: str, tim
 
 
 def report_no_answer(kernel: EventSourcedKernel, intent_id: str, timeout_s: float) -> None:
-    """Report that the venue has not answered in time."""
     now = waiting.now_is(kernel, intent_id)
-    echo_err(f"{intent_id}: no answer after {timeout_s:g} s, {now}; the kernel goes on")
+    echo_err(f"{intent_id}: no answer after {timeout_s:g} s, {now}; the kernel keeps trying")
 
 
 async def wait_condition(
     kernel: EventSourcedKernel, intent_id: str, condition: str, timeout_s: float, or_fail_on: tuple[str, ...]
 ) -> int:
-    """Wait for a condition (0), or for one that ends the wait without it (1)."""
-    came = await waiting.wait_for(kernel, intent_id, condition, timeout_s=timeout_s, or_fail_on=or_fail_on)
-    if came != condition:
-        echo_err(f"{intent_id}: {came}, not {condition}; {waiting.now_is(kernel, intent_id)}")
-    return 0 if came == condition else 1
+    """Wait for a condition (0), or for one that ends the wait early (1)."""
+    met = await waiting.wait_for(kernel, intent_id, condition, timeout_s=timeout_s, or_fail_on=or_fail_on)
+    if met != condition:
+        echo_err(f"{intent_id}: {met}, not {condition}; {waiting.now_is(kernel, intent_id)}")
+    return 0 if met == condition else 1
 
 
 @click.command()
@@ -133,7 +132,7 @@ def apply(target: LogTarget, files: tuple[str, ...], dry_run: str, wait: str, ti
         return show_steps([f"{applying.title(item)} valid" for item in manifests], "client")
 
     async def work(kernel: EventSourcedKernel) -> int:
-        await applying.recalled(kernel, manifests)
+        await applying.load_named(kernel, manifests)
         steps = applying.steps_for(kernel, manifests)
         for line in applying.excess_lines(steps):
             echo_err(line)
@@ -148,21 +147,19 @@ def apply(target: LogTarget, files: tuple[str, ...], dry_run: str, wait: str, ti
 
 
 def manifests_of(files: tuple[str, ...]) -> tuple[Manifest, ...]:
-    """The manifests of `-f`."""
     if not files:
-        raise click.UsageError("-f FILE is needed: a manifest, or - for stdin")
+        raise click.UsageError("give -f FILE: a manifest, or - for stdin")
     return read_manifests(files)
 
 
 def show_steps(lines: list[str], dry_run: str) -> int:
-    """Print what would be done."""
     for line in lines:
         click.echo(f"{line} ({dry_run} dry run)")
     return 0
 
 
 async def wait_applied(kernel: EventSourcedKernel, steps: Sequence[applying.Step], timeout_s: float) -> int:
-    """Wait until the venue has answered to what was applied; the exit code."""
+    """Wait until the venue has answered to what was applied; returns the exit code."""
     found = await applying.answers(kernel, steps, timeout_s=timeout_s)
     for intent_id in found.late:
         report_no_answer(kernel, intent_id, timeout_s)
@@ -190,7 +187,7 @@ def diff(target: LogTarget, files: tuple[str, ...], begin: str | None, end: str 
       orderctl diff --from 1200 --to 1300 -o json
     """
     if (begin is None and end is not None) or (begin is not None and files):
-        raise click.UsageError("--to needs --from, and neither goes with -f")
+        raise click.UsageError("--to needs --from, and neither can be combined with -f")
 
     async def work(kernel: EventSourcedKernel) -> int:
         return await show_manifest_diff(kernel, manifests_of(files), form) if files else show_differences(kernel, form)
@@ -200,7 +197,7 @@ def diff(target: LogTarget, files: tuple[str, ...], begin: str | None, end: str 
 
 
 def show_point_diff(target: LogTarget, begin: str, end: str | None, form: str) -> int:
-    """Compare two points of the log; 1 when they differ."""
+    """Compare two points of the log; 1 if they differ."""
     with progress_bar("folding the log") as progress:
         where = {"exchange_id": target.exchange, "checkpoint_dir": target.checkpoint_dir}
         found = asyncio.run(state_diff.diff(target.log, begin, end, **where, progress=progress))
@@ -210,8 +207,8 @@ def show_point_diff(target: LogTarget, begin: str, end: str | None, form: str) -
 
 
 async def show_manifest_diff(kernel: EventSourcedKernel, manifests: Sequence[Manifest], form: str) -> int:
-    """Compare manifests with intents; 1 when they differ. Conflicts are messages."""
-    await applying.recalled(kernel, manifests)
+    """Compare manifests with intents; 1 if they differ. Conflicts are messages."""
+    await applying.load_named(kernel, manifests)
     steps = applying.steps_for(kernel, manifests)
     found = differing.step_listing(kernel.state, steps)
     if form in ("table", "wide"):
@@ -224,7 +221,7 @@ async def show_manifest_diff(kernel: EventSourcedKernel, manifests: Sequence[Man
 
 
 def show_differences(kernel: EventSourcedKernel, form: str) -> int:
-    """Compare intents with orders; 1 when they differ."""
+    """Compare intents with orders; 1 if they differ."""
     found = differences(kernel)
     echo(output.render(found, output.Format(form)))
     return 1 if found.items else 0
@@ -291,7 +288,7 @@ def cancel_all(target: LogTarget, symbol: str | None, owner: str | None, yes: bo
 async def cancel_orders(
     kernel: EventSourcedKernel, intent_ids: list[str] | None, symbol: str | None, owner: str | None
 ) -> int:
-    """Cancel the intents given, or without them the live ones; the exit code."""
+    """Cancel the intents given, or all live ones; returns the exit code."""
     if intent_ids is None:
         intent_ids = bulk_cancel.chosen(kernel, symbol_id=symbol, owner=owner)
     requested = 0
@@ -337,7 +334,7 @@ def modify(target: LogTarget, intent_id: str, wait: str, timeout: float, **numbe
 
 
 def conditions(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    """Conditions given one by one or with commas between them."""
+    """Parse conditions, repeated or separated by commas."""
     choice = click.Choice(CONDITIONS, case_sensitive=False)
     return tuple(choice.convert(word, param, ctx) for words in value for word in words.split(",") if word)
 

@@ -1,4 +1,4 @@
-"""`export` `import` `backup` `restore`: a log moved from one place to another."""
+"""`export` `import` `backup` `restore`: copying a log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def notes_options(function: Callable[..., T]) -> Callable[..., T]:
-    """`--notes` and `--key`, for a log that is imported or restored."""
+    """`--notes` and `--key` of a command that creates a log."""
     key = option("--key", "keys", multiple=True, metavar="KEY",
                  help="A verifier key, or a file of them: only notes signed by them count. May be repeated.")  # fmt: skip
     notes = option("--notes", envvar="ORDERCTL_NOTES", metavar="PATH",
@@ -31,7 +31,7 @@ def notes_options(function: Callable[..., T]) -> Callable[..., T]:
 
 
 def tree_head_guard(notes: str | None, keys: tuple[str, ...]) -> TreeHeadGuard | None:
-    """What a log is checked against before it is put in place, if anything."""
+    """What an imported log is checked against before it is put in place."""
     if notes is None:
         return None
     return TreeHeadGuard(notes, verifier_keys(keys))

@@ -1,4 +1,4 @@
-"""`verify`: whether a log is intact, complete and consistent."""
+"""`verify`: checks that a log is intact, complete and consistent."""
 
 from __future__ import annotations
 

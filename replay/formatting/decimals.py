@@ -1,8 +1,7 @@
-"""Integers at their scales as decimals for people and for JSON: the way out, at the edge where they are printed.
+"""Scaled integers as decimals, for tables and JSON. The other direction is `order_input`.
 
-Called by `views` and its neighbours. The way in is `ordering`. Scales come from the symbols and assets that the log knows.
-JSON gets exact decimal strings with all places; tables get them without trailing zeros where that reads better. What has no
-known scale stays an integer (a number in JSON, so that the two can't be mistaken for each other).
+Scales come from the symbols and assets in the log. JSON gets exact decimal strings with all places; tables drop trailing
+zeros of quantities. A value without a known scale stays an integer (in JSON a number, so that the two cannot be confused).
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ NOTIONALS = frozenset({"cum_notional", "cost", "realized_pnl", "min_notional", "
 AMOUNTS = frozenset({"total", "locked", "free"})
 AMOUNTS_BY_ASSET = frozenset({"fees", "margin"})
 OPAQUE = frozenset({"metadata", "raw"})
-"""Fields whose content is somebody else's: never touched."""
+"""Fields with content of others, which is passed through."""
 
 
 def decimal_text(number: Decimal) -> str:
-    """A decimal without an exponent, all places kept."""
+    """Format a decimal without an exponent, with all places."""
     return f"{number:f}"
 
 
 class Scales:
-    """What scale each symbol and asset has, as far as is known."""
+    """The scales of symbols and assets, as far as known."""
 
     def __init__(
         self, symbol: Callable[[str], SymbolMetadata | None], asset: Callable[[str], AssetMetadata | None]
@@ -42,31 +41,29 @@ class Scales:
         self._asset = asset
 
     def price(self, symbol_id: str, value: int | None) -> str:
-        """A price for a table, all places shown; `-` for none."""
+        """Format a price for a table, with all places; `-` for None."""
         known = self._symbol(symbol_id)
         if value is None:
             return "-"
         return str(value) if known is None else decimal_text(known.price_to_decimal(value))
 
     def quantity(self, symbol_id: str, value: int | None) -> str:
-        """A quantity for a table."""
+        """Format a quantity, signed or not, for a table; `-` for None."""
         known = self._symbol(symbol_id)
         if value is None:
             return "-"
         return str(value) if known is None else trimmed(known.quantity_to_decimal(value))
 
     def notional(self, symbol_id: str, value: int) -> str:
-        """A price × quantity for a table."""
         known = self._symbol(symbol_id)
         return str(value) if known is None else trimmed(known.notional_to_decimal(value))
 
     def amount(self, asset_id: str, value: int) -> str:
-        """An amount of an asset for a table."""
         known = self._asset(asset_id)
         return str(value) if known is None else trimmed(from_scaled(value, decimals=known.decimals))
 
     def data(self, value: Any, symbol_id: str | None) -> Any:
-        """A model's JSON with every price, quantity and amount as an exact decimal string. `symbol_id` is its market."""
+        """Return a model's JSON with every price, quantity and amount as an exact decimal string."""
         if isinstance(value, list):
             return [self.data(item, symbol_id) for item in value]
         if not isinstance(value, dict):

@@ -1,7 +1,4 @@
-"""How failures are told to people: exit codes and lines, never a traceback unless it is asked for.
-
-Called by the CLI. The exit code is on the error's class; this is the one place that reads it.
-"""
+"""Errors as exit codes and lines. Called by the CLI. The exit code is on the error's class; only this module reads it."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ OTHER = KernelError.exit_code
 
 
 def failure(problem: Exception) -> tuple[int, list[str]]:
-    """The exit code of a failure, and what to say of it, one line for each problem."""
+    """Return an error's exit code, and its text with a line for each problem."""
     match problem:
         case ValidationError():
             first, *others = [one_line(text) for text in (problem.what, *map(str, problem.violations)) if text]
@@ -27,22 +24,19 @@ def failure(problem: Exception) -> tuple[int, list[str]]:
             notes = (f"  {one_line(note)}" for note in getattr(problem, "__notes__", ()))
             return problem.exit_code, [f"error: {one_line(problem)}", *notes]
         case pydantic.ValidationError():
-            return REFUSED, [
-                f"error: the {problem.title} is not valid",
-                *(f"  {item}" for item in violations_of(problem)),
-            ]
+            lines = (f"  {item}" for item in violations_of(problem))
+            return REFUSED, [f"error: the {problem.title} is not valid", *lines]
         case OSError():
             return OTHER, [f"error: {one_line(problem)}"]
-    return OTHER, [f"error: unexpected {type(problem).__name__}: {one_line(problem)} (--debug shows where)"]
+    return OTHER, [f"error: unexpected {type(problem).__name__}: {one_line(problem)} (--debug prints the traceback)"]
 
 
 def one_line(problem: BaseException | str) -> str:
-    """An error's text without line breaks."""
     return " ".join(str(problem).split()) or type(problem).__name__
 
 
 def log_line(record: logging.LogRecord) -> str:
-    """A log record as one line, its exception as a few words."""
+    """Format a log record as one line, without a traceback."""
     problem = record.exc_info[1] if record.exc_info else None
     text = f"{record.levelname} {record.name}: {record.getMessage()}"
     return escaped(text + (f": {one_line(problem)}" if problem is not None else ""))

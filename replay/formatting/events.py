@@ -1,7 +1,7 @@
-"""Stored events for people and for programs: one object, one line, one sentence each.
+"""Stored events as objects and sentences, for people and programs.
 
-Called by `reading`, `describe` and `history_text`. Works on what is stored (topic and payload), so that an event that this
-code cannot decode is shown all the same. Numbers are the stored integers unless scales are given.
+Called by `replay.views` and `replay.histories`. Works on the stored topic and payload, so that an event that this version
+cannot decode is shown too. Numbers are the stored integers unless scales are given.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Payload = Mapping[str, Any]
 
 
 def stored_object(row: StoredRow) -> dict[str, Any]:
-    """Everything that a row holds: envelope, integers as stored, payload under `state`, hashes in hex."""
+    """Return everything in a row: the envelope, the payload under `state`, hashes in hex."""
     return {
         "position": row.position,
         "stream_id": row.stream_id,
@@ -37,7 +37,7 @@ def stored_object(row: StoredRow) -> dict[str, Any]:
 
 
 def sentence(topic: str, payload: Payload, scales: Scales | None = None) -> str:
-    """What an event says, in a few words; the payload itself for a topic that is not known here."""
+    """Describe an event in a few words; an unknown topic by its payload."""
     words = SENTENCES.get(topic)
     if words is None:
         return json.dumps(payload, separators=(",", ":"), ensure_ascii=False)
@@ -47,13 +47,13 @@ def sentence(topic: str, payload: Payload, scales: Scales | None = None) -> str:
 
 
 def event_sentence(event: events.BaseEvent, scales: Scales | None = None, *, symbol_id: str | None = None) -> str:
-    """`sentence` of a decoded event; `symbol_id` is the symbol that it is about, where it does not say."""
+    """Describe a decoded event; `symbol_id` is its symbol if the event does not name one."""
     about_symbol = {} if symbol_id is None else {"symbol_id": symbol_id}
     return sentence(event.topic, about_symbol | event.model_dump(mode="json", exclude_none=True), scales)
 
 
 def about(stream_id: str, payload: Payload) -> str:
-    """What an event is about: its stream, or the finding or symbol in it."""
+    """Return what an event is about: its stream, or its symbol."""
     if stream_id.startswith(events.INTENT_STREAM_PREFIX):
         return "intent/" + stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
     if stream_id.startswith(events.GROUP_STREAM_PREFIX):
@@ -65,7 +65,7 @@ def about(stream_id: str, payload: Payload) -> str:
 
 
 def order_terms(order: Payload, scales: Scales | None) -> str:
-    """An order in a few words, as in `BUY 0.001 BTCUSDT at 61700.00`."""
+    """Describe an order, as in `BUY 0.001 BTCUSDT at 61700.00`."""
     symbol_id = order["symbol_id"]
     text = f"{order['side']} {quantity(symbol_id, order['quantity'], scales)} {symbol_id}"
     if "stop_price" in order:
@@ -85,8 +85,8 @@ def quantity(symbol_id: str, value: int, scales: Scales | None) -> str:
 
 def _intent(payload: Payload, scales: Scales | None) -> str:
     intent = payload["intent"]
-    wanted = "" if intent.get("desired", "WORKING") == "WORKING" else f", {intent['desired']}"
-    return f"wanted: {order_terms(intent['order'], scales)}{wanted}"
+    desired = "" if intent.get("desired", "WORKING") == "WORKING" else f", {intent['desired']}"
+    return f"{order_terms(intent['order'], scales)}{desired}"
 
 
 def _attempt(payload: Payload, scales: Scales | None) -> str:
@@ -97,15 +97,15 @@ def _attempt(payload: Payload, scales: Scales | None) -> str:
 
 def _answer(payload: Payload, scales: Scales | None) -> str:
     outcome = f"{payload['outcome']}, " if "outcome" in payload else ""
-    return f"{outcome}of the attempt at {payload['attempt_position']}"
+    return f"{outcome}attempt at position {payload['attempt_position']}"
 
 
 def _report(payload: Payload, scales: Scales | None) -> str:
     order, status = payload.get("exchange_order_id"), payload.get("ord_status")
     parts = [
         f"venue order {order}" if order else "",
-        f"{status}" if status else "",
-        "gone" if payload.get("gone") else "",
+        status or "",
+        "no longer listed" if payload.get("gone") else "",
     ]
     if payload.get("cum_qty"):
         parts.append(f"filled {quantity(payload['symbol_id'], payload['cum_qty'], scales)}")
@@ -120,16 +120,16 @@ def _fill(payload: Payload, scales: Scales | None) -> str:
 
 
 def _inferred(payload: Payload, scales: Scales | None) -> str:
-    return f"{quantity(payload['symbol_id'], payload['inferred_qty'], scales)} that no known trade explains"
+    return f"{quantity(payload['symbol_id'], payload['inferred_qty'], scales)} filled without a known trade"
 
 
 def _snapshot(payload: Payload, scales: Scales | None) -> str:
     if payload.get("client_order_id") or payload.get("exchange_order_id"):
         found = {True: "found", False: "not found", None: "no answer"}[payload.get("found")]
-        return f"looked for {payload.get('client_order_id') or payload.get('exchange_order_id')}: {found}"
-    whole = "complete" if payload["complete"] else "not complete"
+        return f"queried {payload.get('client_order_id') or payload.get('exchange_order_id')}: {found}"
+    completeness = "complete" if payload["complete"] else "incomplete"
     orders = payload.get("open_orders")
-    return f"{whole}, {', '.join(payload['scopes'])}" + (f", {orders} open" if orders is not None else "")
+    return f"{completeness}, {', '.join(payload['scopes'])}" + (f", {orders} open" if orders is not None else "")
 
 
 def _finding(payload: Payload, scales: Scales | None) -> str:
@@ -138,22 +138,21 @@ def _finding(payload: Payload, scales: Scales | None) -> str:
 
 
 def _beat(payload: Payload, scales: Scales | None) -> str:
-    return f"{payload['owner']} is alive, for {payload['ttl_ns'] / NS_PER_S:g} s"
+    return f"{payload['owner']}, TTL {payload['ttl_ns'] / NS_PER_S:g} s"
 
 
 def _lapse(payload: Payload, scales: Scales | None) -> str:
-    since = f"since position {payload['beat_position']}"
-    return f"{payload['owner']} is silent: nothing heard {since} for {payload['silent_ns'] / NS_PER_S:.1f} s"
+    silence = f"none for {payload['silent_ns'] / NS_PER_S:.1f} s, the last at position {payload['beat_position']}"
+    return f"{payload['owner']} missed its heartbeat: {silence}"
 
 
 def _member_filled(payload: Payload, scales: Scales | None) -> str:
-    """The event does not say its symbol; whoever knows it may add it."""
+    # The event does not name its symbol; `event_sentence` may add it.
     filled = quantity(payload.get("symbol_id", ""), payload["cum_qty"], scales)
-    return f"{payload['intent_id']} has filled {filled}"
+    return f"{payload['intent_id']} filled {filled}"
 
 
 def _fields(*names: str) -> Callable[[Payload, Scales | None], str]:
-    """The named fields, as they are."""
     return lambda payload, scales: ", ".join(f"{name} {payload[name]}" for name in names if name in payload)
 
 
@@ -169,7 +168,7 @@ _held = _fields("intent_id", "symbol_id")
 
 
 def _paused(payload: Payload, scales: Scales | None) -> str:
-    what = "halted, cancels go out" if payload.get("cancels") else ""
+    what = "halted, cancels are sent" if payload.get("cancels") else ""
     return ", ".join(filter(None, (_held(payload, scales), what)))
 
 
@@ -182,7 +181,7 @@ def _balances(payload: Payload, scales: Scales | None) -> str:
 
 
 def _group_worked(payload: Payload, scales: Scales | None) -> str:
-    return f"group {payload['group_id']} is worked by the {'venue' if payload['native'] else 'kernel'}"
+    return f"group {payload['group_id']} is managed by the {'venue' if payload['native'] else 'kernel'}"
 
 
 REPORTS = (
@@ -192,7 +191,7 @@ REPORTS = (
 SENTENCES: Mapping[str, Callable[[Payload, Scales | None], str]] = {
     "IntentCreated": _intent,
     "IntentModified": _intent,
-    "IntentCancelRequested": lambda payload, scales: f"not wanted any more, generation {payload['generation']}",
+    "IntentCancelRequested": lambda payload, scales: f"cancel requested, generation {payload['generation']}",
     "IntentDeleted": lambda payload, scales: "deleted",
     "GroupCreated": lambda payload, scales: f"{payload['mode']} of {', '.join(payload['intent_ids'])}",
     "GroupWorked": _group_worked,
@@ -227,4 +226,4 @@ SENTENCES: Mapping[str, Callable[[Payload, Scales | None], str]] = {
     "HeartbeatLapsed": _lapse,
     "HeartbeatDisarmed": _fields("owner"),
 }
-"""What each topic says. A field `text` or `reason` is added by `sentence`."""
+"""The words for each topic; `sentence` adds the fields `text` and `reason`."""

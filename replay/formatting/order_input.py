@@ -1,6 +1,6 @@
-"""An order as people write it made into one as the kernel takes it: decimals in, integers at the symbol's scale out.
+"""Decimals of the command line as orders: integers at the symbol's scale, exactly or with a `ValidationError`.
 
-Called by the CLI's `place`. The way back is `decimals`. Promises exactness or a `ValidationError` that lists every problem.
+Called by `place` and `modify`. The other direction is `decimals`.
 """
 
 from __future__ import annotations
@@ -13,27 +13,37 @@ from kernel.commands.validation import symbol_named
 from kernel.errors import ValidationError, Violation
 from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 
+ORDER_TYPES = {
+    (False, False): OrderType.MARKET,
+    (True, False): OrderType.LIMIT,
+    (False, True): OrderType.STOP,
+    (True, True): OrderType.STOP_LIMIT,
+}
+"""The order's type, by whether it has a limit price and a stop price."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderInput:
-    """An order in a user's words."""
+    """An order as typed by a user."""
 
     side: str
     quantity: str
     symbol_id: str
     limit: str | None = None
-    """Limit price; with it the order is a LIMIT or STOP_LIMIT."""
+    """Limit price; makes a LIMIT or STOP_LIMIT order."""
     stop: str | None = None
-    """Trigger price; with it the order is a STOP or STOP_LIMIT."""
+    """Stop price; makes a STOP or STOP_LIMIT order."""
     time_in_force: str = "GTC"
     post_only: bool = False
 
 
 def order_of(kernel: EventSourcedKernel, text: OrderInput) -> StandardOrder:
-    """The order, at its symbol's scales.
+    """Return the order at its symbol's scales.
 
-    Raises `ValidationError` (all problems of the numbers, or an unknown symbol), `NotReadyError` when no market is known,
-    and pydantic's error for an order that contradicts itself.
+    Raises:
+        ValidationError: Numbers do not fit the scales (all of them are listed), or the symbol is unknown.
+        NotReadyError: The log has no symbols yet.
+        pydantic.ValidationError: The order contradicts itself.
     """
     symbol = symbol_named(kernel.state, text.symbol_id)
     problems: list[Violation] = []
@@ -45,7 +55,7 @@ def order_of(kernel: EventSourcedKernel, text: OrderInput) -> StandardOrder:
     return StandardOrder(
         symbol_id=text.symbol_id,
         side=Side(text.side.upper()),
-        order_type=order_type(limited=limit is not None, stopped=stop is not None),
+        order_type=ORDER_TYPES[limit is not None, stop is not None],
         quantity=quantity,
         price=limit,
         stop_price=stop,
@@ -62,14 +72,15 @@ def modified_order(
     limit: str | None = None,
     stop: str | None = None,
 ) -> StandardOrder:
-    """An order with other numbers, at its symbol's scales; what is not given stays.
+    """Return the order with other numbers, at its symbol's scales; None keeps a number.
 
-    Raises `ValidationError` (all problems of the numbers, or nothing given), and pydantic's error for a price that the
-    order's type does not have.
+    Raises:
+        ValidationError: Numbers do not fit the scales, or none is given.
+        pydantic.ValidationError: The order's type has no such price.
     """
     given = {"quantity": quantity, "price": limit, "stop_price": stop}
     if not any(given.values()):
-        raise ValidationError("nothing to modify: give a quantity, a limit or a stop price")
+        raise ValidationError("nothing to modify: give --quantity, --limit or --stop")
     symbol = symbol_named(kernel.state, known.symbol_id)
     problems: list[Violation] = []
     changed = {
@@ -88,7 +99,7 @@ def modified_order(
 
 
 def scaled(convert: Callable[[str], int], text: str | None, field: str, problems: list[Violation]) -> int | None:
-    """A decimal as an integer; what is wrong with it is added to the problems."""
+    """Convert a decimal to an integer; its problems are appended to `problems`."""
     if text is None:
         return None
     try:
@@ -96,10 +107,3 @@ def scaled(convert: Callable[[str], int], text: str | None, field: str, problems
     except ValidationError as problem:
         problems += [replace(item, field=field) for item in problem.violations]
         return None
-
-
-def order_type(*, limited: bool, stopped: bool) -> OrderType:
-    """The type that an order has by the prices it names."""
-    if stopped:
-        return OrderType.STOP_LIMIT if limited else OrderType.STOP
-    return OrderType.LIMIT if limited else OrderType.MARKET

@@ -1,8 +1,7 @@
-"""How things are printed: tables, JSON, YAML, names; ages, durations; and text made harmless for a terminal.
+"""How the CLI prints: tables, JSON, YAML, names; ages and durations; text escaped for a terminal.
 
-Called by the CLI with what `views` and its neighbours found. Everything returns text; nothing here prints, reads a log or
-looks at a clock. Promises: no control character of anybody's text reaches the terminal; JSON keeps models' field names;
-one thing asked for by its name is an object, anything else an array.
+Everything returns text; nothing here prints or reads a clock. No control character of anybody's text reaches the terminal,
+JSON keeps the models' field names, and one thing requested by name is an object, anything else an array.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from typing import Any
 from kernel.clock import NS_PER_S
 
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-"""Control characters, characters that turn the direction of text, line separators, halves of pairs."""
+"""Control characters, characters that change the direction of text, line separators, surrogates."""
 COLUMN_GAP = "   "
 NONE = "<none>"
 
 
 class Format(StrEnum):
-    """What `-o` takes."""
+    """Values of `-o`."""
 
     TABLE = "table"
     WIDE = "wide"
@@ -36,14 +35,14 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing: its name, its data for programs, its lines for people."""
+    """One thing: its name, its data for programs, its rows for people."""
 
     name: str
     data: dict[str, Any]
     lines: tuple[tuple[str, ...], ...]
-    """Cells of each line of the table, the wide columns included."""
+    """The cells of each row, wide columns included."""
     kind: str = ""
-    """Where it is another than the listing's."""
+    """Its kind, if not the listing's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +53,14 @@ class Listing:
     """Singular, as in `order`: `-o name` prints `order/ID`."""
     columns: tuple[str, ...]
     narrow: int
-    """How many of the columns are shown without `wide`."""
+    """How many columns are shown without `wide`."""
     items: tuple[Item, ...]
     single: bool = False
-    """One thing was asked for by its name: JSON and YAML are an object."""
+    """One thing was requested by name: JSON and YAML are an object."""
 
 
 def escaped(text: str) -> str:
-    """Text with every unsafe character written out, as in `\\x1b` and `\\u202e`."""
+    """Replace every unsafe character by its escape, as in `\\x1b` and `\\u202e`."""
     return UNSAFE.sub(lambda found: written_out(ord(found[0])), text)
 
 
@@ -70,7 +69,7 @@ def written_out(code: int) -> str:
 
 
 def render(listing: Listing, form: Format) -> str:
-    """A listing as text that ends with a line break; empty when there is nothing to show."""
+    """Render a listing; empty if there is nothing to show."""
     match form:
         case Format.TABLE | Format.WIDE:
             return table_text(listing, wide=form is Format.WIDE)
@@ -84,7 +83,7 @@ def render(listing: Listing, form: Format) -> str:
 
 
 def item_text(kind: str, item: Item, form: Format) -> str:
-    """One thing by itself in a format that is not a table: what a watch prints."""
+    """Render one thing of a watch, in a format that is not a table."""
     match form:
         case Format.NAME:
             return f"{item.kind or kind}/{escaped(item.name)}\n"
@@ -96,14 +95,13 @@ def item_text(kind: str, item: Item, form: Format) -> str:
 
 
 def table_text(listing: Listing, *, wide: bool) -> str:
-    """The table, aligned; empty when it has no lines."""
     shown = len(listing.columns) if wide else listing.narrow
     lines = [line[:shown] for item in listing.items for line in item.lines]
     return aligned([listing.columns[:shown], *lines]) if lines else ""
 
 
 def aligned(lines: Sequence[Sequence[str]], *, widths: Sequence[int] = ()) -> str:
-    """Lines of cells, each column as wide as its widest cell (and at least as `widths` says), unsafe text escaped."""
+    """Align rows of cells in columns of at least `widths`; unsafe text is escaped."""
     safe = [[escaped(cell) for cell in line] for line in lines]
     needed = column_widths(safe, widths)
     return "".join(
@@ -113,7 +111,6 @@ def aligned(lines: Sequence[Sequence[str]], *, widths: Sequence[int] = ()) -> st
 
 
 def column_widths(lines: Iterable[Sequence[str]], at_least: Sequence[int] = ()) -> list[int]:
-    """How wide each column must be."""
     widths = list(at_least)
     for line in lines:
         widths += [0] * (len(line) - len(widths))
@@ -123,14 +120,14 @@ def column_widths(lines: Iterable[Sequence[str]], at_least: Sequence[int] = ()) 
 
 
 class WatchPrinter:
-    """Text of a watch: one table whose columns stay as wide as they began, or one thing after the other."""
+    """Renders a watch: one table with fixed column widths, or one thing after another."""
 
     def __init__(self, form: Format) -> None:
         self._form = form
         self._widths: list[int] = []
 
     def text(self, listing: Listing) -> str:
-        """The next listing's text; the first one that has lines brings the table's header."""
+        """Render the next listing; the first one with rows brings the table's header."""
         if self._form not in (Format.TABLE, Format.WIDE):
             return "".join(item_text(listing.kind, item, self._form) for item in listing.items)
         shown = len(listing.columns) if self._form is Format.WIDE else listing.narrow
@@ -142,29 +139,27 @@ class WatchPrinter:
 
 
 def json_text(value: Any) -> str:
-    """Indented JSON. Unsafe characters are escaped as JSON does it: the value read back is the same."""
+    """Indented JSON; unsafe characters are escaped as JSON does, so the value read back is the same."""
     return json_safe(json.dumps(value, indent=2, ensure_ascii=False)) + "\n"
 
 
 def json_line(value: Any) -> str:
-    """JSON on one line."""
     return json_safe(json.dumps(value, separators=(",", ":"), ensure_ascii=False)) + "\n"
 
 
 def json_safe(text: str) -> str:
-    """JSON with unsafe characters as `\\u…`; json.dumps did those below a space, and the rest stand in strings only."""
+    """Escape unsafe characters as JSON does; outside strings there are none but line breaks."""
     return UNSAFE.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
 
 
 def yaml_text(value: Any) -> str:
-    """YAML in ASCII, keys in the order given."""
     import yaml
 
     return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=False, default_flow_style=False))
 
 
 def human_duration(seconds: int) -> str:
-    """A length of time as kubectl writes it: two units at most, coarser the longer it is."""
+    """Format a duration as kubectl does: at most two units, coarser the longer it is."""
     if seconds < -1:
         return "<invalid>"
     minutes, hours = seconds // 60, seconds // 3600
@@ -192,7 +187,7 @@ def two_units(large: int, large_unit: str, small: int, small_unit: str) -> str:
 
 
 def age(then_ns: int | None, now_ns: int) -> str:
-    """How long ago an instant was; `<unknown>` for none."""
+    """The time since an instant; `<unknown>` for none."""
     if not then_ns:
         return "<unknown>"
     return human_duration(int((now_ns - then_ns) / NS_PER_S))

@@ -1,7 +1,6 @@
-"""What is wrong with a log: problems, each with its position, its kind and a sentence; and the report that they make up.
+"""The problems that `verify` finds, each with position, kind and sentence, and their report.
 
-Made by the checks of `verifying`, shown by its verb. The memory that they take is bounded: of many problems the first are
-kept, and all are counted.
+Memory is bounded: the first `KEPT_MAX` problems are kept, all are counted.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from enum import StrEnum
 from kernel.errors import Remedy
 
 KEPT_MAX = 1_000
-"""How many problems are kept; more are counted."""
+"""Problems kept; more are only counted."""
 
 
 class ProblemKind(StrEnum):
@@ -150,14 +149,12 @@ REMEDIES = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong."""
-
     kind: ProblemKind
     position: int | None
-    """The first position where it is; None where it is at none (a note's file)."""
+    """Its first position; None if it has none (a note's file)."""
     text: str
     last_position: int | None = None
-    """The last one, where it goes on from there."""
+    """Its last position, if it covers several."""
 
     def __str__(self) -> str:
         upto = f" to {self.last_position}" if self.last_position not in (None, self.position) else ""
@@ -177,7 +174,6 @@ class Problems:
         """Where the newest of each kind is in `_kept`."""
 
     def add(self, kind: ProblemKind, position: int | None, text: str, *, last_position: int | None = None) -> None:
-        """Note one."""
         self.total += 1
         self._by_kind[kind] += 1
         if position is not None and (self.first_position is None or position < self.first_position):
@@ -187,7 +183,7 @@ class Problems:
             self._kept.append(Problem(kind, position, text, last_position))
 
     def goes_on(self, kind: ProblemKind, position: int) -> bool:
-        """Whether the newest problem of a kind reaches to the position before, and now to this one."""
+        """Extend the newest problem of a kind by a position, if it ends at the one before; False if not."""
         index = self._newest.get(kind)
         if index is None:
             return False
@@ -198,35 +194,33 @@ class Problems:
         return True
 
     def sorted(self) -> tuple[Problem, ...]:
-        """Those kept, by position; those without one come last."""
+        """The kept problems by position; those without one last."""
         return tuple(
             sorted(self._kept, key=lambda item: (item.position is None, item.position or 0, item.kind, item.text))
         )
 
     def counts(self) -> dict[str, int]:
-        """How many of each kind."""
         return {str(kind): count for kind, count in sorted(self._by_kind.items())}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
-    """What a verification found."""
+    """The result of a verification."""
 
     exchange_id: str
     log_id: str
     position: int
-    """The head that was verified up to."""
+    """The head up to which the log was verified."""
     chain_hash: str
-    """The chain hash there, in hex, as the head row has it."""
+    """The chain hash there, in hex, as in the head row."""
     first_bad_position: int | None
     problems: tuple[Problem, ...]
-    """By position; of very many the first ones."""
+    """By position; the first ones if there are very many."""
     problem_count: int
-    """All of them."""
+    """The number of all problems."""
     counts: Mapping[str, int]
-    """What was gone through: events, streams, commands, foreign events, notes, fills …"""
+    """Numbers of events, streams, commands, notes, fills … that were checked."""
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
         return self.problem_count == 0

@@ -1,7 +1,4 @@
-"""How far long work is, for people: a bar on stderr where that is a terminal, and nothing anywhere else.
-
-Called by the CLI around what reads much of a log. Rich is imported only where there is a bar to draw.
-"""
+"""A progress bar on stderr, if that is a terminal. Used by the CLI around long reads of a log."""
 
 from __future__ import annotations
 
@@ -11,12 +8,12 @@ from contextlib import contextmanager
 from typing import TextIO
 
 Progress = Callable[[int, int], None]
-"""Told how many events are done, and how many there are to do. May be called often."""
+"""Called with the number of events done and in total; may be called often."""
 
 
 @contextmanager
 def progress_bar(what: str, *, stream: TextIO | None = None) -> Iterator[Progress]:
-    """A bar for as long as the block runs; yields what it is told by. It is gone when the block ends."""
+    """Show a bar while the block runs; yields the function that advances it."""
     stream = stream or sys.stderr
     if not stream.isatty():
         yield lambda done, total: None

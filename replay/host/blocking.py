@@ -1,13 +1,10 @@
-"""A kernel for scripts and notebooks: the same API, but each call blocks for its answer.
+"""A kernel for scripts and notebooks: the API of `EventSourcedKernel`, with calls that block.
 
-Used by whoever has no event loop: `with connect(…) as kernel: kernel.place_order(…)`. The kernel lives on a thread and an
-event loop of its own, so it works beside a loop that runs already, as in a notebook, and from several threads at once.
-Names, arguments, errors and return values are `EventSourcedKernel`'s, taken from it and not written again; `start` and
-`stop` are `connect` and `close`.
+`with connect(…) as kernel: kernel.place_order(…)`. The kernel runs on a thread and event loop of its own, so it works
+beside a running loop and from several threads. Names, arguments, errors and results are `EventSourcedKernel`'s.
 
-Ctrl-C in a call leaves that call: what it asked for may be in the log all the same, as with any call that is cut short, and
-an `intent_id` makes it safe to ask again. A process that ends without `close` ends like one that was killed: nothing that
-was acknowledged is lost, and the next start recovers.
+Ctrl-C ends a call, not its effect: the command may be in the log, and an `intent_id` makes it safe to repeat. A process
+that ends without `close` ends like a killed one: the next start recovers.
 """
 
 from __future__ import annotations
@@ -34,8 +31,8 @@ from kernel.venues.base import Venue
 from replay.host.bootstrap import open_kernel
 
 Answer = TypeVar("Answer")
-Asked = ParamSpec("Asked")
-CLOSED = "this kernel is closed: connect again"
+Params = ParamSpec("Params")
+CLOSED = "the kernel is closed: call connect again"
 
 
 def connect(
@@ -51,10 +48,16 @@ def connect(
     metrics: Metrics | None = None,
     checkpoint_dir: str | Path | None = None,
 ) -> BlockingKernel:
-    """A kernel over a log, folded and started, on a thread of its own: see `open_kernel` for what is given and raised.
+    """Open a kernel over a log, folded and started, on its own thread.
 
-    With a venue it campaigns for the lead and acts, until `close`; without one it takes commands and answers queries beside
-    the kernel that leads. It does not wait until a kernel acts: `kernel.wait_ready()`.
+    With a venue it campaigns for the lease and acts until `close`; without one it takes commands and answers queries beside
+    the leader. To wait until a kernel acts, call `wait_ready`.
+
+    Args:
+        log: See `open_kernel`, as for all arguments.
+
+    Raises:
+        KernelError: As `open_kernel`.
     """
     return BlockingKernel(
         open_kernel(
@@ -73,20 +76,20 @@ def connect(
 
 
 class LoopThread:
-    """A kernel on a thread and an event loop of its own; what is asked of it from other threads."""
+    """A kernel on a thread and event loop of its own, callable from other threads."""
 
     def __init__(self, opening: AbstractAsyncContextManager[EventSourcedKernel]) -> None:
-        """Enter the context on the thread. Returns once it is entered; raises what that raises."""
+        """Enter the context on the thread; returns once it is entered, or raises what that raises."""
         self._opening = opening
         self._opened: concurrent.futures.Future[tuple[asyncio.AbstractEventLoop, EventSourcedKernel]]
         self._opened = concurrent.futures.Future()
         self._leaving = asyncio.Event()
         self._lock = threading.Lock()
-        """Held while a question is handed over, so that none is after the end."""
+        """Held while a call is submitted, so that none follows the close."""
         self._closed = False
         self._problem: BaseException | None = None
-        """What went wrong on the way out."""
-        # A daemon: a script that forgets to close it must be able to end.
+        """What was raised on leaving the context."""
+        # A daemon thread: a script that does not close the kernel can end.
         self._thread = threading.Thread(target=self._run, name="kernel-loop", daemon=True)
         try:
             self._thread.start()
@@ -110,33 +113,32 @@ class LoopThread:
             await self._leaving.wait()
 
     def _abandon(self, opened: concurrent.futures.Future[tuple[asyncio.AbstractEventLoop, EventSourcedKernel]]) -> None:
-        """Nobody waited for it to open: opened after all, it closes at once."""
+        """The constructor was interrupted: close the kernel as soon as it is open."""
         if opened.exception() is None:
             loop, _ = opened.result()
             loop.call_soon_threadsafe(self._leaving.set)
 
     @property
     def closed(self) -> bool:
-        """Whether nothing can be asked any more."""
         return self._closed
 
-    def ask(self, question: Callable[[EventSourcedKernel], Coroutine[Any, Any, Answer]]) -> Answer:
-        """The answer to a question, once there is one. Raises `NotReadyError` when it is closed before or meanwhile."""
+    def ask(self, call: Callable[[EventSourcedKernel], Coroutine[Any, Any, Answer]]) -> Answer:
+        """Run a coroutine on the kernel's thread. Raises `NotReadyError` if the kernel is closed before it ends."""
         self._check_thread()
         with self._lock:
             if self._closed:
                 raise NotReadyError(CLOSED)
-            future = asyncio.run_coroutine_threadsafe(question(self.kernel), self._loop)
+            future = asyncio.run_coroutine_threadsafe(call(self.kernel), self._loop)
         try:
             return future.result()
         except concurrent.futures.CancelledError:
-            text = "the kernel was closed during the call: what it asked for may be in the log"
+            text = "the kernel was closed during the call: its command may be in the log"
             raise NotReadyError(text) from None
         finally:
-            future.cancel()  # Ctrl-C: nobody waits for the answer any more
+            future.cancel()  # after Ctrl-C
 
     def close(self) -> None:
-        """Leave the context, and wait until it is left. Idempotent. Raises what leaving raises."""
+        """Leave the context and wait for the thread. Idempotent. Raises what leaving raises."""
         self._check_thread()
         with self._lock:
             if not self._closed:
@@ -148,13 +150,12 @@ class LoopThread:
             raise problem
 
     def _check_thread(self) -> None:
-        """Whoever waits for a loop on its own thread waits for ever."""
         if threading.current_thread() is self._thread:
-            raise KernelError("a blocking call on the kernel's own thread would wait for ever: use a plain function")
+            raise KernelError("a blocking call on the kernel's own thread would never return: use a plain callback")
 
 
 class BlockingEvents(Iterator[events.BaseEvent]):
-    """Events as they come. Ends when the kernel is closed, or when waiting for the next one was interrupted."""
+    """Events as they are appended; ends when the kernel is closed, or when waiting was interrupted."""
 
     def __init__(self, thread: LoopThread, stream: AsyncIterator[events.BaseEvent]) -> None:
         self._thread = thread
@@ -162,7 +163,7 @@ class BlockingEvents(Iterator[events.BaseEvent]):
 
     def __next__(self) -> events.BaseEvent:
         try:
-            found = self._thread.ask(lambda kernel: self._following())
+            found = self._thread.ask(self._next)
         except NotReadyError:
             if not self._thread.closed:
                 raise
@@ -171,56 +172,51 @@ class BlockingEvents(Iterator[events.BaseEvent]):
             raise StopIteration
         return found
 
-    async def _following(self) -> events.BaseEvent | None:
+    async def _next(self, kernel: EventSourcedKernel) -> events.BaseEvent | None:
         return await anext(self._stream, None)
 
 
 def blocking_method(
-    method: Callable[Concatenate[EventSourcedKernel, Asked], Coroutine[Any, Any, Answer]],
-) -> Callable[Concatenate[BlockingKernel, Asked], Answer]:
-    """A method of the kernel, with its arguments, types and docstring, that blocks until its answer is there."""
+    method: Callable[Concatenate[EventSourcedKernel, Params], Coroutine[Any, Any, Answer]],
+) -> Callable[Concatenate[BlockingKernel, Params], Answer]:
+    """Wrap a coroutine method of the kernel, with its arguments, types and docstring, to block for the result."""
 
     @functools.wraps(method)
-    def blocking(self: BlockingKernel, /, *args: Asked.args, **given: Asked.kwargs) -> Answer:
-        return self._thread.ask(lambda kernel: method(kernel, *args, **given))
+    def blocking(self: BlockingKernel, /, *args: Params.args, **kwargs: Params.kwargs) -> Answer:
+        return self._thread.ask(lambda kernel: method(kernel, *args, **kwargs))
 
-    blocking.__doc__ = inspect.getdoc(method)  # of the interface, where the method has none of its own
+    blocking.__doc__ = inspect.getdoc(method)  # inherited from the interface, if the method has none
     return blocking
 
 
 def thread_method(
-    method: Callable[Concatenate[EventSourcedKernel, Asked], Answer],
-) -> Callable[Concatenate[BlockingKernel, Asked], Answer]:
-    """The same of one that needs no waiting: it runs on the kernel's thread, so nothing changes meanwhile."""
+    method: Callable[Concatenate[EventSourcedKernel, Params], Answer],
+) -> Callable[Concatenate[BlockingKernel, Params], Answer]:
+    """Wrap a plain method of the kernel to run on the kernel's thread, so that nothing changes meanwhile."""
 
     @functools.wraps(method)
-    def blocking(self: BlockingKernel, /, *args: Asked.args, **given: Asked.kwargs) -> Answer:
-        async def asked(kernel: EventSourcedKernel) -> Answer:
-            return method(kernel, *args, **given)
+    def blocking(self: BlockingKernel, /, *args: Params.args, **kwargs: Params.kwargs) -> Answer:
+        async def call(kernel: EventSourcedKernel) -> Answer:
+            return method(kernel, *args, **kwargs)
 
-        return self._thread.ask(asked)
+        return self._thread.ask(call)
 
     blocking.__doc__ = inspect.getdoc(method)
     return blocking
 
 
 class BlockingKernel:
-    """`EventSourcedKernel` for callers without an event loop. Made by `connect`; may be shared by threads.
+    """`EventSourcedKernel` for callers without an event loop; made by `connect`, shareable by threads.
 
-    Callbacks of `subscribe_events` that are plain functions may call it too; an `async def` runs on the kernel's own loop
-    and may not.
+    Plain callbacks of `subscribe_events` may call it too; an `async def` runs on the kernel's own loop and may not.
     """
 
     def __init__(self, opening: AbstractAsyncContextManager[EventSourcedKernel]) -> None:
-        """Open it: see `connect`."""
         self._thread = LoopThread(opening)
         self.exchange_id = self._thread.kernel.exchange_id
 
     def close(self) -> None:
-        """Stop the kernel in order; cancels no order. Idempotent.
-
-        Calls that wait in other threads end with `NotReadyError`, as does every call from then on.
-        """
+        """Stop the kernel in order; cancels no order. Idempotent. Pending calls of other threads raise `NotReadyError`."""
         self._thread.close()
 
     def __enter__(self) -> Self:
@@ -267,7 +263,7 @@ class BlockingKernel:
     def events(
         self, event_filter: dict[str, Any] | None = None, *, after: int | None = None
     ) -> Iterator[events.BaseEvent]:
-        """The same as an iterator, which blocks for the next event and ends when the kernel is closed."""
+        """Yield events as `EventSourcedKernel.events` does, blocking for the next; ends when the kernel is closed."""
         return BlockingEvents(self._thread, self._stream(event_filter, after=after))
 
     # ---------------------------------------------------------------------------------------------------- life

@@ -1,7 +1,6 @@
-"""The composition root: a log, its state, and the kernel over them. There is one way to start, and it is to recover.
+"""The composition root: a log, its state, and a kernel over them. Used by strategies, the CLI and tests.
 
-Used by strategies, the CLI and the tests. Everything that the kernel needs is made here and can be given instead: the log,
-the venue, the clock, the ids, the lease, the settings. Nothing is global.
+Every start is a recovery. Every dependency is made here and can be passed instead; nothing is global.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from replay.log_access.log_reader import existing_log
 from replay.transparency.tree_head_signer import TreeHeadOptions, signing_tree_heads
 
 CHECKPOINT_EVERY_EVENTS = 10_000
-"""How much is folded again at a start, at most: a fraction of a second."""
+"""Events that a start folds again, at most: a fraction of a second."""
 
 
 @asynccontextmanager
@@ -48,18 +47,28 @@ async def open_kernel(
     retention: RetentionPolicy | None = None,
     notes: TreeHeadOptions | None = None,
 ) -> AsyncIterator[EventSourcedKernel]:
-    """A kernel over a log: entering opens the log, folds it, and starts; leaving stops.
+    """Open a kernel over a log: entering folds the log and starts the kernel, leaving stops it.
 
-    What is folded begins with the newest checkpoint that can be used (see `checkpoint_files` for where they are), and one
-    is written each `checkpoint_every_events`; 0: none is read or written. `keeping` says how much of what is over stays in
-    memory; the rest is read back from the log when it is named.
+    It does not wait until the kernel acts: `await kernel.wait_ready()`.
 
-    `log` is a URL (`sqlite:///kernel.db`, `postgresql://…`, `memory://`), opened here and closed on leaving, or an open
-    log, which stays open. It does not wait until the kernel acts: `await kernel.wait_ready()`. Without a venue the kernel
-    takes commands and answers queries, and never leads. With `notes`, signed notes of the log are written while it leads.
+    Args:
+        log: An open log, or a URL (`sqlite:///kernel.db`, `postgresql://…`, `memory://`) to open and close here.
+        exchange_id: The exchange account; required with a URL.
+        venue: The venue to trade at. Without one the kernel takes commands and answers queries, and never leads.
+        lease: Decides who leads; by default the log's own.
+        clock: The source of time.
+        ids: The source of ids and randomness.
+        settings: By default from `ORDERCTL_KERNEL_…` variables.
+        actor: Recorded as the author of commands, as in `strategy:x`.
+        metrics: The registry that counts are kept in.
+        checkpoint_dir: Where state checkpoints are; by default beside the log.
+        checkpoint_every_events: Events between two checkpoints; 0 reads and writes none.
+        retention: How many terminal intents stay in memory; others are read from the log when named.
+        notes: Where and how often the leader writes signed tree heads; None writes none.
 
-    Raises what `open_log` raises, and `IntegrityError` or `SchemaError` with the first bad position when the log can't be
-    folded.
+    Raises:
+        IntegrityError, SchemaError: The log cannot be folded; names the first bad position.
+        KernelError: As `open_log`.
     """
     clock = clock or SystemClock()
     ids = ids or SeededIds()
@@ -97,9 +106,10 @@ async def open_kernel(
 async def open_client(
     url: str, exchange_id: str, *, actor: str | None = None, checkpoint_dir: str | None = None
 ) -> AsyncIterator[EventSourcedKernel]:
-    """A kernel without a venue on a log that exists, to command and to query: it never leads.
+    """Open a kernel without a venue on an existing log, to command and query; it never leads.
 
-    A wrong URL makes no new, empty log: `NotFoundError`. Commands are recorded as those of `operator:USER` by default.
+    Raises:
+        NotFoundError: There is no log; none is created.
     """
     async with (
         existing_log(url, exchange_id) as log,
@@ -109,7 +119,6 @@ async def open_client(
 
 
 def operator() -> str:
-    """The user of this process, as an actor."""
     try:
         return f"operator:{getpass.getuser()}"
     except (KeyError, OSError):  # a user without a name, as in many containers
@@ -118,7 +127,7 @@ def operator() -> str:
 
 @asynccontextmanager
 async def checkpointing(keeper: CheckpointKeeper | None) -> AsyncIterator[None]:
-    """Write checkpoints for as long as the block runs, and at its end if one is due."""
+    """Write checkpoints while the block runs, and one at its end if due."""
     if keeper is None:
         yield
         return
@@ -134,10 +143,10 @@ async def checkpointing(keeper: CheckpointKeeper | None) -> AsyncIterator[None]:
 def opened_log(log: EventLog | str, exchange_id: str | None, *, clock: Clock, ids: IdFactory) -> EventLog:
     if isinstance(log, str):
         if exchange_id is None:
-            raise ValidationError("exchange_id is needed to open a log by its URL")
+            raise ValidationError("opening a log by its URL needs an exchange_id")
         return open_log(log, exchange_id=exchange_id, clock=clock, ids=ids)
     if exchange_id not in (None, log.exchange_id):
-        raise ValidationError(f"the log is that of exchange {log.exchange_id!r}, not of {exchange_id!r}")
+        raise ValidationError(f"the log belongs to exchange {log.exchange_id!r}, not to {exchange_id!r}")
     return log
 
 
@@ -153,7 +162,7 @@ def build_kernel(
     metrics: Metrics | None = None,
     state: State | None = None,
 ) -> EventSourcedKernel:
-    """The kernel and its parts, not started. It folds on from a state that was restored, else from the beginning."""
+    """Build a kernel, not started, on a restored state or an empty one."""
     state = state or State()
     metrics = metrics or Metrics()
     if venue is not None and lease is None:

@@ -1,8 +1,8 @@
-"""The HTTP server: Starlette and uvicorn on the kernel's own event loop, which does not answer when it stands still.
+"""The HTTP server: Starlette and uvicorn on the kernel's event loop, so that a stalled loop does not answer.
 
-`replay.host.serving` imports it where there is something to serve. Promises: it reads pages and changes nothing (GET
-and HEAD); a connection has one request, a bounded time and a bounded memory, and there are only so many at once; a page
-that fails is a 500 and no more; it installs no signal handlers and configures no logging.
+Imported by `replay.host.serving` when there is something to serve. It serves GET and HEAD of read-only pages. Each
+connection has one request, bounded in time and memory; their number is bounded too. A failing page is a 500. It installs no
+signal handlers and configures no logging.
 """
 
 from __future__ import annotations
@@ -21,21 +21,20 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from replay.host.probes import Page
 
 HEAD_BYTES_MAX = 8_192
-"""Request line and headers together."""
+"""Request line and headers."""
 EXCHANGE_S_MAX = 20.0
-"""How long a connection lasts, until its answer is taken."""
+"""Seconds from connecting until the answer is read."""
 CONNECTIONS_MAX = 64
-"""More at once are closed unheard."""
+"""Further connections are closed at once."""
 STOP_S_MAX = 1
-"""How long the end waits for answers that are under way."""
+"""Seconds that stopping waits for answers in progress."""
 HEADERS = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"), ("Connection", "close")]
 
 
 class TimedConnection(H11Protocol):
-    """A connection that is closed when its time is over, whatever has come by then, or at once where there are too many."""
+    """A connection closed at its time limit, or at once if there are too many."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """See `asyncio.Protocol`."""
         super().connection_made(transport)
         if len(self.connections) > CONNECTIONS_MAX:
             transport.abort()
@@ -44,11 +43,10 @@ class TimedConnection(H11Protocol):
 
 
 class EmbeddedServer(uvicorn.Server):
-    """A server inside a process that handles its signals itself."""
+    """A server in a process that handles its own signals."""
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Leave the process's signal handlers as they are."""
         yield
 
 
@@ -80,7 +78,6 @@ async def served(bound: socket.socket, pages: Mapping[str, Page]) -> AsyncIterat
 
 
 def endpoint_of(page: Page) -> Callable[[Request], Awaitable[Response]]:
-    """A page as Starlette calls it."""
 
     async def endpoint(_: Request) -> Response:
         reply = await page()

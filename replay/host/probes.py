@@ -1,8 +1,8 @@
-"""Whether a running kernel lives and acts, and its metrics as text: what `/healthz`, `/readyz` and `/metrics` say.
+"""The pages /healthz (the kernel is alive), /readyz (it acts) and /metrics. Made and served by `replay.host.run`.
 
-`replay.running` makes it and has its `pages` served. Lives means: the event loop turns in time and the fold advances. A log
-that is away is no reason to be ended: starting again would not bring it back. Acts means: all readiness conditions hold.
-Promises: however often it is asked, the log is looked at once at a time, and counting takes a tenth of the time at most.
+Alive: the event loop is on time and the fold advances. An unreachable log does not count: a restart would not help. Acts:
+all readiness conditions hold. However many clients ask, the log is read once at a time, and counting takes at most a tenth
+of the time.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer of a page."""
-
     status: int
     body: str
     content_type: str = "text/plain; charset=utf-8"
@@ -37,35 +35,35 @@ class Reply:
 Page = Callable[[], Awaitable[Reply]]
 
 BEAT_S = 0.5
-"""How often the event loop is asked whether it is late."""
+"""Seconds between measurements of the event loop's delay."""
 LATE_S_MAX = 5.0
-"""The event loop does not advance when it is later than this."""
+"""Delay from which the event loop counts as stalled."""
 STUCK_S_MAX = 10.0
-"""The projections do not advance when they are behind the log and have not moved for this long."""
+"""Seconds behind the log without advancing from which the projections count as stalled."""
 LOG_S_MAX = 3.0
-"""How long the log's answer is waited for."""
+"""Seconds to wait for the log's answer."""
 MEASURE_S_MAX = 8.0
-"""How long a scrape may take: whoever scrapes gives up after 10 s."""
+"""Seconds that a scrape may take; Prometheus gives up after 10."""
 COUNT_S_MAX = 1.0
-"""How long the count of live intents is waited for; where there are very many, the newest finished one is told."""
+"""Seconds to wait for the count of live intents; after that the newest finished count is used."""
 FRESH_S = 0.25
-"""What was found this long ago is told again."""
+"""Seconds for which an answer is reused."""
 REST = 10
-"""Counting rests for so many times as long as it took."""
+"""Counting pauses for this many times as long as it took."""
 
 
 class CachedAnswer(Generic[Found]):
-    """One answer for all who ask at the same time, and for a moment after."""
+    """One answer for all concurrent callers, reused for a moment."""
 
     def __init__(self, find: Callable[[], Awaitable[Found]], *, rest: int = 1) -> None:
-        """What took long to find is told again for `rest` times as long."""
+        """An answer is reused for at least `rest` times as long as it took."""
         self._find = find
         self._rest = rest
         self._task: asyncio.Task[Found] | None = None
         self._fresh_until_s = 0.0
 
     async def get(self, timeout_s: float) -> Found:
-        """The answer. Raises `TimeoutError` when there is none in time; it is still looked for then."""
+        """Return the answer. Raises `TimeoutError` if it takes too long; the work continues."""
         loop = asyncio.get_running_loop()
         if self._task is None or (self._task.done() and loop.time() >= self._fresh_until_s):
             self._task = loop.create_task(self._timed())
@@ -80,14 +78,13 @@ class CachedAnswer(Generic[Found]):
         return found
 
     async def close(self) -> None:
-        """Look no further."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
 
 class FoldProgress:
-    """Whether the fold advances, from looks at how far it is and how far behind."""
+    """Tracks whether the fold advances."""
 
     def __init__(self) -> None:
         self._position = 0
@@ -95,7 +92,6 @@ class FoldProgress:
         self._stuck_since_s: float | None = None
 
     def note(self, position: int, lag: int, now_s: float) -> None:
-        """The fold is at a position, so many events behind."""
         if lag <= 0:
             self._behind_since_s = self._stuck_since_s = None
         else:
@@ -105,20 +101,20 @@ class FoldProgress:
         self._position = position
 
     def behind_s(self, now_s: float) -> float:
-        """For how long it has been behind without a pause."""
+        """Seconds behind the log without interruption."""
         return 0.0 if self._behind_since_s is None else now_s - self._behind_since_s
 
     def stuck_s(self, now_s: float) -> float:
-        """For how long it has been behind and has not moved."""
+        """Seconds behind the log without advancing."""
         return 0.0 if self._stuck_since_s is None else now_s - self._stuck_since_s
 
 
 class Probes:
-    """What a process that runs a kernel says of itself."""
+    """The pages of a kernel process."""
 
     def __init__(self, metrics: Metrics, exchange_id: str, *, clock: Clock) -> None:
         self.gauges = KernelGauges(metrics, exchange_id, clock=clock)
-        """What is read when metrics are collected; its `kernel` is the one that all of this is about."""
+        """Gauges read at collection; their `kernel` is the one probed."""
         self._registry = metrics.registry
         self._registry.register(self.gauges)
         self._clock = clock
@@ -128,9 +124,8 @@ class Probes:
         self._count = CachedAnswer(self._count_intents, rest=REST)
         self._text = CachedAnswer(self._measure)
 
-    # ------------------------------------------------------------------------------------------------------- looking
     async def beat(self) -> None:
-        """Notice when the event loop is late, for ever."""
+        """Measure the event loop's delay, without end."""
         loop = asyncio.get_running_loop()
         while True:
             self._beat_s = loop.time()
@@ -142,7 +137,6 @@ class Probes:
         return 0.0 if self._beat_s is None else max(0.0, now_s - self._beat_s - BEAT_S)
 
     async def _sample(self) -> dict[str, Any] | None:
-        """A health check; None when there is no kernel to check."""
         if self.gauges.kernel is None:
             return None
         found = await self.gauges.kernel.health_check()
@@ -165,13 +159,11 @@ class Probes:
         gauges.behind_s = self._progress.behind_s(asyncio.get_running_loop().time())
         return text_of(self._registry.collect())
 
-    # ------------------------------------------------------------------------------------------------------- answering
     def pages(self) -> dict[str, Page]:
-        """What is served at which path."""
         return {"/metrics": self.metrics, "/healthz": self.live, "/readyz": self.ready}
 
     async def metrics(self) -> Reply:
-        """200 with all metrics in Prometheus's text format, or 503 where they can't be had in time."""
+        """200 with all metrics as Prometheus text, 503 if they take too long."""
         try:
             return Reply(200, await self._text.get(MEASURE_S_MAX), CONTENT_TYPE_LATEST)
         except TimeoutError:
@@ -186,7 +178,7 @@ class Probes:
         except TimeoutError:
             return Reply(200, f"ok; the log did not answer within {LOG_S_MAX:g} s\n")
         if found is None:
-            return Reply(200, "ok; no kernel runs: it recovers, or it stops\n")
+            return Reply(200, "ok; no kernel is running: it is recovering or stopping\n")
         stuck_s = self._progress.stuck_s(asyncio.get_running_loop().time())
         at_head = next(item for item in found["conditions"] if item["type"] == PROJECTIONS_AT_HEAD)
         if at_head["reason"] in ("ReaderFailed", "Stopped"):
@@ -197,7 +189,7 @@ class Probes:
         return Reply(200, "ok\n")
 
     async def ready(self) -> Reply:
-        """200 when all conditions hold, else 503 naming those that are missing; reasons, but no texts of others."""
+        """200 if all conditions hold, else 503 with the missing ones and their reasons."""
         reasons: dict[str, str]
         try:
             found = await self._health.get(LOG_S_MAX)
@@ -211,6 +203,5 @@ class Probes:
         return Reply(503 if reasons else 200, json.dumps(answer) + "\n", "application/json")
 
     async def close(self) -> None:
-        """Look no further."""
-        for shared in (self._text, self._count, self._health):
-            await shared.close()
+        for answer in (self._text, self._count, self._health):
+            await answer.close()

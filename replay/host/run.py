@@ -1,7 +1,6 @@
-"""The processes that run: a kernel that leads, and a paper exchange; each until a signal ends it in order.
+"""The processes of `run` (a kernel that leads or stands by) and `paper-exchange`, each until a signal ends it in order.
 
-Called by the CLI's `run` and `paper-exchange`. A process reports through the function given, one line each. A second
-kernel on the same log stands by, and leads as soon as the first is gone. Nothing is decided here.
+Called by the CLI. A process reports its state through a function, one line at a time.
 """
 
 from __future__ import annotations
@@ -33,17 +32,17 @@ from replay.views.health import leader_of
 
 Say = Callable[[str], None]
 POLL_INTERVAL_S = 0.5
-"""How often a running kernel's readiness is looked at, for what it has to say."""
+"""Seconds between two checks of the kernel's readiness."""
 
 
 async def until_signal(work: Coroutine[Any, Any, None]) -> signal.Signals | None:
-    """Do something until it ends, or SIGTERM or SIGINT cancels it. The signal, or None when it ended by itself."""
+    """Run a coroutine until it ends, or SIGTERM or SIGINT cancels it; returns the signal, if any."""
     loop = asyncio.get_running_loop()
     task = loop.create_task(work)
-    came: list[signal.Signals] = []
+    received: list[signal.Signals] = []
 
     def end(number: signal.Signals) -> None:
-        came.append(number)
+        received.append(number)
         task.cancel()
 
     numbers = (signal.SIGTERM, signal.SIGINT)
@@ -56,7 +55,7 @@ async def until_signal(work: Coroutine[Any, Any, None]) -> signal.Signals | None
             loop.remove_signal_handler(number)
     with suppress(asyncio.CancelledError):
         task.result()
-    return came[0] if came else None
+    return received[0] if received else None
 
 
 async def run_kernel(
@@ -70,9 +69,18 @@ async def run_kernel(
     notes: TreeHeadOptions | None = None,
     say: Say,
 ) -> None:
-    """Lead, or stand by to lead, until cancelled. Raises what ends a kernel: an unreadable log, a lost disk.
+    """Lead, or stand by to lead, until canceled.
 
-    At a socket given, metrics and health are served, from before the log is folded until the kernel has stopped.
+    Args:
+        url: The log.
+        exchange_id: The exchange account.
+        venue: The venue to trade at.
+        settings: See `open_kernel`, also for `checkpoint_dir` and `notes`.
+        bound: A socket to serve metrics and probes at, from before the log is folded until the kernel has stopped.
+        say: Called with each line to report.
+
+    Raises:
+        KernelError: What ends a kernel, as an unreadable log or a full disk.
     """
     metrics = Metrics()
     async with (
@@ -99,13 +107,13 @@ async def run_kernel(
 async def serving_probes(
     bound: socket.socket | None, metrics: Metrics, exchange_id: str, say: Say
 ) -> AsyncIterator[Probes]:
-    """What a process says of itself, at a socket; without one nobody hears it."""
+    """Serve the process's probes at a socket; without one they are only computed."""
     probes = Probes(metrics, exchange_id, clock=SystemClock())
     if bound is None:
         yield probes
         return
     ProcessCollector(registry=metrics.registry)
-    beating = asyncio.create_task(probes.beat(), name="vitals-beat")
+    beating = asyncio.create_task(probes.beat(), name="probes-beat")
     try:
         async with serving(bound, probes.pages()):
             say(f"metrics: http://{address_of(bound)}/metrics")
@@ -117,7 +125,7 @@ async def serving_probes(
 
 
 async def report_readiness(kernel: EventSourcedKernel, say: Say) -> None:
-    """Say when a kernel acts, when it does not and why, and when it stands by; for ever."""
+    """Report whenever the kernel becomes ready, not ready, or stands by; without end."""
     last_text = ""
     while True:
         try:
@@ -133,19 +141,18 @@ async def report_readiness(kernel: EventSourcedKernel, say: Say) -> None:
 
 
 async def standby_reason(kernel: EventSourcedKernel, problem: NotReadyError) -> str:
-    """Why a kernel does not act."""
     try:
         if LEASE_HELD in problem.missing and await kernel.log.lease_is_held():
             leader = await leader_of(kernel.log)
             return f"standing by: {leader.holder or 'another kernel'} leads {kernel.exchange_id}"
-    except LogUnavailableError as away:
-        return f"not ready: {away}"
+    except LogUnavailableError as unavailable:
+        return f"not ready: {unavailable}"
     missing = [item for item in (await kernel.health_check())["conditions"] if not item["status"]]
     return "not ready: " + ", ".join(f"{item['type']} ({item['reason']}) {item['message']}".strip() for item in missing)
 
 
 async def run_paper_exchange(listen: str, options: PaperOptions, *, announce: Say) -> None:
-    """Serve a paper exchange until cancelled; the address that it is bound to is announced once."""
+    """Serve a paper exchange until canceled; announces the address that it is bound to."""
     exchange = PaperExchangeOptions(
         tape=options.tape,
         symbol=options.symbol,

@@ -1,7 +1,6 @@
-"""Pages over HTTP, such as what a process says of itself: a socket that is bound early, and a server on it for a while.
+"""HTTP pages at a socket that is bound early. The CLI binds the socket, `replay.host.run` serves pages at it.
 
-`cli.py` binds the socket before anything else begins, `replay.running` serves pages at it. The server (`http_server`, over
-Starlette and uvicorn) comes with the extra `server` and is imported only where there is something to serve.
+The server comes with the extra `server` and is imported only when there is something to serve.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from kernel.errors import KernelError
 from replay.host.probes import Page
 
 SERVER = "replay.host.http_server"
-"""The module that serves."""
+"""The server's module."""
 
 
 @contextmanager
@@ -27,7 +26,7 @@ def listening(host: str, port: int | None) -> Iterator[socket.socket | None]:
         port: 0 takes any free port (see `address_of`); None binds nothing.
 
     Raises:
-        KernelError: The extra `server` is not installed, or the address can't be bound.
+        KernelError: The extra `server` is not installed, or the address cannot be bound.
     """
     if port is None:
         yield None
@@ -42,14 +41,13 @@ def listening(host: str, port: int | None) -> Iterator[socket.socket | None]:
         bound = socket.create_server(address, family=family)
     except (OSError, UnicodeError) as problem:
         reason = str(getattr(problem, "strerror", None) or problem).partition(" (")[0]
-        text = f"metrics can't be served at {address_text(host, port)}: {reason} (--metrics-port names another)"
+        text = f"metrics cannot be served at {address_text(host, port)}: {reason} (choose another --metrics-port)"
         raise KernelError(text) from problem
     with bound:
         yield bound
 
 
 def address_of(bound: socket.socket) -> str:
-    """Where a socket listens, as in a URL."""
     host, port = bound.getsockname()[:2]
     return address_text(host, port)
 
@@ -60,7 +58,7 @@ def address_text(host: str, port: int) -> str:
 
 @asynccontextmanager
 async def serving(bound: socket.socket, pages: Mapping[str, Page]) -> AsyncIterator[None]:
-    """Serve pages, by path, at a bound socket while the block runs. The socket is closed at its end."""
+    """Serve pages, by path, at a bound socket while the block runs; closes the socket."""
     from replay.host.http_server import served
 
     async with served(bound, pages):

@@ -1,7 +1,5 @@
-"""Which venue a kernel trades at: the paper exchange of a process, or one that runs elsewhere.
-
-Called by `orderctl run`, `paper-exchange` and `halt --break-glass`.
-"""
+"""The venue of a process: a paper exchange inside it, or one at an address. Called by `run`, `paper-exchange` and
+`halt`."""
 
 from __future__ import annotations
 
@@ -18,22 +16,22 @@ from kernel.venues.paper.venue import PaperVenue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaperOptions:
-    """Which paper exchange: one that runs elsewhere, or one of this process."""
+    """A paper exchange: at an address, or in this process."""
 
     address: str | None = None
-    """Where it listens; none: an exchange in this process, of the options below."""
+    """Where it listens; None: in this process, with the options below."""
     tape: str | None = None
     symbol: str | None = None
     speed: str = "1"
     seed: int = 0
     journal: str | None = None
-    """The file that outlives it; none: one beside the log."""
+    """The file that keeps its state; None: beside the log."""
     markets: str = "spot"
-    """`spot`: limit and market orders alone; `full`: every order type."""
+    """`spot`: limit and market orders only; `full`: every order type."""
 
 
 def venue_of(name: str, options: PaperOptions, *, url: str, exchange_id: str) -> Venue:
-    """The venue that a kernel on this log talks to. `ValidationError` for a name or options that cannot be."""
+    """Return the venue of a kernel on this log. Raises `ValidationError` for an unknown name or bad options."""
     if name != "paper":
         raise ValidationError(violations=[Violation("venue", "name", "`paper`", name)])
     if options.address is not None:
@@ -49,13 +47,15 @@ def venue_of(name: str, options: PaperOptions, *, url: str, exchange_id: str) ->
 
 
 def paper_config(options: PaperOptions) -> PaperConfig:
-    """How the exchange of these options behaves."""
     return PaperConfig.model_validate({"symbols": "full"} if options.markets == "full" else {})
 
 
 def venue_without_log(name: str, address: str | None, journal: str | None, url: str, exchange_id: str) -> Venue:
-    """The venue of a log's orders, without that log. A paper exchange that ran inside `orderctl run` is opened by its
-    journal; `ValidationError` where there is none, so that an empty exchange is not taken for the account."""
+    """Return the venue of a log's orders without opening the log; a paper exchange of `orderctl run` opens by its journal.
+
+    Raises:
+        ValidationError: There is no journal: an empty exchange must not be taken for the account.
+    """
     path = journal or journal_beside(url, exchange_id)
     if address is None and (path is None or not Path(path).exists()):
         limit, text = "--address or --journal", "no journal of a paper exchange at {value}; give {limit}"
@@ -64,8 +64,7 @@ def venue_without_log(name: str, address: str | None, journal: str | None, url: 
 
 
 def journal_beside(url: str, exchange_id: str) -> str | None:
-    """Where the paper exchange of a log keeps its journal: beside a file, in the working directory for a database, and
-    nowhere for a log in memory."""
+    """The journal of a log's paper exchange: beside the file, in the working directory for PostgreSQL, none in memory."""
     if url.startswith("sqlite:"):
         return f"{sqlite_path(url)}.paper.journal"
     return None if url.startswith("memory:") else f"{exchange_id}.paper.journal"

@@ -1,15 +1,12 @@
-"""What `apply` does: manifests held against the intents in the log, then made so. Declarative, and safe to repeat.
+"""Manifests compared with the intents in the log, and applied: declarative, and safe to repeat.
 
-Called by the CLI's `apply` and `diff -f`, and by strategies that keep their orders in files. `steps_for` looks and changes
-nothing; `apply` does the steps, each durable before the next; cut short, it is simply run again. An intent's id is the
-manifest's name, and what is in no manifest is left alone. Nothing is appended when one document can't be applied.
+Called by `apply` and `diff -f`, and by strategies that keep orders in files. `steps_for` changes nothing; `apply` performs
+the steps, each durable before the next. An intent's id is the manifest's name; intents in no manifest are left alone. If
+one document cannot be applied, none is.
 
-An order counts as the same when its terms are equal at the market's scales. Owner, labels and the policy for unsolicited
-cancels are compared too: a change of those alone is `configured` by a store's write, with no new generation and nothing
-sent to the venue. An order that is filled stays `unchanged`; one that ended otherwise can't be brought back by its name.
-
-A group is created whole, in one append. Afterwards its orders are changed one by one, like others; its mode, and which
-orders belong to it, stay what they are. What its group has canceled or shrunk is as it was wanted: `unchanged`.
+Orders are equal if their terms are equal at the symbol's scales. A change of owner, labels or policy alone is `configured`
+without a new generation, and nothing is sent. A filled order is `unchanged`; one that ended otherwise cannot be placed
+again under its name. A group is created in one append; later its orders change one by one, its mode and members never.
 """
 
 from __future__ import annotations
@@ -46,13 +43,13 @@ from replay.views.conditions import has_failed, holds_in_time, terminal_status
 from replay.views.groups import limited_by
 
 FIXED = ("symbol_id", "side")
-"""What a change can't change: another name is another order."""
+"""Fields that cannot be changed."""
 TOGETHER_MAX = 64
-"""How many manifests are applied at the same time."""
+"""Manifests applied concurrently."""
 
 
 class Action(StrEnum):
-    """What applying a manifest comes to."""
+    """The result of applying a manifest."""
 
     CREATED = "created"
     CONFIGURED = "configured"
@@ -61,16 +58,16 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OrderStep:
-    """One order of a manifest, and what applying it comes to."""
+    """One order of a manifest, and what applying it does."""
 
     manifest: OrderManifest
     order: StandardOrder
     symbol: SymbolMetadata
     known: OrderIntent | None
-    """The intent as it is; none when it is to be created."""
+    """The present intent; None if it is to be created."""
     action: Action
     conflict: str = ""
-    """Why it can't be applied."""
+    """Why it cannot be applied."""
 
     @property
     def name(self) -> str:
@@ -78,25 +75,24 @@ class OrderStep:
 
     @property
     def line(self) -> str:
-        """What it comes to, as in `order/NAME created`."""
+        """The result, as in `order/NAME created`."""
         return f"{title(self.manifest)} {self.action}"
 
     @property
     def changes_order(self) -> bool:
-        """Whether an order is placed or gets other terms."""
         return self.known is None or self.known.order != self.order
 
 
 @dataclass(frozen=True, slots=True)
 class GroupStep:
-    """One group of a manifest, and what applying it comes to."""
+    """One group of a manifest, and what applying it does."""
 
     manifest: GroupManifest
     members: tuple[OrderStep, ...]
     known: Group | None
-    """The group as it is; none when it is to be created."""
+    """The present group; None if it is to be created."""
     own_conflict: str = ""
-    """Why it can't be applied, whatever its orders are."""
+    """Why it cannot be applied, apart from its orders."""
 
     @property
     def name(self) -> str:
@@ -104,7 +100,6 @@ class GroupStep:
 
     @property
     def action(self) -> Action:
-        """Created whole, or configured where one of its orders is."""
         if self.known is None:
             return Action.CREATED
         changed = any(member.action is not Action.UNCHANGED for member in self.members)
@@ -112,18 +107,17 @@ class GroupStep:
 
     @property
     def line(self) -> str:
-        """What it comes to, as in `ordergroup/NAME created`."""
+        """The result, as in `ordergroup/NAME created`."""
         return f"{title(self.manifest)} {self.action}"
 
     @property
     def conflict(self) -> str:
-        """Why it can't be applied: of itself, or of each order that can't be."""
+        """Why it cannot be applied, its orders included."""
         of_orders = [f"its order {member.name}: {member.conflict}" for member in self.members if member.conflict]
         return self.own_conflict or "; ".join(of_orders)
 
     @property
     def group(self) -> StandardOrderGroup:
-        """The group as it is wanted."""
         return StandardOrderGroup(orders=tuple(item.order for item in self.members), mode=self.manifest.mode)
 
 
@@ -131,18 +125,17 @@ Step = OrderStep | GroupStep
 
 
 def orders_in(steps: Iterable[Step]) -> list[OrderStep]:
-    """The orders of steps, those of groups included."""
     return [order for step in steps for order in (step.members if isinstance(step, GroupStep) else (step,))]
 
 
 def title(manifest: Manifest) -> str:
-    """A manifest as kubectl names things: `order/NAME`."""
+    """A manifest's name as kubectl prints it: `order/NAME`."""
     return f"{'order' if isinstance(manifest, OrderManifest) else 'ordergroup'}/{manifest.name}"
 
 
 # --------------------------------------------------------------------------------------------------------------- looking
-async def recalled(kernel: EventSourcedKernel, manifests: Sequence[Manifest]) -> None:
-    """See to it that what manifests name can be told of, however long ago it was."""
+async def load_named(kernel: EventSourcedKernel, manifests: Sequence[Manifest]) -> None:
+    """Load the intents and groups that manifests name, evicted ones included."""
     names = [name for item in manifests for name in (item.name, *(order.name for order in orders_of(item)))]
     await ensure_loaded(kernel.log, kernel.state, *names)
 
@@ -150,25 +143,28 @@ async def recalled(kernel: EventSourcedKernel, manifests: Sequence[Manifest]) ->
 def steps_for(
     kernel: EventSourcedKernel, manifests: Sequence[Manifest], *, clock: Clock | None = None
 ) -> tuple[Step, ...]:
-    """What applying manifests would come to, conflicts included.
+    """Return what applying manifests would do, conflicts included.
 
-    Raises `ValidationError` with every order that its market does not take, `NotReadyError` when no market is known.
+    Args:
+        kernel: A kernel over the log; it need not lead.
+        manifests: Those of one run, whose names `load_named` has loaded.
+
+    Raises:
+        ValidationError: Orders do not fit their symbols; lists all of them.
+        NotReadyError: The log has no symbols yet.
     """
     planner = Planner(kernel, (clock or SystemClock()).now_ns())
     found = [planner.step(manifest) for manifest in manifests]
     if planner.problems:
-        count = len(planner.problems)
-        raise ValidationError(f"the manifests can't be applied, nothing was ({count} problems)", planner.problems)
+        raise ValidationError("the manifests cannot be applied, nothing was changed", planner.problems)
     return tuple(step for step in found if step is not None)
 
 
 def check(kernel: EventSourcedKernel, steps: Sequence[Step]) -> None:
-    """Raise what stands in the way of applying: `ConflictError` with a line for each, or `ValidationError` for what is
-    beyond a pre-trade limit (all orders together)."""
+    """Raise what prevents applying: `ConflictError` with a line for each conflict, or `ValidationError` for exceeded
+    limits."""
     if conflicts := conflicts_of(steps):
-        problem = ConflictError(
-            f"the manifests conflict with what is in the log, nothing was applied ({len(conflicts)})"
-        )
+        problem = ConflictError("the manifests conflict with the log, nothing was changed")
         for line in conflicts:
             problem.add_note(line)
         raise problem
@@ -176,20 +172,19 @@ def check(kernel: EventSourcedKernel, steps: Sequence[Step]) -> None:
 
 
 def conflicts_of(steps: Sequence[Step]) -> list[str]:
-    """Why they can't be applied, a line each."""
     return [f"{title(step.manifest)}: {step.conflict}" for step in steps if step.conflict]
 
 
 def excess_lines(steps: Sequence[Step]) -> list[str]:
-    """What groups that are to be created, or get other terms, may come to beyond what is wanted; a line for each."""
+    """Lines on groups, created or changed, whose orders can fill for more than the group allows."""
     changed = [
         step
         for step in steps
         if isinstance(step, GroupStep) and not step.conflict and any(item.changes_order for item in step.members)
     ]
     return [
-        f"{title(step.manifest)}: up to {trimmed(symbol.quantity_to_decimal(excess))} {symbol.base_asset} more than is"
-        " wanted may fill, where its orders fill before the first report is here"
+        f"{title(step.manifest)}: up to {trimmed(symbol.quantity_to_decimal(excess))} {symbol.base_asset} more than the"
+        " group allows can fill, if its orders fill before the first report arrives"
         for step in changed
         if (excess := group_max_excess(step.group)) > 0
         for symbol in [step.members[0].symbol]
@@ -197,7 +192,7 @@ def excess_lines(steps: Sequence[Step]) -> list[str]:
 
 
 def check_limits(kernel: EventSourcedKernel, steps: Sequence[Step]) -> None:
-    """Raise when what would be placed or changed is, all together, beyond a limit."""
+    """Raise `ValidationError` if the new and changed orders together exceed a limit."""
     orders = {step.name: step for step in orders_in(steps)}
     new = [step for step in steps if isinstance(step, GroupStep) and step.known is None]
     whole = {member.name for step in new for member in step.members}
@@ -206,11 +201,10 @@ def check_limits(kernel: EventSourcedKernel, steps: Sequence[Step]) -> None:
     found = kernel.limits_exceeded([limited(step) for step in alone], groups)
     if found:
         problems = [limit_problem(orders[name], item) for name, item in found]
-        raise ValidationError(f"the manifests are beyond the limits, nothing was applied ({len(found)})", problems)
+        raise ValidationError("the manifests exceed the pre-trade limits, nothing was changed", problems)
 
 
 def limited(step: OrderStep) -> tuple[str, StandardOrder, SymbolMetadata]:
-    """What the limits look at of an order."""
     return step.name, step.order, step.symbol
 
 
@@ -220,22 +214,22 @@ def limit_problem(step: OrderStep, item: Violation) -> Violation:
 
 
 class Planner:
-    """Finds the steps of manifests, one after the other."""
+    """Computes the steps of manifests one after another, and collects their problems."""
 
     def __init__(self, kernel: EventSourcedKernel, now_ns: int) -> None:
         self._state = kernel.state
         self._now_ns = now_ns
         self._new: Counter[str] = Counter()
-        """How many orders will be created, by symbol."""
+        """Orders to be created, by symbol."""
         self.problems: list[Violation] = []
 
     def step(self, manifest: Manifest) -> Step | None:
-        """The step of a manifest; none for what can't be, whose problems are kept."""
+        """Return the step of a manifest; None if it has problems."""
         if isinstance(manifest, GroupManifest):
             return self._group_step(manifest)
         found = self._order_step(manifest)
         taken = found is not None and found.known is None and self._state.group(manifest.name) is not None
-        return replace(found, conflict="a group has this name: choose another") if found and taken else found
+        return replace(found, conflict="a group has this name: use another name") if found and taken else found
 
     def _group_step(self, manifest: GroupManifest) -> GroupStep | None:
         known = self._state.group(manifest.name)
@@ -252,7 +246,7 @@ class Planner:
     def _order_step(
         self, manifest: OrderManifest, *, group: str | None = None, waits: bool = False
     ) -> OrderStep | None:
-        """The step of an order, of a group or of none; `waits`: it is not open before others have filled."""
+        """Return the step of an order; `waits`: it is not open before another order has filled."""
         before = len(self.problems)
         symbol = self._symbol(manifest)
         order = self._order(manifest, symbol) if symbol is not None else None
@@ -263,10 +257,10 @@ class Planner:
             self._check_new(manifest, order, symbol, waits=waits)
             step = OrderStep(manifest, order, symbol, None, Action.CREATED)
         else:
-            foreign = foreign_to(known, group)
-            if known.order != order and not foreign:
+            taken = other_group(known, group)
+            if known.order != order and not taken:
                 self._check_change(manifest, known, order, symbol)
-            conflict = foreign or conflict_of(self._state, known, order)
+            conflict = taken or conflict_of(self._state, known, order)
             step = OrderStep(manifest, order, symbol, known, action_for(known, manifest, order), conflict)
         return step if len(self.problems) == before else None
 
@@ -311,72 +305,70 @@ class Planner:
 
 
 def action_for(known: OrderIntent, manifest: OrderManifest, order: StandardOrder) -> Action:
-    """Whether a manifest changes an intent."""
     same = known.order == order and known == with_record_of(known, manifest)
     return Action.UNCHANGED if same else Action.CONFIGURED
 
 
-def foreign_to(known: OrderIntent, group_id: str | None) -> str:
-    """Why an intent is not the one that a manifest means, of a group or of none; empty when it is."""
+def other_group(known: OrderIntent, group_id: str | None) -> str:
+    """Why an intent belongs to another group than the manifest's order; empty if it does not."""
     if known.group_id == group_id:
         return ""
     if known.group_id is None:
-        return "an order of no group has this name: choose another"
-    return f"it belongs to the group {known.group_id}: choose another name"
+        return "an order outside the group has this name: use another name"
+    return f"the name belongs to the group {known.group_id}: use another name"
 
 
 def belongs_to(known: OrderIntent | None, group_id: str) -> bool:
-    """Whether an intent names a group; a store's write may, of one that was never placed."""
     return known is not None and known.group_id == group_id
 
 
 def group_conflict(state: KernelState, manifest: GroupManifest, known: Group | None) -> str:
-    """Why a group can't become what a manifest says, whatever its orders are; empty when it can."""
+    """Why a group cannot become what a manifest says, apart from its orders; empty if it can."""
     if known is None:
         if state.intent(manifest.name) is not None:
-            return "an order has this name: choose another"
+            return "an order has this name: use another name"
         stray = [order.name for order in manifest.orders if belongs_to(state.intent(order.name), manifest.name)]
-        return f"its orders {', '.join(stray)} are there already: choose other names" if stray else ""
+        return f"its orders {', '.join(stray)} exist already: use other names" if stray else ""
     if known.mode is not manifest.mode:
-        return f"its mode is {known.mode} and stays so: choose another name"
+        return f"its mode is {known.mode} and cannot change: use another name"
     if known.intent_ids != tuple(order.name for order in manifest.orders):
-        return f"its orders are {', '.join(known.intent_ids)}, in this order, and stay so: choose another name"
+        return f"its orders are {', '.join(known.intent_ids)} and cannot change: use another name"
     gone = [name for name in known.intent_ids if state.intent(name) is None]
-    return f"its orders {', '.join(gone)} were deleted: choose another name" if gone else ""
+    return f"its orders {', '.join(gone)} were deleted: use another name" if gone else ""
 
 
 def conflict_of(state: KernelState, known: OrderIntent, order: StandardOrder) -> str:
-    """Why what is in the log can't become what a manifest says; empty when it can."""
+    """Why an intent cannot become what a manifest says; empty if it can."""
     if known.desired is Desired.CANCELED:
-        return "it was canceled, and a canceled intent does not come back: choose another name"
+        return "the intent was canceled and cannot be reactivated: use another name"
     same = known.order == order
     if has_failed(state, known.intent_id):
         text = refusal(state.record(known.intent_id))
-        return f"the venue refused it for good ({text}): change it, or choose another name" if same else ""
+        return f"the venue rejected it ({text}): change it, or use another name" if same else ""
     ended = terminal_status(state, known.intent_id)
     if ended is None or (same and (ended is OrdStatus.FILLED or limited_by(state, known.intent_id))):
         return ""
-    return f"it has ended, {ended}, and does not come back: choose another name"
+    return f"the order is {ended} and cannot be placed again: use another name"
 
 
 def with_record_of(known: OrderIntent, manifest: OrderManifest) -> OrderIntent:
-    """An intent with a manifest's owner, labels and policy; all else as it is."""
+    """Return an intent with a manifest's owner, labels and policy."""
     metadata = {key: value for key, value in known.metadata.items() if key != "labels"} | labels_metadata(manifest)
     update = {"owner": manifest.owner, "metadata": metadata, "on_unsolicited_cancel": manifest.on_unsolicited_cancel}
     return known.model_copy(update=update)
 
 
 def labels_metadata(manifest: Manifest) -> dict[str, Any]:
-    """What an intent's metadata has of a manifest."""
     return {"labels": dict(manifest.labels)} if manifest.labels else {}
 
 
 # ----------------------------------------------------------------------------------------------------------------- doing
 async def apply(kernel: EventSourcedKernel, steps: Sequence[Step]) -> AsyncIterator[Step]:
-    """Do the steps in order, some at a time so that they share commits; each is told once it is durable.
+    """Perform the steps in order, several concurrently to share commits; yields each once it is durable.
 
-    Raises as `check` does before anything is appended, and then what the first that failed raised, once all that were
-    done are told: `ConflictError` when somebody changed an intent since the steps were found. Find them again.
+    Raises:
+        ConflictError: As `check`, before anything is appended; or an intent was changed since the steps were computed.
+        KernelError: The error of the first step that failed, after the others were yielded.
     """
     check(kernel, steps)
     for begin in range(0, len(steps), TOGETHER_MAX):
@@ -391,7 +383,6 @@ async def apply(kernel: EventSourcedKernel, steps: Sequence[Step]) -> AsyncItera
 
 
 async def apply_step(kernel: EventSourcedKernel, step: Step) -> None:
-    """Do one step."""
     if isinstance(step, GroupStep):
         await apply_group(kernel, step)
     elif step.known is None:
@@ -408,7 +399,7 @@ async def apply_step(kernel: EventSourcedKernel, step: Step) -> None:
 
 
 async def apply_group(kernel: EventSourcedKernel, step: GroupStep) -> None:
-    """Create a group whole, or change its orders one after the other."""
+    """Create a group in one append, or change its orders one after another."""
     manifest = step.manifest
     if step.known is None:
         await kernel.place_order_group(
@@ -423,44 +414,41 @@ async def apply_group(kernel: EventSourcedKernel, step: GroupStep) -> None:
     for member in step.members:
         if member.known is not None:
             await configure(kernel, member, member.known)
-        else:  # orders of one group may have policies of their own
+        else:  # each order of a group may have its own policy
             await update_metadata(kernel, member, await kernel.get_order_intent(member.name))
 
 
 async def configure(kernel: EventSourcedKernel, step: OrderStep, known: OrderIntent) -> None:
-    """Give an intent what differs: owner, labels and policy, then terms."""
     await update_metadata(kernel, step, known)
     if step.changes_order:
         await kernel.modify_order(step.name, step.order, wait="recorded", expected_generation=known.generation)
 
 
 async def update_metadata(kernel: EventSourcedKernel, step: OrderStep, known: OrderIntent) -> None:
-    """Give an intent a manifest's owner, labels and policy, where they differ."""
-    wanted = with_record_of(known, step.manifest)
-    if wanted != known:
-        await kernel.intent_store.update_intent(wanted)
+    updated = with_record_of(known, step.manifest)
+    if updated != known:
+        await kernel.intent_store.update_intent(updated)
 
 
 # --------------------------------------------------------------------------------------------------------------- waiting
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the venue said to what was applied."""
+    """The venue's answers to what was applied."""
 
     refused: tuple[ExchangeError, ...] = ()
     late: tuple[str, ...] = field(default=())
-    """Intents without an answer in time: the kernel goes on with them."""
+    """Intents without an answer in time; the kernel keeps trying."""
 
 
 async def answers(kernel: EventSourcedKernel, steps: Sequence[Step], *, timeout_s: float) -> Answers:
-    """Wait until the venue has all that was applied as it is wanted, or refused it, or the time is over."""
+    """Wait until the venue has answered to every applied order, or the time is up."""
     names = [step.name for step in orders_in(steps) if step.action is not Action.UNCHANGED]
-    came = await asyncio.gather(*(holds_in_time(kernel, name, is_answered, timeout_s=timeout_s) for name in names))
+    answered = await asyncio.gather(*(holds_in_time(kernel, name, is_answered, timeout_s=timeout_s) for name in names))
     refused = {name: error for name in names if (error := refusal(kernel.state.record(name))) is not None}
-    late = tuple(name for name, in_time in zip(names, came, strict=True) if not in_time and name not in refused)
+    late = tuple(name for name, in_time in zip(names, answered, strict=True) if not in_time and name not in refused)
     return Answers(tuple(refused.values()), late)
 
 
 def is_answered(state: KernelState, intent_id: str) -> bool:
-    """Whether nothing is left to be done: what is wanted is at the venue, or ended there, or was refused for good, or its
-    group holds it back."""
+    """Whether nothing is left to do: the order is as desired, ended, rejected, or held by its group."""
     return difference(state.effective_intent(intent_id), state.order_state(intent_id)) is None

@@ -1,7 +1,4 @@
-"""What `diff -f` prints: manifests against intents, as a unified diff for people or as objects for programs.
-
-Called by the CLI. It reads a kernel's state and the steps of `applying`, and changes nothing.
-"""
+"""What `apply` would change: a unified diff for people, objects for programs. Called by `diff -f`."""
 
 from __future__ import annotations
 
@@ -22,13 +19,12 @@ from replay.views.conditions import terminal_status
 
 # ----------------------------------------------------------------------------------------------- manifests and intents
 def unified(kernel: EventSourcedKernel, steps: Sequence[Step]) -> str:
-    """What applying would change, as a unified diff; empty when it would change nothing."""
+    """Return what applying would change as a unified diff; empty if nothing."""
     found = (step_diff(kernel.state, step) for step in steps)
     return "".join(text for text in found if text)
 
 
 def step_diff(state: KernelState, step: Step) -> str:
-    """One manifest's part of it."""
     before, after = before_after(state, step)
     if before == after:
         return ""
@@ -43,54 +39,48 @@ def step_diff(state: KernelState, step: Step) -> str:
 
 
 def known_words(step: Step) -> str:
-    """What there is of a step, in the head of a diff."""
     known = step.known
     return f"{title(step.manifest)}" + (f", generation {known.generation}" if isinstance(known, OrderIntent) else "")
 
 
 def before_after(state: KernelState, step: Step) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is in the log and what applying a step comes to, in a manifest's form. What there is not is empty."""
+    """Return the log's side and the manifest's side of a step, both in a manifest's form."""
     if isinstance(step, OrderStep):
         return order_before_after(state, step)
     if step.known is not None and not step.own_conflict:
         found = [order_before_after(state, item) for item in step.members]
         before, after = ([pair[side] for pair in found] for side in (0, 1))
         return group_data(step.name, step.known.mode, before), group_data(step.name, step.manifest.mode, after)
-    wanted = [manifest_data(desired_intent(item), item.symbol) for item in step.members]
-    there = {} if step.known is None else group_data(step.name, step.known.mode, known_members(state, step.known))
-    return there, group_data(step.name, step.manifest.mode, wanted)
+    desired = [manifest_data(desired_intent(item), item.symbol) for item in step.members]
+    present = {} if step.known is None else group_data(step.name, step.known.mode, known_members(state, step.known))
+    return present, group_data(step.name, step.manifest.mode, desired)
 
 
 def order_before_after(state: KernelState, step: OrderStep) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The same of one order."""
     after = manifest_data(desired_intent(step), step.symbol)
     before: dict[str, Any] = {} if step.known is None else manifest_data(step.known, step.symbol)
-    if step.conflict and step.known is not None:  # what can't be changed back is part of the difference
+    if step.conflict and step.known is not None:  # a conflict is part of the difference
         before["state"], after["state"] = intent_status(state, step.known), "WORKING"
     return before, after
 
 
 def known_members(state: KernelState, group: Group) -> list[dict[str, Any]]:
-    """The orders of a group that is in the log."""
     intents = (intent for name in group.intent_ids if (intent := state.intent(name)) is not None)
     return [manifest_data(intent, state.symbol(intent.order.symbol_id)) for intent in intents]
 
 
 def desired_intent(step: OrderStep) -> OrderIntent:
-    """The intent that applying comes to, as far as a manifest can tell."""
     known = step.known or OrderIntent(intent_id=step.name, exchange_id="any", order=step.order)
     return with_record_of(known, step.manifest).model_copy(update={"order": step.order})
 
 
 def intent_status(state: KernelState, intent: OrderIntent) -> str:
-    """How an intent stands, in a word."""
     if intent.desired is Desired.CANCELED:
         return "CANCELED"
     return str(terminal_status(state, intent.intent_id) or "WORKING")
 
 
 def step_listing(state: KernelState, steps: Sequence[Step]) -> Listing:
-    """The same for programs: each manifest that would change something, with what applying it comes to."""
     items = tuple(
         Item(
             step.name,
@@ -115,7 +105,7 @@ def step_object(state: KernelState, step: Step) -> dict[str, Any]:
 
 # ----------------------------------------------------------------------------------------------------- a manifest's form
 def group_data(name: str, mode: OcoMode, orders: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A group in a manifest's form; what an order has of metadata stands with it where it is not that of the group."""
+    """A group in a manifest's form; an order shows the metadata that differs from the group's."""
     shared = {key: value for key, value in orders[0]["metadata"].items() if key != "name"} if orders else {}
     return {
         "kind": "OrderGroup",
@@ -125,7 +115,6 @@ def group_data(name: str, mode: OcoMode, orders: Sequence[dict[str, Any]]) -> di
 
 
 def member_data(order: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
-    """One of a group's orders."""
     own = {key: value for key, value in order["metadata"].items() if shared.get(key) != value}
     missing = dict.fromkeys(shared.keys() - order["metadata"].keys())
     state = {key: value for key, value in order.items() if key == "state"}
@@ -133,7 +122,7 @@ def member_data(order: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]
 
 
 def manifest_data(intent: OrderIntent, symbol: SymbolMetadata | None) -> dict[str, Any]:
-    """An intent in a manifest's form, its decimals at the market's scale: what two sides are compared by."""
+    """An intent in a manifest's form, with decimals at the symbol's scale."""
     metadata: dict[str, Any] = {"name": intent.intent_id}
     if intent.owner:
         metadata["owner"] = intent.owner
@@ -143,13 +132,9 @@ def manifest_data(intent: OrderIntent, symbol: SymbolMetadata | None) -> dict[st
 
 
 def spec_data(intent: OrderIntent, symbol: SymbolMetadata | None) -> dict[str, Any]:
-    """The fields of a manifest's spec that are set."""
     order = intent.order
-    spec: dict[str, Any] = {
-        "symbol_id": order.symbol_id,
-        "side": order.side.value,
-        "order_type": order.order_type.value,
-    }
+    spec: dict[str, Any] = {"symbol_id": order.symbol_id, "side": order.side.value}
+    spec["order_type"] = order.order_type.value
     for name in ("quantity", "price", "stop_price", "display_quantity"):
         value = getattr(order, name)
         if value is not None and symbol is not None:

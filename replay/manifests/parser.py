@@ -1,9 +1,8 @@
-"""YAML and JSON as plain values whose places are known: strict, bounded, and without a guess.
+"""YAML and JSON as plain values with their places: strict, bounded, and without guessing. Called by `schema`.
 
-Called by `manifests`. What is written unquoted stays what was written: text, or exactly an integer, `true`, `false` or
-`null`; whatever other readers would turn into something else (0.0015, 1e5, 0o17, 1_000, 1:30) is kept as `Ambiguous` and
-refused where it is used. Duplicate keys, anchors, aliases, merge keys and tags are problems. Depth is limited here, before
-any limit of the parser. It knows nothing of orders.
+Unquoted scalars are text, exact integers, `true`, `false` or `null`; whatever readers interpret differently (0.0015, 1e5,
+0o17, 1_000, 1:30) is `Ambiguous` and refused where it is used. Duplicate keys, anchors, aliases, merge keys and tags are
+problems. Depth is limited here, before any limit of the parser.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from kernel.errors import Violation
 
 FILE_BYTES_MAX = 8 * 2**20
 DEPTH_MAX = 24
-DERIVED_STATES_MAX = 60
+VALUE_LENGTH_MAX = 60
 """Characters of a value that an error shows."""
 
 MUST_BE = "{field}: must be {limit}, not {value}"
@@ -37,7 +36,7 @@ LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(frozen=True, slots=True)
 class Ambiguous:
-    """An unquoted number that is not exactly an integer: what it means depends on who reads it."""
+    """An unquoted number that is not an exact integer: readers disagree on its meaning."""
 
     text: str
 
@@ -61,12 +60,12 @@ class ManifestProblem(Violation):
 
 
 class _TooDeep(Exception):
-    """A value stands too deep, at this line: the file is not read any further."""
+    """A value is nested too deep, at this line; the rest of the file is not read."""
 
 
 @dataclass(slots=True)
 class Document:
-    """One document of a file, and what is wrong with how it is written."""
+    """One document of a file, and the problems of its form."""
 
     file: str
     number: int
@@ -74,14 +73,13 @@ class Document:
     values: dict[str, Any] = field(default_factory=dict)
     """Every value by its path, as in `spec.orders[1].price`."""
     lines: dict[str, int] = field(default_factory=dict)
-    """The line that a value begins at, by its path, where the format has lines."""
+    """The line at which a value begins, by its path, if the format has lines."""
     problems: list[ManifestProblem] = field(default_factory=list)
     name: str = ""
-    """What it is about, once that is known: for its problems."""
+    """What it describes, once known; for its problems."""
 
     @property
     def where(self) -> str:
-        """Its file and number."""
         return f"{self.file}, document {self.number}"
 
     def problem(
@@ -93,7 +91,7 @@ class Document:
         self.problems.append(ManifestProblem(path, constraint, limit, clipped(value), text, where, remedy))
 
     def put(self, path: str, value: Any, line: int = 0) -> Any:
-        """Note where a value stands; the value."""
+        """Record where a value is; returns the value."""
         self.values[path] = value
         if line:
             self.lines[path] = line
@@ -101,7 +99,7 @@ class Document:
 
 
 def value_text(value: object) -> str:
-    """A value as an error shows it: as it was written, not too long."""
+    """A value as an error shows it: as written, clipped."""
     match value:
         case None:
             return "empty"
@@ -117,19 +115,17 @@ def value_text(value: object) -> str:
 
 
 def clipped(text: str) -> str:
-    """A text that is not too long."""
-    return text if len(text) <= DERIVED_STATES_MAX else f"{text[: DERIVED_STATES_MAX - 1]}…"
+    return text if len(text) <= VALUE_LENGTH_MAX else f"{text[: VALUE_LENGTH_MAX - 1]}…"
 
 
 def joined(path: str, key: str | int) -> str:
-    """The path of a key, or of an item of a list."""
     if isinstance(key, int):
         return f"{path}[{key}]"
     return f"{path}.{clipped(key)}" if path else clipped(key)
 
 
 def documents(file: str, content: bytes) -> list[Document]:
-    """The documents of a file that hold anything; what can't be read is a problem of the document in which it stands."""
+    """Return the documents of a file; what cannot be read is a problem of its document."""
     unread = Document(file, 1)
     if len(content) > FILE_BYTES_MAX:
         text = "the file has {value} bytes, more than {limit}"
@@ -171,11 +167,11 @@ def _is_new(document: Document, holder: dict[str, Any], path: str, key: str, lin
 
 # ------------------------------------------------------------------------------------------------------------------ JSON
 class _Pairs(list[tuple[str, Any]]):
-    """The pairs of a JSON object, duplicates and all."""
+    """The pairs of a JSON object, duplicates included."""
 
 
 def _json_documents(file: str, text: str) -> list[Document] | None:
-    """JSON values one after the other; None for what is no JSON (it may be YAML)."""
+    """Return consecutive JSON values; None if the text is no JSON (it may be YAML)."""
     named_so = file.endswith(".json")
     if not named_so and not text.lstrip().startswith("{"):
         return None
@@ -245,18 +241,17 @@ def _yaml_documents(file: str, text: str) -> Iterator[Document]:
 
 
 def _begun(document: Document) -> Document:
-    """The document that broke: this one, or the next where this one was read whole."""
+    """The document that broke: the current one, or the next if the current one is complete."""
     whole = document.number == 0 or "" in document.values
     return Document(document.file, document.number + 1) if whole else document
 
 
 def _brackets_open(text: str) -> int:
-    """How many brackets are open at the end of a text that broke a parser: it looks ahead, past our own limit of depth."""
+    """Brackets open where the parser broke: it looks ahead, past our own limit of depth."""
     return sum(text.count(bracket) for bracket in "[{") - sum(text.count(bracket) for bracket in "]}")
 
 
 def _yaml_value(document: Document, parsed: Iterator[Any], event: Any, path: str, depth: int) -> Any:
-    """The value that begins with an event of the parser."""
     line = event.start_mark.line + 1
     if depth > DEPTH_MAX:
         raise _TooDeep(line)
@@ -293,7 +288,7 @@ def _yaml_mapping(document: Document, parsed: Iterator[Any], path: str, depth: i
 
 
 def _check_marks(document: Document, event: Any, path: str, line: int) -> None:
-    """Anchors, aliases and tags: none are taken."""
+    """Refuse anchors, aliases and tags."""
     if isinstance(event, yaml.AliasEvent):
         text = "{field}: alias {value} is not allowed"
         document.problem(path, "value", "no alias", f"*{event.anchor}", "write the value", line=line, text=text)
@@ -306,7 +301,7 @@ def _check_marks(document: Document, event: Any, path: str, line: int) -> None:
 
 
 def _scalar(text: str, *, plain: bool) -> str | int | bool | Ambiguous | None:
-    """What a scalar means: quoted text is text, and of unquoted text no more than is certain."""
+    """The value of a scalar: quoted text is text, unquoted text only what is certain."""
     if plain and text in CONSTANTS:
         return CONSTANTS[text]
     if plain and EXACT_INTEGER.fullmatch(text):

@@ -1,9 +1,7 @@
-"""Manifests: orders and groups as files, read strictly and checked as far as that goes without a market.
+"""The form of manifests: orders and groups as files, read strictly and checked as far as possible without a symbol.
 
-Called by the CLI's `apply` and `diff`, and by whoever keeps orders in files. The form is a model of pydantic's. Promises
-that every problem of every document is told, each with its file, document, field, limit, value and what to do, and that
-what comes out contradicts neither itself nor its neighbours; what orders are to each other is looked at once each is
-right. Decimals stay the text they were written as: their scale is the market's, which `applying` asks.
+Called by `apply` and `diff`, and by whoever keeps orders in files. Every problem of every document is reported with its
+file, document, field, value, rule and remedy. Decimals stay text: their scale is the symbol's, which `apply` looks up.
 """
 
 from __future__ import annotations
@@ -47,20 +45,20 @@ NAME_LIMIT = "a letter or digit, then up to 63 letters, digits, '.', '_', '-'"
 TEXT_LENGTH_MAX = 128
 INSTANT_NS_MAX = 2**63 - 1
 MEMBER = re.compile(r"orders\[(\d+)\]")
-"""One of a group's orders, in the kernel's words."""
+"""An order of a group in the kernel's violations."""
 GROUP_REMEDIES = {
-    "size": "write as many; of ONE_TRIGGERS_OTHER the first order is the parent, its children stand after it",
-    "symbol": "orders that fill instead of each other are of one symbol",
-    "side": "a stop stands on the other side of the market than the limit of its side",
+    "size": "write that many; in ONE_TRIGGERS_OTHER the first order is the parent, followed by its children",
+    "symbol": "give all orders of the group one symbol",
+    "side": "a stop must be on the other side of the market than a limit order of the same side",
 }
 DECIMALS = {"quantity": True, "price": False, "stop_price": False, "display_quantity": True}
-"""The decimal fields of an order, and which of them count quantity."""
+"""An order's decimal fields, and whether they are quantities."""
 STDIN = "-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderManifest:
-    """An order by its name. A group's members have the group's owner and labels."""
+    """An order by its name; an order of a group has the group's owner and labels."""
 
     name: str
     terms: OrderForm
@@ -68,14 +66,14 @@ class OrderManifest:
     labels: dict[str, str] = field(default_factory=dict)
     on_unsolicited_cancel: UnsolicitedCancelPolicy = UnsolicitedCancelPolicy.STOP
     where: str = ""
-    """File and document it comes from."""
+    """Its file and document."""
     path: str = "spec"
-    """Where its terms stand in the document."""
+    """Where its terms are in the document."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupManifest:
-    """Orders that depend on each other."""
+    """A group of contingent orders."""
 
     name: str
     mode: OcoMode
@@ -89,14 +87,15 @@ Manifest = OrderManifest | GroupManifest
 
 
 def orders_of(manifest: Manifest) -> tuple[OrderManifest, ...]:
-    """Every order of a manifest."""
     return (manifest,) if isinstance(manifest, OrderManifest) else manifest.orders
 
 
 def read_manifests(files: Sequence[str | Path], *, stdin: Callable[[], bytes] | None = None) -> tuple[Manifest, ...]:
-    """The manifests of files (`-` is stdin), in their order.
+    """Read the manifests of files, in their order; `-` is stdin.
 
-    Raises `NotFoundError` for a file that can't be read, `ValidationError` with every problem of all the others.
+    Raises:
+        NotFoundError: A file cannot be read.
+        ValidationError: Documents are not valid; lists every problem of all files.
     """
     return parse_manifests([(file_name(file), content_of(str(file), stdin)) for file in dict.fromkeys(map(str, files))])
 
@@ -112,11 +111,13 @@ def content_of(file: str, stdin: Callable[[], bytes] | None) -> bytes:
         return Path(file).read_bytes()
     except (OSError, ValueError) as problem:
         cause = getattr(problem, "strerror", None) or str(problem)
-        raise NotFoundError(f"the manifest {file} can't be read: {cause}; -f takes files, and - for stdin") from problem
+        raise NotFoundError(
+            f"the manifest {file} cannot be read: {cause}; -f takes files, and - for stdin"
+        ) from problem
 
 
 def parse_manifests(contents: Iterable[tuple[str, bytes]]) -> tuple[Manifest, ...]:
-    """The manifests of files given by name and content. Raises `ValidationError` with every problem of all of them."""
+    """Parse files given by name and content. Raises `ValidationError` with every problem of all files."""
     problems: list[ManifestProblem] = []
     found: list[Manifest] = []
     taken: dict[str, str] = {}
@@ -129,20 +130,19 @@ def parse_manifests(contents: Iterable[tuple[str, bytes]]) -> tuple[Manifest, ..
             if manifest is not None:
                 found.append(manifest)
     if problems:
-        raise ValidationError(f"the manifests are not valid, nothing was applied ({len(problems)} problems)", problems)
+        raise ValidationError("the manifests are not valid, nothing was changed", problems)
     if not found:
-        raise ValidationError(f"there is no manifest in {', '.join(names) or 'no file'}: write at least one document")
+        raise ValidationError(f"no manifest in {', '.join(names) or 'no file'}: write at least one document")
     return tuple(found)
 
 
 # -------------------------------------------------------------------------------------------------------------- the form
 def refused(constraint: str, limit: str, remedy: str) -> PydanticCustomError:
-    """A value that breaks a rule of the form, in our words."""
     return PydanticCustomError("manifest", "{limit}", {"constraint": constraint, "limit": limit, "remedy": remedy})
 
 
-def rule(read: Callable[[Any], object], constraint: str, limit: str, remedy: str = "write another") -> BeforeValidator:
-    """A validator: what `read` makes of a value, which breaks the rule where that is None."""
+def rule(read: Callable[[Any], object], constraint: str, limit: str, remedy: str = "correct it") -> BeforeValidator:
+    """A validator: `read` converts a value, or returns None if it breaks the rule."""
 
     def check(value: Any) -> object:
         if (found := read(value)) is None:
@@ -153,7 +153,7 @@ def rule(read: Callable[[Any], object], constraint: str, limit: str, remedy: str
 
 
 def text(value: object) -> str:
-    """A text: what was written unquoted and could be read as something else is none."""
+    """Text; unquoted scalars that readers could interpret differently are refused."""
     if isinstance(value, str):
         return value
     remedy = "write one text" if isinstance(value, dict | list) else f'write it in quotes, "{value_text(value)}"'
@@ -161,18 +161,16 @@ def text(value: object) -> str:
 
 
 def matching(pattern: str, limit: str) -> BeforeValidator:
-    """A text of a form."""
     return rule(lambda value: text(value) if re.fullmatch(pattern, text(value)) else None, "form", limit)
 
 
 def short(value: object) -> str | None:
-    """A text that is not too long; nothing is an empty one."""
+    """Text of limited length; null is empty."""
     written = "" if value is None else text(value)
     return written if len(written) <= TEXT_LENGTH_MAX else None
 
 
 def one_of(words: Iterable[str]) -> BeforeValidator:
-    """One of a few words."""
     known = {str(word): word for word in words}
 
     def check(value: object) -> str:
@@ -184,13 +182,13 @@ def one_of(words: Iterable[str]) -> BeforeValidator:
 
 
 def decimal_text(value: object) -> str | None:
-    """A decimal as text; an integer may stand without quotes, since it can't be misread."""
+    """A decimal as text; an integer may be unquoted."""
     written = text(value) if isinstance(value, Ambiguous) else str(value) if type(value) is int else value
     return written if isinstance(written, str) and DECIMAL.fullmatch(written) else None
 
 
 def as_flag(value: object) -> bool | None:
-    """True or false, written without quotes."""
+    """True or false, unquoted."""
     return value if isinstance(value, bool) else None
 
 
@@ -207,14 +205,13 @@ Flag = Annotated[bool, rule(as_flag, "type", "true or false", "write true or fal
 
 
 class Form(pydantic.BaseModel):
-    """A mapping of a manifest: a field that holds nothing is as if it were not there, an unknown one is a problem."""
+    """A mapping of a manifest: null fields count as absent, unknown ones are a problem."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @model_validator(mode="before")
     @classmethod
     def without_empty_fields(cls, data: Any) -> Any:
-        """Of the fields known, those that hold something."""
         if not isinstance(data, dict):
             return data
         known = field_names(cls)
@@ -222,7 +219,6 @@ class Form(pydantic.BaseModel):
 
 
 def field_names(form: type[Form]) -> tuple[str, ...]:
-    """The fields of a form as they are written."""
     return tuple(item.alias or name for name, item in form.model_fields.items())
 
 
@@ -246,27 +242,26 @@ class OrderForm(Form):
 
     @model_validator(mode="after")
     def is_consistent(self) -> Self:
-        """Whatever the market is: the kernel's own rules, on decimals."""
+        """Apply the kernel's rules that need no symbol, on decimals."""
         if found := list(order_inconsistencies(unscaled(self))):
             raise ValidationError("the order contradicts itself", found)
         return self
 
 
 class MemberForm(OrderForm):
-    """One of a group's orders."""
+    """An order of a group."""
 
     name: Name
 
 
 class GroupForm(Form):
-    """Orders that depend on each other."""
+    """A group of contingent orders."""
 
     mode: Annotated[OcoMode, one_of(OcoMode)]
     orders: list[MemberForm]
 
     @model_validator(mode="after")
     def is_consistent(self) -> Self:
-        """Whatever the market is: the kernel's own rules, on decimals."""
         terms = tuple(unscaled(order) for order in self.orders)
         group = StandardOrderGroup.model_construct(orders=terms, mode=self.mode)
         size = size_violations(self.mode, len(terms))
@@ -281,7 +276,7 @@ class GroupForm(Form):
 
 
 class MetadataForm(Form):
-    """What an intent is called, and whose it is."""
+    """Name, owner and labels."""
 
     name: Name
     owner: Short = ""
@@ -298,14 +293,10 @@ class DocumentForm(Form):
 
 
 class OrderDocument(DocumentForm):
-    """A manifest of an order."""
-
     spec: OrderForm
 
 
 class GroupDocument(DocumentForm):
-    """A manifest of a group."""
-
     spec: GroupForm
 
 
@@ -314,10 +305,7 @@ KINDS: dict[str, type[DocumentForm]] = {"Order": OrderDocument, "OrderGroup": Gr
 
 # ------------------------------------------------------------------------------------------------------------ documents
 def manifest_of(document: Document, taken: dict[str, str]) -> Manifest | None:
-    """The manifest of a document; None when something is wrong with it, which goes to the document's problems.
-
-    `taken` has the names of the documents before, and where each was used.
-    """
+    """Return a document's manifest, or None and add problems; `taken` has the names used before, and where."""
     take_names(document, taken)
     kind = document.values.get("kind")
     form = KINDS.get(kind, DocumentForm) if isinstance(kind, str) else DocumentForm
@@ -341,13 +329,11 @@ def manifest_of(document: Document, taken: dict[str, str]) -> Manifest | None:
 
 
 def order_manifest(order: OrderForm, name: str, path: str, common: dict[str, Any]) -> OrderManifest:
-    """An order that was read."""
     policy = order.on_unsolicited_cancel
     return OrderManifest(name=name, terms=order, on_unsolicited_cancel=policy, path=path, **common)
 
 
 def take_names(document: Document, taken: dict[str, str]) -> None:
-    """Names are the ids of intents: each is used once in all files. The document goes by its own from then on."""
     listed = document.values.get("spec.orders")
     count = len(listed) if isinstance(listed, list) else 0
     for path in ("metadata.name", *(f"spec.orders[{at}].name" for at in range(count))):
@@ -365,7 +351,7 @@ def take_names(document: Document, taken: dict[str, str]) -> None:
 
 
 def add_problem(document: Document, form: type[DocumentForm], error: ErrorDetails) -> None:
-    """One of pydantic's errors as a problem of the document."""
+    """Add one of pydantic's errors to the document's problems."""
     path = ""
     for part in error["loc"]:
         path = path if part == "[key]" else joined(path, part)
@@ -391,7 +377,7 @@ def add_problem(document: Document, form: type[DocumentForm], error: ErrorDetail
 
 
 def add_contradictions(document: Document, path: str, found: Iterable[Violation]) -> None:
-    """What an order or a group contradicts, as problems of the document."""
+    """Add the contradictions of an order or a group to the document's problems."""
     for item in found:
         here = f"{path}.{'expire_at' if item.field == 'expire_at_ns' else item.field}"
         if item.constraint in GROUP_REMEDIES:
@@ -409,14 +395,13 @@ def add_contradictions(document: Document, path: str, found: Iterable[Violation]
 
 
 def form_at(form: type[DocumentForm], loc: tuple[int | str, ...]) -> type[Form]:
-    """The form of the mapping at a place."""
     if not loc or loc[0] == "metadata":
         return MetadataForm if loc else form
     return OrderForm if form is OrderDocument else MemberForm if len(loc) > 2 else GroupForm
 
 
 def instant_ns_of(text: str) -> int | None:
-    """An RFC 3339 instant in Unix nanoseconds, exactly; None for what is none."""
+    """An RFC 3339 instant in Unix nanoseconds, exactly; None if it is not one."""
     found = RFC_3339.fullmatch(text)
     if found is None:
         return None
@@ -430,21 +415,20 @@ def instant_ns_of(text: str) -> int | None:
 
 
 def near_miss(given: str, known: Sequence[str]) -> str:
-    """What was meant, where that can be guessed."""
     by_lower = {word.lower(): word for word in known}
     close = difflib.get_close_matches(given.lower()[:64], list(by_lower), n=1)
     return f"did you mean {by_lower[close[0]]}?" if close else "write one of these"
 
 
 def unscaled(terms: OrderForm) -> StandardOrder:
-    """Terms as an order whose numbers are decimals: good for comparisons, and for nothing else."""
+    """Terms as an order with decimals as numbers, for comparisons only."""
     numbers = {name: Decimal(text) for name in DECIMALS if (text := getattr(terms, name)) is not None}
     others = {name: getattr(terms, name) for name in StandardOrder.model_fields if name not in DECIMALS}
     return StandardOrder.model_construct(**{**others, **numbers})
 
 
 def standard_order(manifest: OrderManifest, symbol: SymbolMetadata) -> StandardOrder:
-    """The order at its symbol's scales. Raises `ValidationError` for numbers with more places than those."""
+    """Return the order at its symbol's scales. Raises `ValidationError` for numbers with more places."""
     problems: list[ManifestProblem] = []
     values = {name: getattr(manifest.terms, name) for name in StandardOrder.model_fields}
     for name, is_quantity in DECIMALS.items():
@@ -454,19 +438,18 @@ def standard_order(manifest: OrderManifest, symbol: SymbolMetadata) -> StandardO
         except ValidationError as problem:
             problems += [problem_of(manifest, replace(item, field=name)) for item in problem.violations]
     if problems:
-        raise ValidationError(f"order {manifest.name} does not fit the market {symbol.symbol_id}", problems)
+        raise ValidationError(f"order {manifest.name} does not fit the symbol {symbol.symbol_id}", problems)
     return StandardOrder(**values)
 
 
 def market_problems(
     manifest: OrderManifest, order: StandardOrder, symbol: SymbolMetadata, *, open_orders: int = 0
 ) -> list[ManifestProblem]:
-    """What the market has against an order."""
     return [problem_of(manifest, item) for item in symbol.violations(order, open_orders=open_orders)]
 
 
 def problem_of(manifest: OrderManifest, item: Violation, remedy: str = "change the manifest") -> ManifestProblem:
-    """A problem of an order that only its market, or the log, can tell."""
+    """A problem of an order that depends on its symbol or on the log."""
     where = f"{manifest.where} (Order {manifest.name})"
     field = f"{manifest.path}.{item.field}"
     return ManifestProblem(field, item.constraint, item.limit, item.value, item.text, where, remedy)

@@ -1,22 +1,17 @@
-"""views
+"""What people and programs are shown of a kernel and its log. Reads only.
 
-- `conditions`: Waiting for an intent to get somewhere: the conditions that `wait` and `place --wait` know.
-- `describe`: What `describe` prints: all about one intent, one group, or one order that is no intent's, on one
-  page, for people.
-- `differences`: How intents and actual orders differ: what `diff` lists without a manifest, and the words of it
-  that others show too.
-- `events`: What `events` prints: the log as it is stored, from a position on, of one intent, of some types, once or
-  for ever.
-- `explain`: What `explain` prints: what the fields of a record or an event mean, from the models themselves.
-- `gauges`: Gauges that are read at the moment when metrics are collected: how far the fold is, what is unknown,
-  what differs.
-- `groups`: Groups as they are shown: what each has, what it lets each of its orders be now, and why.
-- `health`: Whether a kernel acts on a log, as far as the log tells: from outside of the process that leads.
-- `listing`: What `get` prints: intents, orders, fills, positions, the account, symbols, groups, findings; listed
-  once, or watched.
-- `metrics`: A kernel's metrics for others to read: Prometheus's text format, tables and JSON; from a kernel that
-  runs, or from a log.
-- `resources`: The types that `get` knows: what of a state belongs to each, and the line of a table that shows it.
-- `top`: What `top` shows: how a kernel stands at one instant, as tables; kept up to date from the log, event by event.
-- `top_screen`: Draws what `top` found with rich: once, or as a screen that goes on.
+From the lowest layer to the highest:
+
+- `groups`: groups, the quantity that each permits its orders, and why.
+- `resources`: the resource types of `get` and their rows.
+- `conditions`: waits for a condition on an order.
+- `differences`: intents compared with actual orders, and the next action.
+- `listing`: what `get` lists and watches.
+- `describe`: the page of one intent, group or external order.
+- `events`: the log's events as stored.
+- `explain`: the fields of models and events.
+- `health`: whether a kernel acts on the log, seen from outside.
+- `gauges`: Prometheus gauges read at collection.
+- `metrics`: metrics as Prometheus text, table or JSON.
+- `top`, `top_screen`: the frames of the dashboard, and their drawing.
 """

@@ -1,8 +1,7 @@
-"""Waiting for an intent to get somewhere: the conditions that `wait` and `place --wait` know.
+"""Conditions on an order, and waiting for them: `wait` and `place --wait`.
 
-Called by the CLI and by strategies' scripts. Conditions are functions of what the log says of an intent, looked at again
-with each event of it, or of its group. A condition that can be lost again (a bust reopens a filled order) is true when it
-was seen true. What is wanted of an order is what its group lets it be.
+Called by the CLI and by scripts. A condition is a function of the state, checked again after each event of the intent or of
+its group. One that can be undone (a bust reopens a filled order) is met once it was seen to hold.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ Condition = Callable[[KernelState, str], bool]
 
 
 def terminal_status(state: KernelState, intent_id: str) -> OrdStatus | None:
-    """The status that an intent's order ended in, when as things stand nothing more will be sent for it: no order that
-    its group may release more of has ended, and one that it lets be nothing has."""
+    """Return the status in which an order ended; None while anything may still be sent for it, its group's later
+    releases included."""
     record, order = state.grouped_record(intent_id), state.order_state(intent_id)
     if record.may_be_live or state.awaits_parent(intent_id):
         return None
@@ -37,24 +36,22 @@ def terminal_status(state: KernelState, intent_id: str) -> OrdStatus | None:
 
 
 def has_ended(status: OrdStatus) -> Condition:
-    """That an order has ended in a status."""
     return lambda state, intent_id: terminal_status(state, intent_id) is status
 
 
 def is_working(state: KernelState, intent_id: str) -> bool:
-    """Whether the venue has the order and can fill it."""
+    """Whether the venue has accepted an order that can fill."""
     return any(facts.accepted for facts in state.record(intent_id).live_orders)
 
 
 def is_synced(state: KernelState, intent_id: str) -> bool:
-    """Whether what is at the venue is what is wanted."""
+    """Whether the actual order matches the effective intent."""
     order = state.order_state(intent_id)
     if order is None:
         return state.record(intent_id).version > 0 and difference(state.effective_intent(intent_id), None) is None
     synced = order.reconciliation_status is ReconciliationStatus.SYNCED
-    return (
-        synced and difference(state.effective_intent(intent_id), order) is None
-    )  # a status without a plan looks at no prices
+    # The status alone does not compare prices.
+    return synced and difference(state.effective_intent(intent_id), order) is None
 
 
 def has_failed(state: KernelState, intent_id: str) -> bool:
@@ -74,17 +71,30 @@ CONDITIONS: Mapping[str, Condition] = {
     "expired": has_ended(OrdStatus.EXPIRED),
     "failed": has_failed,
 }
-"""What can be waited for, and what can end a wait."""
+"""Conditions to wait for, or that end a wait."""
 UNFILLED_ENDS = ("rejected", "canceled", "expired", "failed")
-"""What ends a wait for `filled` without it."""
+"""What ends a wait for `filled` without a fill."""
 
 
 async def wait_for(
     kernel: EventSourcedKernel, intent_id: str, condition: str, *, timeout_s: float, or_fail_on: Iterable[str] = ()
 ) -> str:
-    """Which came true first: the condition, or one of those that end the wait without it. 0 s: look once.
+    """Wait until a condition holds.
 
-    Raises `NotFoundError` for an unknown intent, `ValidationError` for an unknown condition, `WaitTimeoutError`.
+    Args:
+        kernel: A kernel over the log; it need not lead.
+        intent_id: The order's intent.
+        condition: A key of `CONDITIONS`.
+        timeout_s: Seconds to wait; 0 checks once.
+        or_fail_on: Conditions that end the wait early.
+
+    Returns:
+        The condition that held first: `condition`, or one of `or_fail_on`.
+
+    Raises:
+        NotFoundError: There is no such intent.
+        ValidationError: A condition is unknown.
+        WaitTimeoutError: None held in time.
     """
     names = (condition, *or_fail_on)
     if unknown := [name for name in names if name not in CONDITIONS]:
@@ -104,21 +114,25 @@ async def wait_for(
         await kernel.wait_until(intent_id, holds, timeout_s=timeout_s)
     except WaitTimeoutError:
         raise WaitTimeoutError(
-            f"intent {intent_id}: not {condition} after {timeout_s:g} s; {now_is(kernel, intent_id)}"
+            f"intent {intent_id} is not {condition} after {timeout_s:g} s: {now_is(kernel, intent_id)}"
         ) from None
     return seen[0]
 
 
 def now_is(kernel: EventSourcedKernel, intent_id: str) -> str:
-    """How an intent stands, in a few words."""
     state = kernel.state.order_state(intent_id)
     if state is None:
-        return limited_by(kernel.state, intent_id) or "nothing was sent for it yet"
-    return f"it is {state.status.ord_status}, {state.reconciliation_status}"
+        return limited_by(kernel.state, intent_id) or "nothing sent yet"
+    return f"order {state.status.ord_status}, {state.reconciliation_status}"
 
 
 async def acknowledged(kernel: EventSourcedKernel, intent_id: str, *, timeout_s: float) -> bool:
-    """Whether the venue answered to an order in time. Raises `ExchangeError` when the answer is a definitive no."""
+    """Wait for the venue's answer to an order; False if there is none in time. Raises `ExchangeError` if it was
+    rejected."""
+
+    def is_acknowledged(state: KernelState, intent_id: str) -> bool:
+        return placement_answered(state.record(intent_id))
+
     answered = await holds_in_time(kernel, intent_id, is_acknowledged, timeout_s=timeout_s)
     if (refused := refusal(kernel.state.record(intent_id))) is not None:
         raise refused
@@ -126,22 +140,16 @@ async def acknowledged(kernel: EventSourcedKernel, intent_id: str, *, timeout_s:
 
 
 async def off_the_book(kernel: EventSourcedKernel, intent_id: str, *, timeout_s: float) -> bool:
-    """Whether nothing of an intent worked at the venue any more in time."""
+    """Wait until no order of an intent can be open at the venue; False if that takes too long."""
+
+    def is_off_the_book(state: KernelState, intent_id: str) -> bool:
+        return cancel_answered(state.record(intent_id))
+
     return await holds_in_time(kernel, intent_id, is_off_the_book, timeout_s=timeout_s)
 
 
-def is_acknowledged(state: KernelState, intent_id: str) -> bool:
-    """Whether the venue has answered to an order."""
-    return placement_answered(state.record(intent_id))
-
-
-def is_off_the_book(state: KernelState, intent_id: str) -> bool:
-    """Whether nothing of an intent works at the venue any more, nor may."""
-    return cancel_answered(state.record(intent_id))
-
-
 async def holds_in_time(kernel: EventSourcedKernel, intent_id: str, holds: Condition, *, timeout_s: float) -> bool:
-    """Whether something came to hold of an intent in time."""
+    """Wait until a condition holds of an intent; False if it does not in time."""
     try:
         await kernel.wait_until(intent_id, lambda _: holds(kernel.state, intent_id), timeout_s=timeout_s)
     except WaitTimeoutError:

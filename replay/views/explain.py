@@ -1,8 +1,7 @@
-"""What `explain` prints: what the fields of a record or an event mean, from the models themselves.
+"""The text of `explain`: what the fields of records, events and settings mean, taken from the models' docstrings.
 
-Called by the CLI. A path begins with a type (`intent`, `order_state`, …), an event's topic or a model's name, and goes on
-through fields, lists and maps alike, down to an enum's member. The words are the docstrings in the source: there is no
-second description that could differ. Needs no log.
+Called by the CLI. A path begins with a type (`intent`, `order_state`, …), an event's topic or a model's name, and continues
+through fields, lists and maps to the members of enums. Needs no log.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ TYPES: Mapping[str, Model] = {
     "capabilities": VenueCapabilities,
     "settings": KernelSettings,
 }
-"""What a path may begin with, besides events' topics."""
+"""What a path may begin with, besides the events' topics."""
 ALIASES = {
     "order": "order_state", "ord": "order_state", "int": "intent", "pos": "position", "acc": "account", "sym": "symbol",
     "find": "finding", "f": "fill", "grp": "group", "ordergroup": "order_group", "ext": "external",
@@ -60,7 +59,7 @@ INDENT = "  "
 
 
 def explain(path: str = "", *, recursive: bool = False) -> str:
-    """What a path means; without one, what there is to explain. Raises `NotFoundError` with near misses."""
+    """Explain a path; without one, list all types and events. Raises `NotFoundError` with similar names."""
     if not path:
         return overview()
     steps = list(walk(path))
@@ -77,7 +76,7 @@ def explain(path: str = "", *, recursive: bool = False) -> str:
 
 # --------------------------------------------------------------------------------------------------------------- walking
 class PathStop(NamedTuple):
-    """Where a path leads to: a model or an enum (or None), by a field or an enum's member, under a name."""
+    """A step of a path: the model or enum reached, the field or enum member that led there, and the path so far."""
 
     place: Place | None
     by: FieldInfo | str | None
@@ -85,7 +84,7 @@ class PathStop(NamedTuple):
 
 
 def walk(path: str) -> Iterator[PathStop]:
-    """The places along a path. Raises `NotFoundError` with near misses."""
+    """Yield the steps of a path. Raises `NotFoundError` with similar names."""
     first, *rest = path.split(".")
     place: Place | None = root_named(first)
     walked, by = first, None
@@ -105,45 +104,41 @@ def walk(path: str) -> Iterator[PathStop]:
 
 
 def place_of(path: str) -> Place | None:
-    """The model or enum that a path leads to."""
     return list(walk(path))[-1].place
 
 
 def root_named(word: str) -> Model:
-    """The model that a path begins with: a type (plural or short too), a topic, or a class."""
+    """Return the model that a path begins with: a type (plural or short too), a topic, or a class."""
     lower = word.lower()
     by_name = {name.lower(): model for name, model in roots()}
     for name in (lower, lower.removesuffix("s")):
         if (found := by_name.get(ALIASES.get(name, name))) is not None:
             return found
-    raise NotFoundError(f"there is no {word!r} to explain{hint(word, [name for name, _ in roots()])}")
+    raise NotFoundError(f"there is no type, event or model {word!r}{hint(word, [name for name, _ in roots()])}")
 
 
 def roots() -> Iterator[tuple[str, Model]]:
-    """Every word that a path may begin with."""
     yield from TYPES.items()
     yield from events.REGISTRY.items()
     yield from ((model.__name__, model) for model in TYPES.values())
 
 
 def field_named(model: Model, word: str, walked: str) -> FieldInfo:
-    """A field of a model."""
     if (found := model.model_fields.get(word)) is not None:
         return found
     raise NotFoundError(f"{walked} has no field {word!r}{hint(word, list(model.model_fields))}")
 
 
 def hint(word: str, known: Sequence[str]) -> str:
-    """What was meant, or what there is."""
     by_lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower()[:64], list(by_lower), n=3, cutoff=0.5)
     if close:
         return f": did you mean {', '.join(by_lower[name] for name in close)}?"
-    return f": one of {', '.join(dict.fromkeys(known))}"
+    return f": use one of {', '.join(dict.fromkeys(known))}"
 
 
 def below(annotation: Any) -> Place | None:
-    """The model or enum that is inside a type, through lists, maps, unions and constraints; None when there is none."""
+    """Return the model or enum inside a type, through lists, maps, unions and constraints."""
     if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel | Enum):
         return annotation
     inner = get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
@@ -152,12 +147,10 @@ def below(annotation: Any) -> Place | None:
 
 # ------------------------------------------------------------------------------------------------------------------ types
 def type_text(field: FieldInfo) -> str:
-    """The type of a field in words, its limits included."""
     return typed(field.annotation, field.metadata)
 
 
 def typed(annotation: Any, limits: Sequence[Any] = ()) -> str:
-    """A type in words."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return typed(inner[0], (*limits, *inner[1:]))
@@ -173,7 +166,6 @@ def typed(annotation: Any, limits: Sequence[Any] = ()) -> str:
 
 
 def limits_text(limits: Sequence[Any]) -> str:
-    """The limits of a number or a text."""
     found: dict[str, Any] = {}
     for item in limits:
         for limit in (item, *getattr(item, "metadata", ())):
@@ -195,7 +187,7 @@ def limits_text(limits: Sequence[Any]) -> str:
 
 
 def member_docs(kind: type[Enum]) -> dict[str, str]:
-    """The members of an enum, each with the docstring under it, empty where it has none."""
+    """The members of an enum with their docstrings, empty where there is none."""
     docs = dict.fromkeys((str(member.value) for member in kind), "")
     try:
         body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
@@ -211,7 +203,6 @@ def member_docs(kind: type[Enum]) -> dict[str, str]:
 
 # ------------------------------------------------------------------------------------------------------------------ pages
 def overview() -> str:
-    """All that can be explained."""
     names = max(map(len, (*TYPES, *events.REGISTRY)))
     types = "".join(f"{INDENT}{name:{names}}  {first_sentence(model)}\n" for name, model in TYPES.items())
     topics = "".join(f"{INDENT}{name:{names}}  {first_sentence(model)}\n" for name, model in events.REGISTRY.items())
@@ -219,23 +210,20 @@ def overview() -> str:
 
 
 def first_sentence(model: Model) -> str:
-    """What a model is, in one line."""
     return " ".join((model.__doc__ or "").split()).partition(". ")[0].rstrip(".") + "."
 
 
 def model_page(walked: str, model: Model, field: FieldInfo | None, *, recursive: bool) -> str:
-    """A model and its fields."""
     described: list[str] = [inspect.cleandoc(model.__doc__ or "")]
     head = f"KIND:   {model.__name__}\n"
     if field is not None:
         head += f"FIELD:  {walked} <{type_text(field)}>{presence(field)}\n"
         described.insert(0, field.description or "")
-    lines = tree(model, recursive=recursive, above=(model,)) if recursive else field_lines(model)
+    lines = tree(model, above=(model,)) if recursive else field_lines(model)
     return f"{head}\n{section('DESCRIPTION', described)}\nFIELDS:\n{''.join(lines)}"
 
 
 def field_lines(model: Model) -> Iterator[str]:
-    """Every field with its type and what it means."""
     for name, field in model.model_fields.items():
         yield f"{INDENT}{name} <{type_text(field)}>{presence(field)}\n"
         yield wrapped(field.description or "", INDENT * 2)
@@ -244,17 +232,15 @@ def field_lines(model: Model) -> Iterator[str]:
             yield wrapped(f"One of {', '.join(str(member.value) for member in inner)}.", INDENT * 2)
 
 
-def tree(model: Model, *, recursive: bool, above: tuple[Model, ...], indent: str = INDENT) -> Iterator[str]:
-    """The fields of a model, and theirs, by name and type."""
+def tree(model: Model, *, above: tuple[Model, ...], indent: str = INDENT) -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield f"{indent}{name} <{type_text(field)}>{presence(field)}\n"
         inner = below(field.annotation)
         if inner is not None and issubclass(inner, pydantic.BaseModel) and inner not in above:
-            yield from tree(inner, recursive=recursive, above=(*above, inner), indent=indent + INDENT)
+            yield from tree(inner, above=(*above, inner), indent=indent + INDENT)
 
 
 def field_page(walked: str, field: FieldInfo, kind: Place | None) -> str:
-    """One field that has no fields of its own."""
     head = f"FIELD:  {walked} <{type_text(field)}>{presence(field)}\n"
     text = f"{head}\n{section('DESCRIPTION', [field.description or ''])}"
     if kind is None:
@@ -265,19 +251,17 @@ def field_page(walked: str, field: FieldInfo, kind: Place | None) -> str:
 
 
 def value_line(name: str, doc: str) -> str:
-    """One value of an enum."""
     return f"{INDENT * 2}{name}\n" + (wrapped(doc, INDENT * 3) if doc else "")
 
 
 def member_page(kind: Place, word: str) -> str:
-    """One value of an enum. It ends a path."""
+    """One member of an enum; it ends a path."""
     assert issubclass(kind, Enum), "only enums have values"
     text = member_docs(kind)[word] or kind.__doc__ or ""
     return f"VALUE:  {word} of {kind.__name__}\n\n{section('DESCRIPTION', [text])}"
 
 
 def presence(field: FieldInfo) -> str:
-    """Whether a field must be given, or what it is otherwise."""
     if field.is_required():
         return " -required-"
     default = field.get_default(call_default_factory=True, validated_data={})
@@ -287,12 +271,10 @@ def presence(field: FieldInfo) -> str:
 
 
 def section(title: str, texts: Sequence[str]) -> str:
-    """A title and text under it."""
     return f"{title}:\n" + "".join(wrapped(text, INDENT) for text in texts if text)
 
 
 def wrapped(text: str, indent: str) -> str:
-    """Text in lines of a terminal's width."""
     paragraphs = (" ".join(part.split()) for part in text.split("\n\n"))
     return "".join(
         textwrap.fill(part, WIDTH, initial_indent=indent, subsequent_indent=indent) + "\n"

@@ -1,7 +1,6 @@
-"""Groups as they are shown: what each has, what it lets each of its orders be now, and why.
+"""Groups as shown: what each order has filled, the quantity that its group permits, and why.
 
-Called by `resources` (what `get groups` lists), `describe`, `differing` and `waiting`. The rules are `kernel.groups`'; here
-they become words and a record for programs, from one state. Reads only.
+Called by `resources`, `describe`, `differences` and `conditions`. The rules are those of `kernel.groups`.
 """
 
 from __future__ import annotations
@@ -20,41 +19,40 @@ class GroupMember(Model):
     """One order of a group."""
 
     intent_id: IntentId
-    """Its intent."""
+    """The order's intent."""
     quantity: Uint64 | None
-    """The total that is wanted of it; none: it was deleted."""
+    """Desired total quantity; none: the intent was deleted."""
     allowed_qty: Uint64 | None
-    """The total that its group lets it be now, filled part included."""
+    """Total quantity that the group permits now, including what has filled."""
     cum_qty: Uint64
-    """What it has filled, net of busts."""
+    """Filled quantity, net of busts."""
     reason: str = ""
-    """Why that is less than is wanted; empty when it is not."""
+    """Why the permitted quantity is below the desired one; empty if it is not."""
 
 
 class GroupState(Model):
-    """Orders that depend on each other, as they stand."""
+    """A group of contingent orders."""
 
     group_id: IntentId
-    """Name of the group."""
+    """The group's name."""
     mode: OcoMode
-    """How its orders depend on each other."""
+    """How the orders depend on each other."""
     symbol_id: SymbolId | None
-    """The symbol that all of them trade; none: they trade several, or all were deleted."""
+    """The symbol of all orders; none: there are several, or all orders were deleted."""
     orders: tuple[GroupMember, ...] = Field(min_length=1)
-    """Its orders. Of a ONE_TRIGGERS_OTHER group the first one releases the others."""
+    """The group's orders; in ONE_TRIGGERS_OTHER the first one is the parent."""
     first: IntentId | None = None
     """The order whose fill was recorded first."""
     excess: Int
-    """How much more has filled than the group allows."""
+    """Quantity filled beyond what the group allows."""
     max_excess: Int
-    """The most that it can come to beyond what is wanted, in any race: its orders fill before the first report is here.
-    Nothing where the venue works it."""
+    """The largest possible excess, if all orders fill before the first report arrives. 0 if the venue manages the
+    group."""
     created_at_ns: InstantNs | None = None
-    """When it was created; none: all its orders were deleted."""
+    """When it was created; none: all orders were deleted."""
 
 
 def group_state(state: KernelState, group: Group) -> GroupState:
-    """A group as it stands."""
     intents = [intent for name in group.intent_ids if (intent := state.intent(name)) is not None]
     symbols = {intent.order.symbol_id for intent in intents}
     quantities = [] if group.native else [intent.order.quantity for intent in intents]
@@ -71,7 +69,6 @@ def group_state(state: KernelState, group: Group) -> GroupState:
 
 
 def member_of(state: KernelState, group: Group, intent_id: str) -> GroupMember:
-    """One of a group's orders as it stands."""
     intent = state.intent(intent_id)
     return GroupMember(
         intent_id=intent_id,
@@ -83,37 +80,36 @@ def member_of(state: KernelState, group: Group, intent_id: str) -> GroupMember:
 
 
 def limited_by(state: KernelState, intent_id: str) -> str:
-    """Why its group lets an order be less than is wanted of it; empty when it does not, and for an order without one."""
+    """Why the group permits an order less than its desired quantity; empty if it does not."""
     group, intent = state.group_of(intent_id), state.intent(intent_id)
     if group is None or intent is None:
         return ""
-    wanted, symbol_id = intent.order.quantity, intent.order.symbol_id
-    allowed = permitted_quantity(group, intent_id, wanted)
-    if allowed == wanted:
+    quantity, symbol_id = intent.order.quantity, intent.order.symbol_id
+    allowed = permitted_quantity(group, intent_id, quantity)
+    if allowed == quantity:
         return ""
     if group.mode is OcoMode.ONE_CANCELS_OTHER:
         return f"canceled by the first fill of {group.first}"
     scales = Scales(state.symbol, state.asset)
-    parts = [released_by(state, group, intent_id, wanted, scales, symbol_id)] if group.parent is not None else []
+    parts = [released_by(state, group, intent_id, quantity, scales, symbol_id)] if group.parent is not None else []
     if filled := [other for other, qty in group.filled.items() if qty and other not in (intent_id, group.parent)]:
-        parts.append(f"shrunk to {scales.quantity(symbol_id, allowed)} by fills of {', '.join(filled)}")
+        parts.append(f"reduced to {scales.quantity(symbol_id, allowed)} by fills of {', '.join(filled)}")
     return ", ".join(filter(None, parts))
 
 
-def released_by(state: KernelState, group: Group, intent_id: str, wanted: int, scales: Scales, symbol_id: str) -> str:
-    """How much of an order its group's leader has released; empty when it is all."""
+def released_by(state: KernelState, group: Group, intent_id: str, quantity: int, scales: Scales, symbol_id: str) -> str:
+    """How much of an order the fills of its group's parent have released; empty if all of it."""
     released, held = group.filled.get(group.intent_ids[0], 0), state.awaits_parent(intent_id)
-    if released >= wanted:
+    if released >= quantity:
         return ""
     if released == 0:
-        return f"held back: waits for fills of {group.parent}" if held else f"not released: no fill of {group.parent}"
-    return f"released to {scales.quantity(symbol_id, released)} by fills of {group.parent}" + (
-        ", waits for more" if held else ""
-    )
+        return f"held until {group.parent} fills" if held else f"not released: {group.parent} did not fill"
+    more = ", more may follow" if held else ""
+    return f"released to {scales.quantity(symbol_id, released)} by fills of {group.parent}{more}"
 
 
 def group_of_finding(state: KernelState, finding: Finding) -> Group | None:
-    """The group that a finding is about; None for one about something else."""
+    """The group that a GROUP_OVERFILL is about; None for other findings."""
     if finding.kind is not FindingKind.GROUP_OVERFILL:
         return None
     return state.group(finding.finding_id.removeprefix(finding_id(finding.kind, "")))

@@ -1,8 +1,7 @@
-"""Whether a kernel acts on a log, as far as the log tells: from outside of the process that leads.
+"""Whether a kernel acts on a log, seen from outside the leading process.
 
-Called by the CLI's `health` and by `running`. Another process's memory can't be seen; what is seen is the lease, the
-leader's own events, the newest complete snapshot, pauses, findings and unknown attempts. Changes nothing. The conditions
-have the names and the form of `EventSourcedKernel.health_check`.
+Called by the CLI's `health` and by `replay.host.run`. Reads the lease, the leader's events, the newest complete venue
+snapshot, pauses, findings and unknown attempts. Conditions are named as in `EventSourcedKernel.health_check`.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from kernel import EventSourcedKernel, events
-from kernel.clock import Clock, SystemClock
+from kernel.clock import SystemClock
 from kernel.log.base import EventLog
 from kernel.log.engine.records import event_of
 from kernel.models import AttemptOutcome, Finding
@@ -30,14 +29,15 @@ from kernel.state import KernelState
 from replay.formatting.output import Format, age, aligned, json_line, json_text, yaml_text
 
 WINDOW_ROWS = 1_000
-"""Rows of the log's end that are looked through first; each further look takes twice as many."""
+"""Rows at the log's end that are searched first; each further search covers twice as many."""
 RELISTS_MISSED_MAX = 2
-"""A complete snapshot older than this many relist intervals (and one query) says that the venue is not heard."""
+"""The venue counts as disconnected if the newest complete snapshot is older than this many relist intervals and one
+query."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaderStatus:
-    """What the control stream tells of the newest leader."""
+    """The newest leader, as the control stream shows it."""
 
     epoch: int = 0
     holder: str = ""
@@ -47,7 +47,7 @@ class LeaderStatus:
 
 
 class HealthInputs(NamedTuple):
-    """All that was looked at."""
+    """What the conditions are computed from."""
 
     leader: LeaderStatus
     held: bool
@@ -58,7 +58,6 @@ class HealthInputs(NamedTuple):
 
 
 async def leader_of(log: EventLog) -> LeaderStatus:
-    """The newest leader."""
     leader = LeaderStatus()
     for event in await log.read_stream(events.CONTROL_STREAM):
         leader = leader_after(leader, event)
@@ -80,7 +79,7 @@ def leader_after(leader: LeaderStatus, event: events.BaseEvent) -> LeaderStatus:
 
 
 async def newest_complete_snapshot(log: EventLog) -> events.VenueSnapshotTaken | None:
-    """The newest complete list of open orders, trades and balances; looked for from the log's end backwards."""
+    """Return the newest complete venue snapshot, searching from the log's end backwards."""
     upto, window = (await log.head()).position, WINDOW_ROWS
     while upto > 0:
         after = max(0, upto - window)
@@ -98,9 +97,16 @@ async def newest_complete_snapshot(log: EventLog) -> events.VenueSnapshotTaken |
     return None
 
 
-async def health(kernel: EventSourcedKernel, *, clock: Clock | None = None) -> dict[str, Any]:
-    """Whether somebody acts on a kernel's log. `ready`, `conditions` and more, as JSON values."""
-    log, now_ns = kernel.log, (clock or SystemClock()).now_ns()
+async def health(kernel: EventSourcedKernel) -> dict[str, Any]:
+    """Check whether a kernel acts on a log.
+
+    Args:
+        kernel: A kernel over the log; it need not lead.
+
+    Returns:
+        `exchange_id`, `ready`, `leader`, `conditions`, `position` and more, as JSON values.
+    """
+    log, now_ns = kernel.log, SystemClock().now_ns()
     head = await log.head()
     seen = HealthInputs(
         leader=await leader_of(log),
@@ -110,7 +116,8 @@ async def health(kernel: EventSourcedKernel, *, clock: Clock | None = None) -> d
         head=head.position,
         now_ns=now_ns,
     )
-    conditions = conditions_of(seen, kernel.state)
+    conditions, live = conditions_of(seen, kernel.state), kernel.state.live_intent_ids()
+    unresolved = [attempt for name in live for attempt in kernel.state.record(name).unresolved]
     return {
         "exchange_id": kernel.exchange_id,
         "ready": all(condition.status for condition in conditions),
@@ -125,32 +132,21 @@ async def health(kernel: EventSourcedKernel, *, clock: Clock | None = None) -> d
         "snapshot_at_ns": seen.snapshot.ended_ns if seen.snapshot else None,
         "paused": kernel.state.paused,
         "held_symbols": held_symbols(kernel.state),
-        **counts(kernel.state),
+        "live_intents": len(live),
+        "unknown_attempts": sum(attempt.outcome is AttemptOutcome.UNKNOWN for attempt in unresolved),
+        "open_findings": len(open_findings(kernel.state.findings())),
     }
 
 
 def held_symbols(state: KernelState) -> dict[str, str]:
-    """Symbols in which nothing is placed, and why."""
-    gates = state.trading_status
-    storms = {name: f"storm of rejections: {why}" for name, why in gates.storms.items()}
-    holds = {name: f"{'halted' if held.cancels else 'paused'} by {held.by}" for name, held in gates.symbols.items()}
+    """Symbols in which nothing is placed, with the reason."""
+    status = state.trading_status
+    storms = {name: f"rejection storm: {reason}" for name, reason in status.storms.items()}
+    holds = {name: f"{'halted' if halt.cancels else 'paused'} by {halt.by}" for name, halt in status.symbols.items()}
     return storms | holds
 
 
-def counts(state: KernelState) -> dict[str, int]:
-    """How much is live, and how much is wrong."""
-    live = state.live_intent_ids()
-    return {
-        "live_intents": len(live),
-        "unknown_attempts": sum(
-            attempt.outcome is AttemptOutcome.UNKNOWN for name in live for attempt in state.record(name).unresolved
-        ),
-        "open_findings": len(open_findings(state.findings())),
-    }
-
-
 def open_findings(findings: Iterable[Finding]) -> list[Finding]:
-    """Those that stand."""
     return [finding for finding in findings if finding.resolved_at_ns is None]
 
 
@@ -159,9 +155,9 @@ def recorded_at_ns(event: events.BaseEvent | None) -> int | None:
 
 
 def conditions_of(seen: HealthInputs, state: KernelState) -> list[Condition]:
-    """The conditions under which a kernel acts, as far as the log tells."""
+    """The readiness conditions, as far as the log shows them."""
     at_head = seen.position >= seen.head
-    folded = f"position {seen.position} of {seen.head}, in this process"
+    folded = f"this process has folded position {seen.position} of {seen.head}"
     return [
         lease_condition(seen),
         Condition(PROJECTIONS_AT_HEAD, at_head, "Folded" if at_head else "Behind", folded, seen.now_ns),
@@ -172,31 +168,32 @@ def conditions_of(seen: HealthInputs, state: KernelState) -> list[Condition]:
 
 
 def lease_condition(seen: HealthInputs) -> Condition:
-    """Whether somebody leads: the lease is held, and its holder has begun to act."""
     leader = seen.leader
     if not seen.held:
         reason = "NeverStarted" if leader.elected is None else "Stopped" if leader.stopped else "HolderGone"
         since_ns = recorded_at_ns(leader.stopped or leader.started or leader.elected) or 0
-        return Condition(LEASE_HELD, False, reason, "nobody leads", since_ns)
+        return Condition(LEASE_HELD, False, reason, "no kernel leads", since_ns)
     if leader.started is None or leader.stopped is not None:
-        return Condition(LEASE_HELD, False, "Starting", "the lease is held, its holder does not act yet", seen.now_ns)
+        return Condition(
+            LEASE_HELD, False, "Starting", "the lease is held; its holder has not started yet", seen.now_ns
+        )
     return Condition(
         LEASE_HELD, True, "Elected", f"epoch {leader.epoch}, {leader.holder}", recorded_at_ns(leader.elected) or 0
     )
 
 
 def connection_condition(seen: HealthInputs) -> Condition:
-    """Whether the venue is heard: a complete snapshot of this leader is not older than it should be."""
+    """Whether the leader's newest complete snapshot is recent."""
     snapshot, started = seen.snapshot, seen.leader.started
     if not seen.held or started is None or snapshot is None or snapshot.position < started.position:
-        return Condition(VENUE_CONNECTED, False, "NotSeen", "no snapshot since the leader started", seen.now_ns)
+        return Condition(VENUE_CONNECTED, False, "NotSeen", "no venue snapshot since the leader started", seen.now_ns)
     fresh = seen.now_ns - snapshot.ended_ns <= snapshot_age_ns_max(started)
-    text = f"the newest complete snapshot is {age(snapshot.ended_ns, seen.now_ns)} old"
+    text = f"the newest complete venue snapshot is {age(snapshot.ended_ns, seen.now_ns)} old"
     return Condition(VENUE_CONNECTED, fresh, "SnapshotFresh" if fresh else "SnapshotStale", text, snapshot.ended_ns)
 
 
 def snapshot_age_ns_max(started: events.KernelStarted) -> int:
-    """How old the newest snapshot of a leader with these settings may be."""
+    """How old the newest snapshot may be under the leader's settings."""
     defaults = KernelSettings.model_fields
     interval_s, query_s = (
         float(started.settings.get(name, defaults[name].default)) for name in ("relist_interval_s", "query_timeout_s")
@@ -205,27 +202,32 @@ def snapshot_age_ns_max(started: events.KernelStarted) -> int:
 
 
 def snapshot_condition(seen: HealthInputs) -> Condition:
-    """Whether this leader has had a complete snapshot."""
+    """Whether this leader has taken a complete snapshot."""
     snapshot, started = seen.snapshot, seen.leader.started
     if not seen.held or snapshot is None or started is None or snapshot.position < started.position:
-        return Condition(VENUE_SNAPSHOT_COMPLETE, False, "NotTaken", "none since the leader started", seen.now_ns)
+        return Condition(
+            VENUE_SNAPSHOT_COMPLETE,
+            False,
+            "NotTaken",
+            "no complete venue snapshot since the leader started",
+            seen.now_ns,
+        )
     return Condition(
         VENUE_SNAPSHOT_COMPLETE, True, "SnapshotTaken", f"position {snapshot.position}", snapshot.recorded_at_ns
     )
 
 
 def health_text(found: dict[str, Any], now_ns: int) -> str:
-    """What `health` found, for people."""
     facts = [
         ("Exchange:", found["exchange_id"]),
         ("Ready:", "yes" if found["ready"] else "no"),
-        ("Leader:", f"epoch {found['epoch']}, {found['holder']}" if found["leader"] else "nobody"),
+        ("Leader:", f"epoch {found['epoch']}, {found['holder']}" if found["leader"] else "none"),
         ("Position:", f"{found['position']}, last event {age(found['last_event_at_ns'], now_ns)} ago"),
         ("Kernel started:", since_text(found["kernel_started_at_ns"], now_ns)),
         ("Kernel stopped:", since_text(found["kernel_stopped_at_ns"], now_ns)),
         ("Complete snapshot:", since_text(found["snapshot_at_ns"], now_ns)),
         ("Paused:", "yes" if found["paused"] else "no"),
-        ("Held symbols:", ", ".join(f"{name} ({why})" for name, why in found["held_symbols"].items()) or "none"),
+        ("Held symbols:", ", ".join(f"{name} ({reason})" for name, reason in found["held_symbols"].items()) or "none"),
         ("Live intents:", str(found["live_intents"])),
         ("Unknown attempts:", str(found["unknown_attempts"])),
         ("Open findings:", str(found["open_findings"])),
@@ -240,8 +242,7 @@ def health_text(found: dict[str, Any], now_ns: int) -> str:
     return aligned(facts) + "\n" + aligned([header, *lines]) + (f"\n{remedies}" if remedies else "")
 
 
-def health_as(found: dict[str, Any], form: Format, *, clock: Clock | None = None) -> str:
-    """What `health` found, in any format."""
+def health_as(found: dict[str, Any], form: Format) -> str:
     match form:
         case Format.JSON:
             return json_text(found)
@@ -251,7 +252,7 @@ def health_as(found: dict[str, Any], form: Format, *, clock: Clock | None = None
             return yaml_text(found)
         case Format.NAME:
             return f"exchange/{found['exchange_id']}\n"
-    return health_text(found, (clock or SystemClock()).now_ns())
+    return health_text(found, SystemClock().now_ns())
 
 
 def since_text(instant_ns: int | None, now_ns: int) -> str:

@@ -1,8 +1,7 @@
-"""What `get` prints: intents, orders, fills, positions, the account, symbols, groups, findings; listed once, or watched.
+"""The listings of `get`: intents, orders, fills, positions, the account, symbols, groups, findings, external orders.
 
-Called by the CLI and by whoever wants the same tables. Reads a state (a fold of the log, a kernel's or a past one) and the
-fills of the log; writes nothing. A watch lists at a position and goes on from the next one, so nothing between the two is
-missed. How a listing becomes text is `output`'s business.
+Called by the CLI and by scripts. Reads a state (current or as of a point) and the log's fills. A watch lists at a position
+and continues from the next one, without a gap.
 """
 
 from __future__ import annotations
@@ -39,20 +38,19 @@ from replay.views.resources import (
 
 @dataclass(frozen=True, slots=True)
 class ResourceQuery:
-    """What is asked for."""
+    """What to list."""
 
     resource: Resource
     names: tuple[str, ...] = ()
-    """Only these, every one of which must be there; empty: all."""
+    """Only these, all of which must exist; empty: all."""
     owner: str | None = None
-    """Only what belongs to intents of this owner."""
+    """Only records of this owner's intents."""
     symbol_id: str | None = None
-    """Only what is about this symbol."""
+    """Only records of this symbol."""
 
 
 def query_of(words: Sequence[str], *, owner: str | None = None, symbol_id: str | None = None) -> ResourceQuery:
-    """`TYPE [NAME…]` or `TYPE/NAME…` as a query. `NotFoundError` for an unknown type, `ValidationError` for a mix of
-    types or a filter that makes no sense."""
+    """Parse `TYPE [NAME…]` or `TYPE/NAME…`. Raises `NotFoundError` and `ValidationError`."""
     first, *rest = words
     if "/" in first:
         pairs = [word.partition("/")[::2] for word in words]
@@ -72,21 +70,21 @@ def query_of(words: Sequence[str], *, owner: str | None = None, symbol_id: str |
 
 
 def resource_named(word: str) -> Resource:
-    """The type that a word means: plural, singular or short, in any case. Raises `NotFoundError`."""
+    """Return the type with this plural, singular or short name, in any case. Raises `NotFoundError`."""
     for resource in RESOURCES.values():
         if word.lower() in resource.aliases:
             return resource
-    raise NotFoundError(f"there is no type {word!r}: one of {', '.join(RESOURCES)}")
+    raise NotFoundError(f"there is no resource type {word!r}: use one of {', '.join(RESOURCES)}")
 
 
 async def listing(source: StateSource, query: ResourceQuery) -> Listing:
-    """What a query finds, now or then. Raises `NotFoundError` naming every name that is not there."""
+    """List what matches a query, now or as of a point. Raises `NotFoundError` with all names that do not exist."""
     found, _ = await _listed(source, query)
     return found
 
 
 async def watch(kernel: EventSourcedKernel, query: ResourceQuery) -> AsyncIterator[Listing]:
-    """What a query finds now, then, for ever, what is new or changed in what it finds."""
+    """Yield what matches a query now, then each new or changed match as events arrive."""
     first, position = await _listed(kernel, query)
     yield first
     shown = {item.name: item.data for item in first.items}
@@ -103,7 +101,6 @@ async def watch(kernel: EventSourcedKernel, query: ResourceQuery) -> AsyncIterat
 
 
 async def _listed(source: StateSource, query: ResourceQuery) -> tuple[Listing, int]:
-    """The listing, and the position that it is of."""
     state, position = source.state, source.state.position
     await ensure_loaded(source.log, state, *query.names)
     subjects: Iterable[Subject]
@@ -111,14 +108,14 @@ async def _listed(source: StateSource, query: ResourceQuery) -> tuple[Listing, i
         found = await fills(source.log, intent_id=None, symbol_id=None, after=None, upto=position)
         subjects = map(fill_subject, found)
     else:
-        subjects = chain(query.resource.subjects(state), recalled(query, state))
+        subjects = chain(query.resource.subjects(state), _named(query, state))
     if query.owner is not None:
         subjects = [*subjects]
     others = await _of_others(source, query, subjects)
     context = render_context(state, source.now_ns)
     known: set[str] = set()
     items = []
-    for subject in subjects:  # each is printed while the state has it at hand
+    for subject in subjects:  # rendered one by one, while the state still holds it
         first = query.resource is FILLS or subject.name not in known
         if first and _fits(query, subject) and subject.intent_id not in others:
             items.append(item_of(query.resource, context, subject))
@@ -129,8 +126,8 @@ async def _listed(source: StateSource, query: ResourceQuery) -> tuple[Listing, i
     return Listing(resource.kind, resource.columns, resource.narrow, tuple(items), single), position
 
 
-def recalled(query: ResourceQuery, state: KernelState) -> Iterator[Subject]:
-    """What is asked for by name, held or not. A list has what is held: all that is live, and the newest that is over."""
+def _named(query: ResourceQuery, state: KernelState) -> Iterator[Subject]:
+    """Yield the records that the query names, also evicted ones: a plain list has only those in memory."""
     for name in query.names:
         if query.resource is INTENTS and (intent := state.intent(name)) is not None:
             yield intent_subject(intent)
@@ -145,7 +142,6 @@ def _items(query: ResourceQuery, context: RenderContext, subjects: Iterable[Subj
 
 
 def item_of(resource: Resource, context: RenderContext, subject: Subject) -> Item:
-    """One record as it is printed."""
     data = context.scales.data(subject.record.model_dump(mode="json"), subject.symbol_id)
     if isinstance(subject.record, events.BaseEvent):
         data = {"position": subject.record.position, "recorded_at_ns": subject.record.recorded_at_ns, **data}
@@ -159,8 +155,7 @@ def _fits(query: ResourceQuery, subject: Subject) -> bool:
 
 
 async def _of_others(source: StateSource, query: ResourceQuery, subjects: Iterable[Subject]) -> set[str | None]:
-    """Where an owner is asked for, those of their intents that are another's, or nobody's; what is over may have been let
-    go, and counts."""
+    """With an owner filter: those of the subjects' intents that belong to nobody or to somebody else."""
     if query.owner is None:
         return set()
     intent_ids = {subject.intent_id for subject in subjects}
@@ -168,7 +163,7 @@ async def _of_others(source: StateSource, query: ResourceQuery, subjects: Iterab
 
 
 async def _owner(source: StateSource, intent_id: str) -> str | None:
-    """Whose an intent is, or was in the end, where it is deleted; None where there never was one."""
+    """Return an intent's owner, its last one if it was deleted; None if there is no such intent."""
     state, owner = source.state, None
     if (intent := state.intent(intent_id)) is not None:
         return intent.owner
@@ -179,15 +174,14 @@ async def _owner(source: StateSource, intent_id: str) -> str | None:
 
 
 def _check_names(query: ResourceQuery, known: set[str], state: KernelState) -> None:
-    if query.resource is FILLS:  # an intent's id stands for its fills, of which there may be none yet
+    if query.resource is FILLS:  # an intent id names its fills; there may be none yet
         known |= {name for name in query.names if state.record(name).version}
     if missing := [name for name in query.names if name not in known]:
-        hint = " (nothing was sent for it yet)" if query.resource is ORDERS and state.intent(missing[0]) else ""
+        hint = " (nothing has been sent for it yet)" if query.resource is ORDERS and state.intent(missing[0]) else ""
         raise NotFoundError(f"{query.resource.kind} {', '.join(missing)} not found{hint}")
 
 
 def _touched(query: ResourceQuery, state: KernelState, batch: Sequence[events.BaseEvent]) -> Iterable[Subject]:
-    """The subjects that a batch may have changed."""
     if query.resource is FILLS:
         return [fill_subject(event) for event in batch if isinstance(event, events.OrderFilled)]
     if query.resource is GROUPS:
@@ -204,6 +198,5 @@ def _touched(query: ResourceQuery, state: KernelState, batch: Sequence[events.Ba
 
 
 def _touched_groups(state: KernelState, batch: Sequence[events.BaseEvent]) -> Iterable[Group]:
-    """The groups that a batch may have changed: those of its intents."""
     found = (state.group_of(intent_id) for intent_id in map(intent_id_of, batch) if intent_id is not None)
     return {group.group_id: group for group in found if group is not None}.values()

@@ -1,9 +1,7 @@
-"""A kernel's metrics for others to read: Prometheus's text format, tables and JSON; from a kernel that runs, or from a
-log.
+"""A kernel's metrics as Prometheus text, table or JSON; from a running kernel or from a log.
 
-Called by `replay.host.probes` (to serve them) and by the CLI's `metrics`. prometheus-client renders the text from the
-kernel's registry. What only a running process can count (durations, retries, calls) is not in its log, so a log tells
-of less.
+Called by `replay.host.probes` (to serve them) and by the CLI's `metrics`. Durations, retries and calls are counted by a
+running process only and are in no log.
 """
 
 from __future__ import annotations
@@ -27,12 +25,12 @@ from replay.views import health
 from replay.views.gauges import log_gauges, tally_of
 
 FETCH_S_MAX = 10.0
-"""How long a kernel's answer is waited for."""
+"""Seconds to wait for a kernel's answer."""
 FETCH_BYTES_MAX = 16_000_000
 
 
 class MetricsFormat(StrEnum):
-    """What `orderctl metrics -o` takes."""
+    """Values of `orderctl metrics -o`."""
 
     TABLE = "table"
     JSON = "json"
@@ -41,48 +39,46 @@ class MetricsFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WithoutCreated(Collector):
-    """Metrics without the creation times that prometheus-client adds to each counter and histogram."""
+    """Metrics without the creation times that prometheus-client adds to counters and histograms."""
 
     families: Iterable[Metric]
 
     def collect(self) -> Iterator[Metric]:
-        """Each metric."""
         for family in self.families:
             family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
             yield family
 
 
 def text_of(families: Iterable[Metric]) -> str:
-    """What was collected, in Prometheus's text format."""
     return generate_latest(WithoutCreated(families)).decode()
 
 
 # ------------------------------------------------------------------------------------------------------------- sources
 def fetched(host: str, port: int) -> str:
-    """The metrics that a running kernel serves. `NotReadyError` when none does there."""
+    """Fetch the metrics that a running kernel serves. Raises `NotReadyError` if none serves there."""
     connection = http.client.HTTPConnection(host, port, timeout=FETCH_S_MAX)
     try:
         connection.request("GET", "/metrics")
         response = connection.getresponse()
         text = response.read(FETCH_BYTES_MAX).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException, UnicodeError) as problem:
-        raise NotReadyError(nobody(host, port, str(problem))) from problem
+        raise NotReadyError(_unavailable(host, port, str(problem))) from problem
     finally:
         connection.close()
     if response.status != http.HTTPStatus.OK:
-        raise NotReadyError(nobody(host, port, f"status {response.status}"))
+        raise NotReadyError(_unavailable(host, port, f"status {response.status}"))
     return text
 
 
-def nobody(host: str, port: int, reason: str) -> str:
+def _unavailable(host: str, port: int, reason: str) -> str:
     return (
-        f"no kernel serves metrics at {host}:{port} ({reason}): `orderctl run --metrics-port {port}` does;"
-        " without --metrics-port you get what the log tells"
+        f"no kernel serves metrics at {host}:{port} ({reason}): start one with `orderctl run --metrics-port {port}`,"
+        " or omit --metrics-port to compute metrics from the log"
     )
 
 
 async def from_log(kernel: EventSourcedKernel) -> str:
-    """What a log alone tells, seen by a kernel beside the one that leads: intents, attempts, findings, conditions."""
+    """Compute the metrics that a log shows: intents, attempts, findings, conditions."""
     state = kernel.state
     tally = await tally_of(state, now_ns=SystemClock().now_ns())
     found = await health.health(kernel)
@@ -91,7 +87,7 @@ async def from_log(kernel: EventSourcedKernel) -> str:
 
 # ------------------------------------------------------------------------------------------------------------- printing
 def metrics_as(text: str, form: MetricsFormat) -> str:
-    """Metrics in Prometheus's text format, in any format. `KernelError` for a text that is none."""
+    """Convert metrics in Prometheus's text format. Raises `KernelError` if the text is not in that format."""
     if form is MetricsFormat.PROMETHEUS:
         return "\n".join(map(escaped, text.split("\n")))
     found = list(parsed(text))
@@ -99,7 +95,7 @@ def metrics_as(text: str, form: MetricsFormat) -> str:
 
 
 def parsed(text: str) -> Iterator[dict[str, Any]]:
-    """Every metric: its name, its type, what it means, its series."""
+    """Yield each metric with name, type, help and series."""
     try:
         for family in text_string_to_metric_families(text):
             series = [
@@ -107,16 +103,16 @@ def parsed(text: str) -> Iterator[dict[str, Any]]:
             ]
             yield {"name": family.name, "type": family.type, "help": family.documentation, "series": series}
     except ValueError as problem:
-        raise KernelError(f"these are no metrics in Prometheus's text format: {problem}") from problem
+        raise KernelError(f"the answer is not in Prometheus's text format: {problem}") from problem
 
 
 def finite(value: float) -> float | str:
-    """A value as JSON can have it."""
+    """JSON has no infinities."""
     return value if math.isfinite(value) else str(value)
 
 
 def metrics_table(found: list[dict[str, Any]]) -> str:
-    """For people: histograms as count and sum, and of what has labels only the series that are not zero."""
+    """Histograms as count and sum; of labelled metrics only the series that are not zero."""
     lines = [
         (
             item["name"],

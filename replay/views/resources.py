@@ -1,7 +1,6 @@
-"""The types that `get` knows: what of a state belongs to each, and the line of a table that shows it.
+"""The resource types of `get`: the records of each, and the row that shows one.
 
-Called by `views`, which asks and watches, and by `describe`. A table of types stands at the end. Reads records, writes
-text; a record's JSON is made from the model itself, so here are only the lines for people.
+Called by `listing` and `describe`. Only the rows are made here: JSON comes from the models themselves.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from replay.views.groups import GroupState, group_of_finding, group_state
 
 
 class Subject(NamedTuple):
-    """One record, and what it can be asked for by."""
+    """One record and the keys that select it."""
 
     name: str
     record: Any
@@ -39,7 +38,7 @@ class Subject(NamedTuple):
 
 
 class RenderContext(NamedTuple):
-    """A state as it is shown: with scales, and with an instant that ages count from."""
+    """A state, its scales, and the instant that ages count from."""
 
     state: KernelState
     scales: Scales
@@ -51,7 +50,7 @@ Lines = list[tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A type that `get` knows."""
+    """A type that `get` lists."""
 
     kind: str
     aliases: frozenset[str]
@@ -60,11 +59,10 @@ class Resource:
     subjects: Callable[[KernelState], Iterable[Subject]]
     lines: Callable[[RenderContext, Any], Lines]
     filters: frozenset[str]
-    """Of `owner` and `symbol`: those that make sense for it."""
+    """Of `owner` and `symbol`, those that apply."""
 
 
 def render_context(state: KernelState, now_ns: int) -> RenderContext:
-    """A state as it is shown at an instant."""
     return RenderContext(state, Scales(state.symbol, state.asset), now_ns)
 
 
@@ -88,7 +86,7 @@ def finding_subject(state: KernelState, finding: Finding) -> Subject:
 
 
 def group_subject(state: KernelState, group: Group) -> Subject:
-    """A group belongs to whom its orders belong to."""
+    """A group is selected by its first order that exists."""
     found = group_state(state, group)
     known = (item.intent_id for item in found.orders if item.quantity is not None)
     return Subject(group.group_id, found, found.symbol_id, next(known, None))
@@ -111,7 +109,7 @@ def intent_lines(context: RenderContext, intent: OrderIntent) -> Lines:
 
 
 def unsent_status(context: RenderContext, intent: OrderIntent) -> ReconciliationStatus:
-    """How far the kernel is with an order of which nothing was sent: what its group holds back is as it should be."""
+    """The reconciliation status of an order before its first request; one held by its group is SYNCED."""
     return reconciliation_status(context.state.grouped_record(intent.intent_id))
 
 
@@ -132,7 +130,7 @@ def order_lines(context: RenderContext, order: OrderState) -> Lines:
 
 
 def order_began_ns(state: KernelState, order: OrderState) -> int | None:
-    """Since when there is such an order: its intent's creation, else its first sight."""
+    """The creation of the order's intent, else its first sight at the venue."""
     intent = state.intent(order.intent_id)
     if intent is not None:
         return intent.created_at_ns
@@ -151,27 +149,23 @@ def fill_lines(context: RenderContext, fill: events.OrderFilled) -> Lines:
 def position_lines(context: RenderContext, position: Position) -> Lines:
     symbol_id = position.symbol_id
     fees = ", ".join(f"{context.scales.amount(asset_id, fee)} {asset_id}" for asset_id, fee in position.fees.items())
-    cells = (symbol_id, context.scales.quantity(symbol_id, position.quantity) if position.quantity >= 0 else "")
-    if position.quantity < 0:
-        cells = (symbol_id, "-" + context.scales.quantity(symbol_id, -position.quantity))
+    quantity = context.scales.quantity(symbol_id, position.quantity)
     average = context.scales.price(symbol_id, position.avg_px)
     realized = context.scales.notional(symbol_id, position.realized_pnl)
-    return [(*cells, average, realized, fees or "-", context.scales.notional(symbol_id, position.cost))]
+    return [(symbol_id, quantity, average, realized, fees or "-", context.scales.notional(symbol_id, position.cost))]
 
 
 def account_lines(context: RenderContext, account: AccountState) -> Lines:
-    observed = (account.evidence or NONE, utc(account.observed_at_ns))
+    observed, since = (
+        (account.evidence or NONE, utc(account.observed_at_ns)),
+        age(account.observed_at_ns, context.now_ns),
+    )
     return [
-        (
-            balance.asset_id,
-            *(
-                context.scales.amount(balance.asset_id, value)
-                for value in (balance.total, balance.locked, balance.free)
-            ),
-            age(account.observed_at_ns, context.now_ns),
-            *observed,
-        )
-        for balance in account.balances.values()
+        (asset_id, *amounts, since, *observed)
+        for asset_id, balance in account.balances.items()
+        for amounts in [
+            [context.scales.amount(asset_id, value) for value in (balance.total, balance.locked, balance.free)]
+        ]
     ]
 
 
@@ -278,14 +272,7 @@ EXTERNAL = Resource(
     external_lines, frozenset({"symbol"}),
 )  # fmt: skip
 RESOURCES = {
-    "intents": INTENTS,
-    "orders": ORDERS,
-    "fills": FILLS,
-    "positions": POSITIONS,
-    "account": ACCOUNT,
-    "symbols": SYMBOLS,
-    "groups": GROUPS,
-    "findings": FINDINGS,
-    "external": EXTERNAL,
-}
-"""Every type by its plural."""
+    "intents": INTENTS, "orders": ORDERS, "fills": FILLS, "positions": POSITIONS, "account": ACCOUNT,
+    "symbols": SYMBOLS, "groups": GROUPS, "findings": FINDINGS, "external": EXTERNAL,
+}  # fmt: skip
+"""Each type by its plural."""

@@ -1,8 +1,7 @@
-"""Draws what `top` found with rich: once, or as a screen that goes on.
+"""Draws the frames of `top` with rich: one frame, or a live screen.
 
-Called by the CLI's `top`. All text is escaped. A stream that is no terminal gets one frame, as wide as it needs. A leader's
-metrics come from where it serves them (a URL), or from a kernel of this process; that they can't be had is said in the
-frame and ends nothing.
+Called by the CLI's `top`. All text is escaped. A stream that is no terminal gets one frame. A leader's metrics come from a
+URL or from a kernel of this process; if they are unavailable, the frame says so.
 """
 
 from __future__ import annotations
@@ -10,8 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 from urllib.parse import urlsplit
 
 from kernel import EventSourcedKernel
@@ -26,15 +24,14 @@ if TYPE_CHECKING:
     from rich.console import Console, Group, RenderableType
 
 WIDTH = 200
-"""Columns where the stream is no terminal, so that what is kept in a file is whole."""
+"""Columns if the stream is no terminal, so that a file holds whole lines."""
 FRAME_S = 1.0
-"""How often a frame is drawn."""
+"""Seconds between frames."""
 
 Find = Callable[[], Numbers]
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """Where a leader serves its metrics."""
 
     host: str
@@ -42,7 +39,7 @@ class Address:
 
 
 def address_of(url: str) -> Address:
-    """The address in a URL such as `http://127.0.0.1:9464/metrics`, which is what `orderctl run` tells."""
+    """Parse a URL such as `http://127.0.0.1:9464/metrics`. Raises `ValidationError`."""
     with suppress(ValueError):
         parts = urlsplit(url if "://" in url else f"http://{url}")
         if parts.scheme == "http" and parts.hostname and parts.port and parts.path in ("", "/", "/metrics"):
@@ -52,12 +49,10 @@ def address_of(url: str) -> Address:
 
 # --------------------------------------------------------------------------------------------------------------- numbers
 def served_at(address: Address) -> Numbers:
-    """The metrics that a kernel serves. Raises `NotReadyError` when none does."""
     return numbers_in(fetched(address.host, address.port))
 
 
 def numbers_in(text: str) -> Numbers:
-    """Every series of metrics in Prometheus's text format."""
     found = {}
     for family in parsed(text):
         for item in family["series"]:
@@ -67,13 +62,11 @@ def numbers_in(text: str) -> Numbers:
 
 
 def labeled(name: str, labels: tuple[tuple[str, str], ...]) -> str:
-    """A series' name, as Prometheus writes it."""
     return name + ("{" + ",".join(f'{key}="{value}"' for key, value in labels) + "}" if labels else "")
 
 
 # --------------------------------------------------------------------------------------------------------------- drawing
 def draw(frame: Frame) -> Group:
-    """A frame as rich can show it."""
     from rich.console import Group
     from rich.text import Text
 
@@ -85,12 +78,10 @@ def draw(frame: Frame) -> Group:
 
 
 def style_of(frame: Frame, label: str) -> str:
-    """What must catch the eye."""
     return "" if label != "Ready:" else "bold green" if frame.ready else "bold red"
 
 
 def draw_table(table: ScreenTable) -> Iterator[RenderableType]:
-    """A title and its rows, or what is said without any."""
     from rich.table import Table as Drawn
     from rich.text import Text
 
@@ -110,7 +101,6 @@ def draw_table(table: ScreenTable) -> Iterator[RenderableType]:
 
 
 def console_on(stream: TextIO) -> Console:
-    """Where it is drawn: in colour, and as wide as the terminal, where there is one."""
     from rich.console import Console
 
     return Console(file=stream, width=None if stream.isatty() else WIDTH, highlight=False)
@@ -120,7 +110,7 @@ def console_on(stream: TextIO) -> Console:
 async def show(
     kernel: EventSourcedKernel, stream: TextIO, *, once: bool, find: Find | None = None, every_s: float = FRAME_S
 ) -> None:
-    """Draw one frame, or one after the other until cancelled. `find` has a leader's metrics."""
+    """Draw one frame, or a live screen until canceled. `find` fetches a leader's metrics."""
     console = console_on(stream)
     watching = Top(kernel, clock=SystemClock())
     await watching.begin()
@@ -134,7 +124,7 @@ async def show(
 
 
 async def run_screen(watching: Top, console: Console, find: Find | None, every_s: float) -> None:
-    """A frame each so many seconds, until cancelled. Raises what ends the reading of the log."""
+    """Draw a frame every `every_s` seconds, until canceled. Raises what ends the reading of the log."""
     from rich.live import Live
 
     following = asyncio.create_task(watching.follow(), name="top-follow")
@@ -152,7 +142,7 @@ async def run_screen(watching: Top, console: Console, find: Find | None, every_s
 
 
 async def frame_with(watching: Top, find: Find | None) -> top.Frame:
-    """A frame, with a leader's metrics where they can be had."""
+    """Return a frame, with a leader's metrics if available."""
     if find is None:
         return await watching.frame()
     try:

@@ -1,4 +1,4 @@
-"""Fixtures of the command line's tests."""
+"""Fixtures of the CLI tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.cli.world import Desk, World
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the developer has set for `orderctl` must not change a test."""
+    """Clear the developer's `ORDERCTL_…` variables."""
     import os
 
     for name in list(os.environ):
@@ -28,7 +28,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A log that a kernel leads, in a process of its own."""
+    """A log led by a kernel in its own process."""
     world = World(f"sqlite:///{tmp_path_factory.mktemp('live') / 'kernel.db'}")
     with world.leader():
         yield world
@@ -36,14 +36,14 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture
 def idle(tmp_path: Path) -> World:
-    """A log that knows the markets and that nobody leads."""
+    """A log with symbols and without a leader."""
     world = World(f"sqlite:///{tmp_path / 'kernel.db'}")
     asyncio.run(observe_markets(world.url))
     return world
 
 
 async def observe_markets(url: str) -> None:
-    """Record the markets of the paper exchange."""
+    """Record the symbols of the paper exchange."""
     made = [
         *(events.AssetObserved(asset=asset) for asset in built_in_assets()),
         *(events.SymbolObserved(symbol=symbol) for symbol in built_in_symbols()),
@@ -55,7 +55,7 @@ async def observe_markets(url: str) -> None:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
-    """Both run, and the kernel is ready."""
+    """A paper exchange and a ready kernel, each in its own process."""
     world = World(f"sqlite:///{tmp_path / 'kernel.db'}")
     journal = str(tmp_path / "exchange.journal")
     with world.child("paper-exchange", "--journal", journal, "--speed", "step") as exchange:

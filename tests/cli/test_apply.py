@@ -41,7 +41,7 @@ def fresh(name: str = "o") -> str:
 
 
 def test_apply_is_declarative_and_idempotent(live: World, tmp_path: Path) -> None:
-    """Created, then unchanged, then configured where something changed, and the venue has what the file says."""
+    """Applying gives created, then unchanged, then configured, and the venue has what the file says."""
     a, b = fresh("a"), fresh("b")
     file = written(tmp_path, manifest(a, owner="mm-1", labels={"x": "1"}), manifest(b))
 
@@ -59,7 +59,7 @@ def test_apply_is_declarative_and_idempotent(live: World, tmp_path: Path) -> Non
 
 
 def test_apply_reads_several_files_and_stdin(idle: World, tmp_path: Path) -> None:
-    """`-f` may be repeated; `-` is stdin; JSON is as good as YAML."""
+    """`-f` may be repeated; `-` is stdin; JSON works like YAML."""
     from click.testing import CliRunner
 
     from cli import cli
@@ -72,7 +72,7 @@ def test_apply_reads_several_files_and_stdin(idle: World, tmp_path: Path) -> Non
 
 
 def test_one_bad_document_spoils_all(idle: World, tmp_path: Path) -> None:
-    """Every problem of every document is told, of the files and of the market, and nothing is appended."""
+    """Every problem of every document is reported, those of form and of the symbol, and nothing is appended."""
     before = idle.ok("events", "-o", "jsonl")
     file = written(tmp_path, manifest("good"), manifest("bad", quantity=0.1, side="HOLD"), manifest("worse", price="x"))
 
@@ -102,7 +102,7 @@ def test_one_bad_document_spoils_all(idle: World, tmp_path: Path) -> None:
 
 
 def test_dry_runs_append_nothing(idle: World, tmp_path: Path) -> None:
-    """The client's needs no log; the server's asks the log, and both leave it as it was."""
+    """The client's dry run needs no log, the server's reads it; both append nothing."""
     file = written(tmp_path, manifest("a"))
     before = idle.ok("events", "-o", "jsonl")
 
@@ -114,7 +114,7 @@ def test_dry_runs_append_nothing(idle: World, tmp_path: Path) -> None:
 
 
 def test_labels_alone_change_the_record_and_nothing_else(idle: World, tmp_path: Path) -> None:
-    """Owner, labels and policy are compared; a change of those is `configured`, with the same generation."""
+    """A change of owner, labels or policy is `configured` with the same generation."""
     file = written(tmp_path, manifest("a", labels={"x": "1"}))
     idle.ok("apply", "-f", file, "--wait", "recorded")
     written(tmp_path, manifest("a", owner="mm-2", labels={"x": "2"}, on_unsolicited_cancel="RECREATE"))
@@ -128,7 +128,7 @@ def test_labels_alone_change_the_record_and_nothing_else(idle: World, tmp_path: 
 
 
 def test_what_was_canceled_is_a_conflict(idle: World, tmp_path: Path) -> None:
-    """It does not come back under its name: exit code 4, and the other documents are not applied either."""
+    """A canceled intent is a conflict (4), and the other documents are not applied."""
     file = written(tmp_path, manifest("a"))
     idle.ok("apply", "-f", file, "--wait", "recorded")
     idle.ok("cancel", "a", "--wait", "recorded")
@@ -137,13 +137,13 @@ def test_what_was_canceled_is_a_conflict(idle: World, tmp_path: Path) -> None:
     result = idle.call("apply", "-f", file)
 
     assert (result.exit_code, result.stdout) == (4, "")
-    assert "order/a: it was canceled" in result.stderr
+    assert "order/a: the intent was canceled" in result.stderr
     assert idle.call("get", "intent", "b").exit_code == 2
     assert idle.call("apply", "-f", file, "--dry-run=server").exit_code == 4
 
 
 def test_what_is_filled_stays_and_what_changed_is_a_conflict(live: World, tmp_path: Path) -> None:
-    """A filled order is what was wanted: unchanged. With other terms it is another order."""
+    """A filled order is unchanged; with other terms it is a conflict."""
     name = fresh("filled")
     terms: Terms = {"order_type": "MARKET", "price": None}
     file = written(tmp_path, manifest(name, **terms))
@@ -154,11 +154,11 @@ def test_what_is_filled_stays_and_what_changed_is_a_conflict(live: World, tmp_pa
     written(tmp_path, manifest(name, **terms, quantity="0.002"))
     result = live.call("apply", "-f", file)
     assert result.exit_code == 4
-    assert "it has ended, FILLED" in result.stderr
+    assert "the order is FILLED" in result.stderr
 
 
 def test_symbol_and_side_do_not_change(idle: World, tmp_path: Path) -> None:
-    """Another symbol or side is another order: refused, with what to do."""
+    """A changed symbol or side is refused with the remedy."""
     file = written(tmp_path, manifest("a"))
     idle.ok("apply", "-f", file, "--wait", "recorded")
     written(tmp_path, manifest("a", side="SELL"))
@@ -170,7 +170,7 @@ def test_symbol_and_side_do_not_change(idle: World, tmp_path: Path) -> None:
 
 
 def test_a_refusal_is_code_5_and_a_mended_manifest_is_taken(live: World, tmp_path: Path) -> None:
-    """The venue says no: the order was created, the reason is talk; changed, it is configured and works."""
+    """A rejected order is created with exit code 5; a corrected manifest is configured and works."""
     name = fresh("doomed")
     file = written(tmp_path, manifest(name, price="90000.00", quantity="0.01", post_only=True))
 
@@ -185,23 +185,23 @@ def test_a_refusal_is_code_5_and_a_mended_manifest_is_taken(live: World, tmp_pat
 
 
 def test_without_a_kernel_it_is_recorded_and_said_to_wait(idle: World, tmp_path: Path) -> None:
-    """Nobody answers: created all the same, exit code 0, and the talk says how it stands."""
+    """Without a leader orders are created with exit code 0, and their status is on stderr."""
     result = idle.call("apply", "-f", written(tmp_path, manifest("a")), "--timeout", "20ms")
 
     assert (result.exit_code, result.stdout) == (0, "order/a created\n")
-    assert "nothing was sent for it yet" in result.stderr
+    assert "nothing sent yet" in result.stderr
 
 
 def test_apply_needs_a_file(idle: World, tmp_path: Path) -> None:
-    """Nothing given is usage; a file that is not there is named."""
-    assert "-f FILE is needed" in idle.call("apply").stderr
+    """No file is a usage error; a missing file is named."""
+    assert "give -f FILE" in idle.call("apply").stderr
     result = idle.call("apply", "-f", str(tmp_path / "none.yaml"))
-    told = f"none.yaml can't be read: {os.strerror(errno.ENOENT)}"
+    told = f"none.yaml cannot be read: {os.strerror(errno.ENOENT)}"
     assert (result.exit_code, told in result.stderr) == (2, True)
 
 
 async def test_somebody_in_between_is_a_conflict(idle: World) -> None:
-    """What was compared and what is written are one record: a change between the two is not overwritten."""
+    """A change between comparing and writing is not overwritten."""
     text = yaml.safe_dump(manifest("a"))
     async with open_client(idle.url, "paper") as kernel:
         (first,) = apply.steps_for(kernel, parse_manifests([("f", text.encode())]))
@@ -217,7 +217,7 @@ async def test_somebody_in_between_is_a_conflict(idle: World) -> None:
 
 # ------------------------------------------------------------------------------------------------------------------ diff
 def test_diff_of_a_manifest_is_what_apply_would_do(idle: World, tmp_path: Path) -> None:
-    """Exit code 1 and a unified diff; after apply 0 and silence."""
+    """Differences are exit code 1 and a unified diff; after apply 0 and no output."""
     file = written(tmp_path, manifest("a"))
     created = idle.call("diff", "-f", file)
     idle.ok("apply", "-f", file, "--wait", "recorded")
@@ -237,7 +237,7 @@ def test_diff_of_a_manifest_is_what_apply_would_do(idle: World, tmp_path: Path) 
 
 
 def test_diff_says_what_apply_would_refuse(idle: World, tmp_path: Path) -> None:
-    """A canceled intent is a difference that apply can't mend."""
+    """A canceled intent is a difference that apply refuses."""
     file = written(tmp_path, manifest("a"))
     idle.ok("apply", "-f", file, "--wait", "recorded")
     idle.ok("cancel", "a", "--wait", "recorded")
@@ -253,7 +253,7 @@ def test_diff_says_what_apply_would_refuse(idle: World, tmp_path: Path) -> None:
     "spoil", [{"quantity": 0.1}, {"symbol_id": "NOSUCH"}, {"price": "1.001"}], ids=["form", "symbol", "places"]
 )
 def test_an_error_of_diff_is_always_2(idle: World, tmp_path: Path, spoil: Terms) -> None:
-    """Whatever is wrong: 1 says that there are differences, and nothing else."""
+    """Every error of `diff` is exit code 2: 1 means differences."""
     result = idle.call("diff", "-f", written(tmp_path, manifest("a", **spoil)))
 
     assert (result.exit_code, result.stdout) == (2, "")
@@ -261,7 +261,7 @@ def test_an_error_of_diff_is_always_2(idle: World, tmp_path: Path, spoil: Terms)
 
 
 def test_diff_of_a_log_that_cannot_be_is_2(tmp_path: Path) -> None:
-    """No log, and a file that is no log."""
+    """A missing log and a file that is no log are exit code 2."""
     (tmp_path / "kernel.db").write_bytes(b"x" * 5_000)
 
     assert World(f"sqlite:///{tmp_path / 'none.db'}").call("diff").exit_code == 2
@@ -269,21 +269,21 @@ def test_diff_of_a_log_that_cannot_be_is_2(tmp_path: Path) -> None:
 
 
 def test_diff_alone_compares_intents_with_orders(idle: World) -> None:
-    """A row for each intent that the kernel has to see to, with why; none is exit code 0."""
+    """`diff` lists each intent that the kernel must act on, with the reason; none is exit code 0."""
     assert (idle.call("diff").exit_code, idle.call("diff").stdout) == (0, "")
     idle.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000", "--wait", "recorded", "--id", "a")
 
     result = idle.call("diff")
 
     assert result.exit_code == 1
-    assert "a        SUBMIT       BUY 0.001 BTCUSDT at 50000.00   nothing was sent   never sent" in result.stdout
+    assert "a        SUBMIT       BUY 0.001 BTCUSDT at 50000.00   nothing sent   never sent" in result.stdout
     (found,) = json.loads(idle.call("diff", "-o", "json").stdout)
     assert (found["intent_id"], found["difference"], found["why"]) == ("a", "SUBMIT", "never sent")
     assert idle.call("diff", "-o", "name").stdout == "intent/a\n"
 
 
 def test_diff_is_quiet_once_all_agrees(live: World, tmp_path: Path) -> None:
-    """What is at the venue is what is wanted: exit code 0."""
+    """An order that is as desired at the venue is no difference."""
     name = fresh()
     live.ok("apply", "-f", written(tmp_path, manifest(name)))
 

@@ -1,4 +1,4 @@
-"""Bad inputs: each has its exit code, says what is wrong on stderr, and writes nothing."""
+"""Bad input has its exit code and a message on stderr, and writes nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ BAD = [
     ((*PLACE, "BUY", "1", "BTCUSDT", "--id", "no spaces"), 5, "intent id `no spaces`: must be 1 to 64 characters of"),
     ((*PLACE, "BUY", "1", "BTCUSDT", "--id", "a" * 65), 5, "intent id `aaa"),
     ((*PLACE, "BUY", "1", "BTCUSDT", "--tif", "NEVER"), 2, "NEVER"),
-    ((*PLACE, "BUY", "1", "BTCUSDT", "--timeout", "soon"), 2, "no duration"),
+    ((*PLACE, "BUY", "1", "BTCUSDT", "--timeout", "soon"), 2, "is not a duration"),
     (("cancel", "nobody"), 2, "nobody not found"),
     (("modify", "nobody", "--limit", "1"), 2, "nobody not found"),
     (("wait", "nobody", "--for", "filled"), 2, "nobody not found"),
@@ -51,7 +51,7 @@ BAD = [
     (("describe", "nobody"), 2, "nobody not found"),
     (("get", "order", "nobody"), 2, "order nobody not found"),
     (("get", "intent/nobody"), 2, "intent nobody not found"),
-    (("get", "unicorns"), 2, "no type 'unicorns': one of intents, orders"),
+    (("get", "unicorns"), 2, "no resource type 'unicorns': use one of intents, orders"),
     (("get", "symbols", "--owner", "me"), 5, "owner"),
     (("get", "intent/a", "order/b"), 5, "must be TYPE/NAME, each with the same TYPE"),
     (("events", "--for", "nobody"), 2, "nobody not found"),
@@ -62,7 +62,7 @@ BAD = [
 
 @pytest.mark.parametrize(("words", "code", "text"), BAD, ids=[" ".join(words)[:60] for words, _, _ in BAD])
 def test_bad_input_has_its_code_and_writes_nothing(idle: World, words: tuple[str, ...], code: int, text: str) -> None:
-    """The exit code and the words say what is wrong; the log stays as it was, and stdout empty."""
+    """Exit code and message name the problem; the log is unchanged, and stdout empty."""
     before = idle.ok("events", "-o", "jsonl")
 
     result = idle.call(*words)
@@ -74,7 +74,7 @@ def test_bad_input_has_its_code_and_writes_nothing(idle: World, words: tuple[str
 
 
 def test_all_problems_of_an_order_are_told(idle: World) -> None:
-    """A line for each violated constraint, not only the first."""
+    """Every violated constraint has its line."""
     result = idle.call("place", "BUY", "0.123456789", "BTCUSDT", "--limit", "1.001", "--stop", "x")
 
     assert result.exit_code == 5
@@ -86,7 +86,7 @@ def test_all_problems_of_an_order_are_told(idle: World) -> None:
 
 
 def test_a_wrong_url_makes_no_log(tmp_path: Path) -> None:
-    """Asking of a log that is not there is an error, and leaves no file behind."""
+    """A log that does not exist is an error and is not created."""
     result = World(f"sqlite:///{tmp_path / 'none.db'}").call("place", "BUY", "1", "BTCUSDT")
 
     assert result.exit_code == 2
@@ -95,7 +95,7 @@ def test_a_wrong_url_makes_no_log(tmp_path: Path) -> None:
 
 
 def test_another_exchanges_log_is_a_conflict(idle: World) -> None:
-    """A log of one account is not taken for another's."""
+    """A log of another account is refused."""
     result = idle.call("get", "orders", "--exchange", "other")
 
     assert result.exit_code == 4
@@ -103,7 +103,7 @@ def test_another_exchanges_log_is_a_conflict(idle: World) -> None:
 
 
 def test_a_taken_id_is_a_conflict_and_the_same_order_is_none(idle: World) -> None:
-    """An id given again places nothing new: with an equal order it is fine, with another it is refused."""
+    """Repeating an id with an equal order places nothing new; another order is refused."""
     words = (*PLACE, "BUY", "0.001", "BTCUSDT", "--limit", "60000", "--id", "twice")
 
     assert idle.ok(*words) == "twice\n"
@@ -113,11 +113,11 @@ def test_a_taken_id_is_a_conflict_and_the_same_order_is_none(idle: World) -> Non
 
 
 def test_without_a_kernel_an_order_is_recorded_and_said_to_wait(idle: World) -> None:
-    """Nobody answers: the id is printed all the same, the talk says how it stands, and waiting for more times out."""
+    """Without a leader `place` prints the id and the status on stderr, and `wait` times out."""
     result = idle.call("place", "BUY", "0.001", "BTCUSDT", "--limit", "60000", "--id", "alone", "--timeout", "50ms")
 
     assert (result.exit_code, result.stdout) == (0, "alone\n")
-    assert "nothing was sent for it yet" in result.stderr
+    assert "nothing sent yet" in result.stderr
     assert idle.call("wait", "alone", "--for", "working", "--timeout", "50ms").exit_code == 3
     assert idle.call("wait", "alone", "--for", "working", "--timeout", "0").exit_code == 3
     assert idle.call("get", "order", "alone").exit_code == 2
@@ -126,7 +126,7 @@ def test_without_a_kernel_an_order_is_recorded_and_said_to_wait(idle: World) -> 
 
 
 def test_no_market_is_not_ready(tmp_path: Path) -> None:
-    """A log that no kernel has run on knows no market: exit code 6, and what to do."""
+    """A log on which no kernel has run has no symbols: exit code 6 with the remedy."""
     world = World(f"sqlite:///{tmp_path / 'kernel.db'}")
     with world.child("run", "--address", "127.0.0.1:1") as process:
         process.expect("not ready", err=True)
@@ -137,7 +137,7 @@ def test_no_market_is_not_ready(tmp_path: Path) -> None:
 
 
 def test_nothing_found_is_talk(idle: World) -> None:
-    """An empty result is no error, and an empty array for programs."""
+    """An empty result is a message for people and an empty array for programs."""
     result = idle.call("get", "orders")
 
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "No resources found\n")
@@ -145,7 +145,7 @@ def test_nothing_found_is_talk(idle: World) -> None:
 
 
 def test_health_without_a_leader_is_code_6(idle: World) -> None:
-    """Nobody leads: not ready, and the missing condition is named."""
+    """Without a leader `health` is exit code 6 and names the missing condition."""
     result = idle.call("health", "-o", "json")
 
     assert result.exit_code == 6
@@ -160,7 +160,7 @@ def test_health_without_a_leader_is_code_6(idle: World) -> None:
         ("nonsense = 1", "nonsense is not a known setting; known settings: "),
         ("[kernel]\nworkerz = 1", "kernel.workerz is not a known setting; known settings: "),
         ("[kernel]\nworkers = 0", "workers"),
-        ("speed = ", "can't be read"),
+        ("speed = ", "cannot be read"),
         ('speed = "warp"', "warp"),
     ],
 )
@@ -197,7 +197,7 @@ def test_a_bad_configuration_is_refused(tmp_path: Path, text: str, words: str) -
     ],
 )
 def test_a_line_for_each_problem_of_a_model(idle: World, words: tuple[str, ...], lines: list[str]) -> None:
-    """What pydantic refuses is told like everything else, without its links and types; `…` stands for its own words."""
+    """Pydantic's errors are reported as ours, without links and types."""
     told = idle.call(*PLACE, *words).stderr.splitlines()
 
     for line, expected in zip(told, lines, strict=True):
@@ -206,13 +206,13 @@ def test_a_line_for_each_problem_of_a_model(idle: World, words: tuple[str, ...],
 
 
 def test_the_unexpected_is_one_line(idle: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bug is exit code 2 and one line; its traceback only with --debug."""
+    """An unexpected error is exit code 2 and one line; the traceback needs --debug."""
 
     def broken(*_: object) -> None:
         raise RuntimeError("a\nbug")
 
     monkeypatch.setattr("replay.views.listing.listing", broken)
 
-    assert idle.call("get", "orders").stderr == "error: unexpected RuntimeError: a bug (--debug shows where)\n"
+    assert idle.call("get", "orders").stderr == "error: unexpected RuntimeError: a bug (--debug prints the traceback)\n"
     assert idle.call("get", "orders").exit_code == 2
     assert "Traceback" in idle.call("--debug", "get", "orders").stderr

@@ -1,4 +1,4 @@
-"""`cancel-all` shows, asks, and takes down what it showed and nothing else."""
+"""`cancel-all` shows the orders, asks, and cancels exactly what it showed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.cli.world import World, clean_environment
 
 
 def place(world: World, *names: str, owner: str = "", symbol: str = "BTCUSDT") -> None:
-    """Orders that are wanted, and that nobody sends."""
+    """Record intents that no kernel sends."""
     for name in names:
         words = ("place", "BUY", "0.01", symbol, "--limit", "500", "--id", name, "--owner", owner, "--wait", "recorded")
         world.ok(*words)
 
 
 def at_a_terminal(world: World, monkeypatch: pytest.MonkeyPatch, *words: str, says: str) -> Result:
-    """A verb with somebody to ask."""
+    """Call a command as on a terminal."""
     monkeypatch.setattr("replay.cli.base.is_asked", lambda: True)
     return CliRunner().invoke(cli, list(words), input=says, env=world.environment, prog_name="orderctl")
 
@@ -38,7 +38,7 @@ def canceled(world: World) -> set[str]:
 
 
 def test_it_shows_and_asks(idle: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The table and the question are on stderr; yes cancels, a line for each on stdout, and the count."""
+    """The table and the question go to stderr; after yes, a line per cancel to stdout and the count to stderr."""
     place(idle, "a", "b")
 
     result = at_a_terminal(idle, monkeypatch, "cancel-all", says="y\n")
@@ -52,7 +52,7 @@ def test_it_shows_and_asks(idle: World, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_real_terminal_is_asked_on(idle: World) -> None:
-    """On a terminal the question comes and is answered there, and the lines of the cancels are alone on stdout."""
+    """On a terminal the question is asked and answered there; stdout has only the lines of the cancels."""
     place(idle, "a")
     ours, theirs = pty.openpty()
     try:
@@ -71,7 +71,7 @@ def test_a_real_terminal_is_asked_on(idle: World) -> None:
 
 
 def test_no_is_no(idle: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Anything but yes leaves everything as it is: exit code 1."""
+    """Any answer but yes cancels nothing: exit code 1."""
     place(idle, "a")
 
     assert at_a_terminal(idle, monkeypatch, "cancel-all", says="\n").exit_code == 1
@@ -79,7 +79,7 @@ def test_no_is_no(idle: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_a_terminal_yes_is_needed(idle: World) -> None:
-    """Nobody to ask and no `--yes`: exit code 2, saying so, and nothing is canceled."""
+    """Without a terminal and without `--yes`: exit code 2, and nothing is canceled."""
     place(idle, "a")
 
     result = idle.call("cancel-all")
@@ -90,7 +90,7 @@ def test_without_a_terminal_yes_is_needed(idle: World) -> None:
 
 
 def test_a_dry_run_changes_nothing(idle: World) -> None:
-    """It prints the table, also with `--yes`."""
+    """`--dry-run` prints the table, also with `--yes`."""
     place(idle, "a", owner="mm-1")
 
     shown = idle.ok("cancel-all", "--dry-run", "--yes")
@@ -101,7 +101,7 @@ def test_a_dry_run_changes_nothing(idle: World) -> None:
 
 
 def test_only_of_a_symbol_or_an_owner(idle: World) -> None:
-    """Both narrow what is taken down; what is canceled already is not among it."""
+    """`--symbol` and `--owner` both narrow the selection; canceled intents are not selected."""
     place(idle, "a", "b", owner="mm-1")
     place(idle, "c")
     place(idle, "d", symbol="ETHUSDT")
@@ -115,7 +115,7 @@ def test_only_of_a_symbol_or_an_owner(idle: World) -> None:
 
 
 def test_a_symbol_that_nobody_knows_is_told(idle: World) -> None:
-    """A slip of the pen must not read as nothing to cancel: exit code 2."""
+    """An unknown symbol is exit code 2: a typo must not read as nothing to cancel."""
     result = idle.call("cancel-all", "--yes", "--symbol", "BTCUSD")
 
     assert result.exit_code == 2
@@ -123,7 +123,7 @@ def test_a_symbol_that_nobody_knows_is_told(idle: World) -> None:
 
 
 def test_what_was_not_shown_stays(idle: World) -> None:
-    """An order that comes after the choice is left alone; one that ended since is told, and stops nothing."""
+    """An order placed after the selection is left alone; one that ended since is reported and stops nothing."""
     place(idle, "a", "b")
 
     async def session() -> list[str]:
@@ -138,7 +138,7 @@ def test_what_was_not_shown_stays(idle: World) -> None:
 
 
 def test_many_are_taken_down_in_groups(idle: World) -> None:
-    """More than go at once: every one of them, in order of creation, in one call."""
+    """More orders than one batch are all canceled, in order of creation, by one call."""
     names = [f"i{number}" for number in range(AT_ONCE + 44)]
 
     async def prepare() -> None:

@@ -1,4 +1,4 @@
-"""`explain` says what the models say, and a shell completes what the log knows."""
+"""`explain` shows the models' docstrings, and shell completion offers what the log knows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODELS = dict(roots())
 
 
 def test_a_field_has_its_words_its_type_and_its_values(idle: World) -> None:
-    """The docstring under the field, and each value of its enum."""
+    """A field is shown with its docstring, its type and the values of its enum."""
     page = idle.ok("explain", "intent.order.time_in_force")
 
     assert page.startswith("FIELD:  intent.order.time_in_force <TimeInForce> (default GTC)\n")
@@ -49,7 +49,7 @@ def test_a_field_has_its_words_its_type_and_its_values(idle: World) -> None:
     ],
 )
 def test_paths_lead_through_everything(path: str, words: str) -> None:
-    """Types, plurals, topics and class names; fields of what is in lists and maps."""
+    """Paths begin with types, plurals, topics and class names, and pass through lists and maps."""
     assert words.lower() in explain(path).lower()
 
 
@@ -62,12 +62,12 @@ def test_paths_lead_through_everything(path: str, words: str) -> None:
         ("intent.order.side.BYU", "has no value 'BYU': did you mean BUY?"),
         ("intent.order.side.BUY.x", "has no fields"),
         ("intent..order", "has no field ''"),
-        (".", "there is no ''"),
+        (".", "no type, event or model ''"),
         ("zzz", "one of intent, order_state"),
     ],
 )
 def test_what_is_not_there_is_told_with_what_is_near(path: str, words: str) -> None:
-    """A wrong word names the words that could be meant."""
+    """An unknown word is an error that suggests similar words."""
     with pytest.raises(NotFoundError) as caught:
         explain(path)
 
@@ -76,7 +76,7 @@ def test_what_is_not_there_is_told_with_what_is_near(path: str, words: str) -> N
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_field_is_described(name: str) -> None:
-    """Nothing that can be asked for is without words."""
+    """Every field of every type has a description."""
     assert MODELS[name].__doc__
     missing = [field for field, info in MODELS[name].model_fields.items() if not info.description]
     assert missing == []
@@ -85,7 +85,7 @@ def test_every_field_is_described(name: str) -> None:
 
 
 def test_every_path_can_be_explained() -> None:
-    """What completion offers, `explain` takes, down to the last value."""
+    """`explain` accepts everything that completion offers, down to the last value."""
     for name in paths(""):
         for path in paths(f"{name}."):
             assert explain(path)
@@ -97,14 +97,14 @@ def test_every_path_can_be_explained() -> None:
 # ------------------------------------------------------------------------------------------------------------ completion
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_script_for_each_shell(idle: World, shell: str) -> None:
-    """The script asks the program itself, by click's protocol."""
+    """Each shell's script calls the program by click's protocol."""
     text = idle.ok("completion", shell)
 
     assert f"_ORDERCTL_COMPLETE={shell}_complete" in text
 
 
 def test_bash_takes_the_script(idle: World, tmp_path: Path) -> None:
-    """A real bash reads it without a word."""
+    """A real bash reads the script without an error."""
     path = tmp_path / "orderctl.bash"
     path.write_text(idle.ok("completion", "bash"))
 
@@ -114,7 +114,7 @@ def test_bash_takes_the_script(idle: World, tmp_path: Path) -> None:
 
 
 def completed(world: World, line: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is offered at the end of a line."""
+    """The completions offered at the end of a line."""
     monkeypatch.setattr("replay.cli.completion.TIMEOUT_S", 60.0)  # a busy machine must not decide the test
     for name, value in world.environment.items():
         monkeypatch.setenv(name, value)
@@ -123,7 +123,7 @@ def completed(world: World, line: str, monkeypatch: pytest.MonkeyPatch) -> list[
 
 
 def by_the_shell(world: World, line: str) -> list[str]:
-    """The same by the program itself, asked as bash asks it."""
+    """The completions of the installed program, called as bash calls it."""
     environment = {
         **world.environment, "_ORDERCTL_COMPLETE": "bash_complete", "COMP_WORDS": line,
         "COMP_CWORD": str(line.count(" ")),
@@ -137,7 +137,7 @@ def by_the_shell(world: World, line: str) -> list[str]:
 
 
 def test_what_the_log_knows_is_offered(idle: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Verbs, options, types, intents and symbols; nothing, in silence, where there is no log."""
+    """Commands, options, types, intents and symbols are offered; without a log, nothing and no error."""
     placed = ("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000", "--wait", "recorded")
     idle.ok(*placed, "--id", "bid-1", "--owner", "mm")
     offered = functools.partial(completed, idle, monkeypatch=monkeypatch)
@@ -154,19 +154,19 @@ def test_what_the_log_knows_is_offered(idle: World, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_long_log_is_not_folded_for_names(idle: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond a length nothing is offered: a prompt does not wait for a fold."""
+    """A log beyond the limit offers nothing: a prompt must not wait for a fold."""
     monkeypatch.setattr("replay.cli.completion.POSITIONS_MAX", 1)
 
     assert completed(idle, "orderctl place BUY 1 ", monkeypatch) == []
 
 
 def test_the_program_answers_the_shell(idle: World) -> None:
-    """By click's protocol, as the script asks it."""
+    """The installed program answers click's protocol."""
     assert by_the_shell(idle, "orderctl can") == ["cancel", "cancel-all"]
 
 
 def test_a_database_that_does_not_answer_offers_nothing() -> None:
-    """A server that takes the connection and says nothing holds nobody's prompt up."""
+    """A server that accepts the connection and never answers does not block the prompt."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         silent = World(f"postgresql://127.0.0.1:{server.getsockname()[1]}/orders")
 

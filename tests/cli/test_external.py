@@ -1,4 +1,4 @@
-"""Orders that are no intent's, from the shell: listed and described, and taken over when `run` is told to."""
+"""External orders are listed and described, and adopted or canceled if `run` is told to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def shown(world: World) -> list[dict[str, object]]:
 
 
 def test_they_are_listed_and_described(desk: Desk) -> None:
-    """With decimals, and all that was heard of one; `get orders` has only what is an intent's."""
+    """External orders are shown with decimals and their history, and are not part of `get orders`."""
     desk.place_by_hand("web-1")
     world = desk.world
     with world.child("events", "--type", "ExternalOrderObserved", "-w", "-o", "jsonl") as watch:
@@ -33,7 +33,7 @@ def test_they_are_listed_and_described(desk: Desk) -> None:
 
 
 def test_run_adopts_or_cancels_them(desk: Desk) -> None:
-    """As `--external-orders` says, and it is in the log what was said."""
+    """`--external-orders` adopts or cancels them, and the log records the policy."""
     world = desk.world
     desk.place_by_hand("web-1")
     desk.kernel.end()

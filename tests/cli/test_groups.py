@@ -1,4 +1,5 @@
-"""Groups on the command line: created whole, compared, changed order by order, refused whole, listed and described."""
+"""Groups on the command line: created in one append, compared, changed order by order, refused whole, listed and
+described."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ LOT = 100_000
 
 @dataclass
 class Pit:
-    """A log that a kernel leads, and a market that stands still until somebody trades."""
+    """A log led by a kernel, and a market that moves only when a test trades."""
 
     desk: World
     address: str
@@ -49,7 +50,7 @@ class Pit:
 
 @pytest.fixture
 def pit(tmp_path: Path) -> Iterator[Pit]:
-    """A market of every order type, and a kernel, each a process of its own."""
+    """A market with every order type and a kernel, each in its own process."""
     exchange = Child("paper-exchange", "--speed", "step", "--markets", "full", "--journal", str(tmp_path / "journal"))
     try:
         desk, address = World(f"sqlite:///{tmp_path / 'kernel.db'}"), exchange.expect(":")
@@ -60,54 +61,54 @@ def pit(tmp_path: Path) -> Iterator[Pit]:
 
 
 def group(name: str, mode: str, *orders: Terms, **metadata: Any) -> Terms:
-    """A manifest of a group."""
+    """A group manifest."""
     spec = {"mode": mode, "orders": list(orders)}
     head = {"apiVersion": "exchange-kernel/v1", "kind": "OrderGroup"}
     return {**head, "metadata": {"name": name, **metadata}, "spec": spec}
 
 
 def member(name: str, price: str | None = "50000.00", *, side: str = "BUY", **terms: Any) -> Terms:
-    """One of its orders: 0.004 coins, resting."""
+    """One order of a group: 0.004 coins, resting."""
     given = {"symbol_id": "BTCUSDT", "side": side, "order_type": "LIMIT", "quantity": "0.004", "price": price}
     return {"name": name, **{key: value for key, value in {**given, **terms}.items() if value is not None}}
 
 
 def bracket(**metadata: Any) -> Terms:
-    """An order that rests below the market, a profit to take and a loss to stop."""
+    """A resting entry with a take-profit and a stop-loss."""
     stop: Terms = {"order_type": "STOP", "stop_price": "45000.00"}
     exits = (member("profit", "70000.00", side="SELL"), member("loss", None, side="SELL", **stop))
     return group("trade", "ONE_TRIGGERS_OTHER", member("entry"), *exits, **metadata)
 
 
 def children(**metadata: Any) -> Terms:
-    """The same where there are no stops: two profits to take."""
+    """A bracket for a market without stops: two take-profits."""
     exits = (member(name, price, side="SELL") for name, price in (("first", "70000.00"), ("second", "71000.00")))
     return group("trade", "ONE_TRIGGERS_OTHER", member("entry"), *exits, **metadata)
 
 
 def either(mode: str = "ONE_CANCELS_OTHER") -> Terms:
-    """A bid and an offer around the market, one of which is to fill."""
+    """A bid and an offer around the market, one of which may fill."""
     return group("g", mode, member("a"), member("b", "70000.00", side="SELL"))
 
 
 # ------------------------------------------------------------------------------------------------------------- at work
 def test_a_bracket_from_its_manifest_to_its_end(pit: Pit, tmp_path: Path) -> None:
-    """Created whole, with its bound told; held back, released as its entry fills, changed by its file, filled, gone."""
+    """A bracket is created with its excess bound, held, released as the entry fills, changed by its file, and filled."""
     desk, file = pit.desk, written(tmp_path, bracket(owner="mm-1", labels={"x": "1"}))
 
     created = desk.call("apply", "-f", file)
     assert (created.exit_code, created.stdout) == (0, "ordergroup/trade created\n")
-    assert created.stderr.startswith("ordergroup/trade: up to 0.004 BTC more than is wanted may fill")
+    assert created.stderr.startswith("ordergroup/trade: up to 0.004 BTC more than the group allows can fill")
     again = desk.call("apply", "-f", file)
     assert (again.stdout, again.stderr) == ("ordergroup/trade unchanged\n", "")
     assert desk.ok("diff") == desk.ok("diff", "-f", file) == ""
-    assert "held back" in desk.call("wait", "profit", "--for", "working", "--timeout", "0").stderr
+    assert "held until entry fills" in desk.call("wait", "profit", "--for", "working", "--timeout", "0").stderr
 
     pit.trade(49_999, 1)
     desk.ok("wait", "loss", "--for", "working")
     shown = json.loads(desk.ok("get", "group/trade", "-o", "json"))
     assert [item["allowed_qty"] for item in shown["orders"]] == ["0.00400000", "0.00100000", "0.00100000"]
-    assert shown["orders"][1]["reason"] == "released to 0.001 by fills of entry, waits for more"
+    assert shown["orders"][1]["reason"] == "released to 0.001 by fills of entry, more may follow"
 
     changed = bracket(owner="mm-2", labels={"x": "1"})
     changed["spec"]["orders"][1] |= {"price": "71000.00", "on_unsolicited_cancel": "RECREATE"}
@@ -127,11 +128,11 @@ def test_a_bracket_from_its_manifest_to_its_end(pit: Pit, tmp_path: Path) -> Non
     desk.ok("wait", "profit", "--for", "filled")
     desk.ok("wait", "loss", "--for", "canceled")
     assert desk.ok("apply", "-f", file) == "ordergroup/trade unchanged\n"
-    assert "shrunk to 0 by fills of profit" in desk.ok("describe", "group", "trade")
+    assert "reduced to 0 by fills of profit" in desk.ok("describe", "group", "trade")
 
 
 def test_what_the_group_canceled_is_as_it_was_wanted(pit: Pit, tmp_path: Path) -> None:
-    """After the first fill the same file changes nothing; with other terms the leg that is gone does not come back."""
+    """After the first fill the same file changes nothing; other terms do not bring the canceled leg back."""
     desk, file = pit.desk, written(tmp_path, either())
     desk.ok("apply", "-f", file)
     pit.trade(49_999, 1)
@@ -143,11 +144,11 @@ def test_what_the_group_canceled_is_as_it_was_wanted(pit: Pit, tmp_path: Path) -
     other["spec"]["orders"][1]["price"] = "71000.00"
     result = desk.call("apply", "-f", written(tmp_path, other))
     assert (result.exit_code, result.stdout) == (4, "")
-    assert "ordergroup/g: its order b: it has ended, CANCELED" in result.stderr
+    assert "ordergroup/g: its order b: the order is CANCELED and cannot be placed again" in result.stderr
 
 
 def test_an_order_of_a_group_that_is_refused_is_told(pit: Pit, tmp_path: Path) -> None:
-    """Exit code 5 with the venue's words; the group is there, and its other order goes on."""
+    """A rejected order is exit code 5 with the venue's text; the group stays, and its other order works."""
     doomed = group("g", "ONE_UPDATES_OTHER", member("a"), member("b", "90000.00", post_only=True))
 
     result = pit.desk.call("apply", "-f", written(tmp_path, doomed))
@@ -159,34 +160,35 @@ def test_an_order_of_a_group_that_is_refused_is_told(pit: Pit, tmp_path: Path) -
 
 # ----------------------------------------------------------------------------------------------------------- refused whole
 def applied(idle: World, tmp_path: Path, *items: Terms) -> None:
-    """Recorded, with nobody there to act."""
+    """Apply manifests without a kernel that acts."""
     idle.ok("apply", "-f", written(tmp_path, *items), "--wait", "recorded")
 
 
 CONFLICTS: dict[str, tuple[Terms, Terms, str]] = {
     "mode": (either(), either("ONE_UPDATES_OTHER"), "ordergroup/g: its mode is ONE_CANCELS_OTHER"),
     "fewer": (
-        group("g", "NONE", member("a"), member("b")), group("g", "NONE", member("a")), "its orders are a, b, in this order"
+        group("g", "NONE", member("a"), member("b")), group("g", "NONE", member("a")),
+        "its orders are a, b and cannot change",
     ),
     "order": (
         group("g", "NONE", member("a"), member("b")), group("g", "NONE", member("b"), member("a")), "its orders are a, b"
     ),
-    "a plain order": (manifest("a"), either(), "ordergroup/g: its order a: an order of no group has this name"),
+    "a plain order": (manifest("a"), either(), "ordergroup/g: its order a: an order outside the group has this name"),
     "another group": (
-        group("h", "NONE", member("a")), either(), "ordergroup/g: its order a: it belongs to the group h"
+        group("h", "NONE", member("a")), either(), "ordergroup/g: its order a: the name belongs to the group h"
     ),
     "the group's own name": (manifest("g"), either(), "ordergroup/g: an order has this name"),
     "an order named as a group": (either(), manifest("g"), "order/g: a group has this name"),
     "another side": (
-        manifest("b"), either(), "ordergroup/g: its order b: an order of no group has this name"
+        manifest("b"), either(), "ordergroup/g: its order b: an order outside the group has this name"
     ),
-    "a member by itself": (either(), manifest("a"), "order/a: it belongs to the group g"),
+    "a member by itself": (either(), manifest("a"), "order/a: the name belongs to the group g"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("before", "given", "told"), CONFLICTS.values(), ids=CONFLICTS)
 def test_a_conflict_refuses_everything(idle: World, tmp_path: Path, before: Terms, given: Terms, told: str) -> None:
-    """Exit code 4, saying why; nothing is appended, of the documents beside it neither; `diff` says so too."""
+    """A conflict is exit code 4 with the reason; nothing is appended, and `diff` shows it too."""
     applied(idle, tmp_path, before)
     was = idle.ok("events", "-o", "jsonl")
     file = written(tmp_path, manifest("beside"), given)
@@ -201,7 +203,7 @@ def test_a_conflict_refuses_everything(idle: World, tmp_path: Path, before: Term
 
 
 async def test_orders_that_only_name_the_group_are_a_conflict(idle: World) -> None:
-    """A store's write may name a group that was never placed: nothing binds its orders, and they are not taken over."""
+    """Orders that name a group that was never placed are a conflict and are not taken over."""
     async with open_client(idle.url, "paper") as kernel:
         order = StandardOrder(symbol_id="BTCUSDT", side=Side.BUY, order_type=OrderType.MARKET, quantity=LOT)
         await kernel.intent_store.create_intent(
@@ -210,21 +212,21 @@ async def test_orders_that_only_name_the_group_are_a_conflict(idle: World) -> No
 
         (step,) = steps_for(kernel, parse_manifests([("f", yaml.safe_dump(either()).encode())]))
 
-        assert step.conflict == "its orders a are there already: choose other names"
+        assert step.conflict == "its orders a exist already: use other names"
 
 
 def test_a_group_with_a_canceled_order_is_a_conflict(idle: World, tmp_path: Path) -> None:
-    """What somebody canceled does not come back; the difference shows it."""
+    """A canceled order is not placed again, and the diff shows it."""
     applied(idle, tmp_path, either())
     idle.ok("cancel", "b", "--wait", "recorded")
     file = written(tmp_path, either())
 
-    assert "its order b: it was canceled" in idle.call("apply", "-f", file).stderr
+    assert "its order b: the intent was canceled" in idle.call("apply", "-f", file).stderr
     assert "-    state: CANCELED\n+    state: WORKING\n" in idle.call("diff", "-f", file).stdout
 
 
 def test_what_the_market_does_not_take_refuses_the_group(idle: World, tmp_path: Path) -> None:
-    """Every problem of every order, with file, document and field; nothing is appended."""
+    """Every problem of every order is reported with file, document and field, and nothing is appended."""
     before = idle.ok("events", "-o", "jsonl")
     wrong = either()
     wrong["spec"]["orders"][0] |= {"price": "50000.001"}
@@ -239,18 +241,18 @@ def test_what_the_market_does_not_take_refuses_the_group(idle: World, tmp_path: 
 
 
 def test_dry_runs_of_a_group_append_nothing(idle: World, tmp_path: Path) -> None:
-    """The client's needs no log; the server's tells the bound too."""
+    """The client's dry run needs no log; the server's also reports the excess bound."""
     before, file = idle.ok("events", "-o", "jsonl"), written(tmp_path, either())
 
     assert idle.ok("apply", "-f", file, "--dry-run=client") == "ordergroup/g valid (client dry run)\n"
     result = idle.call("apply", "-f", file, "--dry-run=server")
     assert (result.exit_code, result.stdout) == (0, "ordergroup/g created (server dry run)\n")
-    assert "ordergroup/g: up to 0.004 BTC more than is wanted may fill" in result.stderr
+    assert "ordergroup/g: up to 0.004 BTC more than the group allows can fill" in result.stderr
     assert idle.ok("events", "-o", "jsonl") == before
 
 
 def test_limits_count_a_group_as_it_will_be_held(tmp_path: Path) -> None:
-    """A bracket's exits are no position of their own; what is beyond a limit is refused before anything is applied."""
+    """A bracket's exits are no position of their own; a group beyond a limit is refused before anything is applied."""
     config = tmp_path / "orderctl.toml"
     config.write_text('[limits]\nposition_max = "0.006"\n')
     desk, stop = World(f"sqlite:///{tmp_path / 'kernel.db'}"), {"order_type": "STOP", "stop_price": "45000"}
@@ -268,7 +270,7 @@ def test_limits_count_a_group_as_it_will_be_held(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------------------------------------------------------- to see
 def test_a_group_can_be_asked_for_by_every_name(idle: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plural, singular and short; in each format; filtered; completed by a shell."""
+    """`get` accepts plural, singular and short names, formats and filters, and completes group names."""
     applied(idle, tmp_path, children(owner="mm"), either())
     offered = functools.partial(completed, idle, monkeypatch=monkeypatch)
 
@@ -296,7 +298,7 @@ def test_a_group_can_be_asked_for_by_every_name(idle: World, tmp_path: Path, mon
 def test_describe_takes_a_name_or_a_type_and_a_name(
     idle: World, tmp_path: Path, words: tuple[str, ...], code: int
 ) -> None:
-    """An intent by itself or with its type, a group with its type; anything else is told in a line or two."""
+    """`describe` accepts an intent with or without its type, and a group with its type; anything else is an error."""
     applied(idle, tmp_path, either())
 
     result = idle.call("describe", *words)

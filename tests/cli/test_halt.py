@@ -1,4 +1,4 @@
-"""`halt` takes all down and says whether it is gone; with the log away, `--break-glass` does it at the venue itself."""
+"""`halt` cancels everything and reports what is left; `--break-glass` cancels at the venue when the log is unavailable."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def halts(world: World) -> list[dict[str, object]]:
 
 # --------------------------------------------------------------------------------------------------------- with the log
 def test_all_is_taken_down(live: World) -> None:
-    """The orders are gone when it returns; what is wanted afterwards waits for the resume; it says who, and why."""
+    """No order is open when `halt` returns; later intents wait for `resume`; the log has who and why."""
     for name in ("h1", "h2"):
         live.ok("place", "BUY", "0.01", "BTCUSDT", "--limit", "40000", "--id", name)
 
@@ -49,7 +49,7 @@ def test_all_is_taken_down(live: World) -> None:
 
 
 def test_a_symbol_is_halted_and_resumed(live: World) -> None:
-    """By itself: the others go on."""
+    """A symbol is halted alone; the others continue."""
     live.ok("place", "BUY", "0.01", "BTCUSDT", "--limit", "40000", "--id", "s1")
     live.ok("place", "BUY", "0.1", "ETHUSDT", "--limit", "1000", "--id", "s2", "--wait", "recorded")
 
@@ -64,7 +64,7 @@ def test_a_symbol_is_halted_and_resumed(live: World) -> None:
 
 
 def test_it_shows_and_asks(idle: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No leaves all as it is (1); nobody to ask and no `--yes` is a usage error (2)."""
+    """The answer no changes nothing (1); no terminal and no `--yes` is a usage error (2)."""
     place(idle, "a")
     assert idle.call("halt").exit_code == 2
     monkeypatch.setattr("replay.cli.base.is_asked", lambda: True)
@@ -75,7 +75,7 @@ def test_it_shows_and_asks(idle: World, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_with_nobody_who_leads_it_says_what_is_left(idle: World) -> None:
-    """What was never sent is gone at once; the halt stands for whoever leads next."""
+    """Without a leader, unsent orders end at once and the halt holds for the next leader."""
     place(idle, "a")
     result = idle.call("halt", "--yes")
     assert (result.exit_code, result.stdout) == (0, "exchange/paper halted\n")
@@ -83,10 +83,10 @@ def test_with_nobody_who_leads_it_says_what_is_left(idle: World) -> None:
     assert len(halts(idle)) == 1
 
 
-# ------------------------------------------------------------------------------------------------------ past the log
+# ------------------------------------------------------------------------------------------------------ emergency
 @contextmanager
 def locked(world: World) -> Iterator[None]:
-    """Nobody else can write the log."""
+    """Lock the log against other writers."""
     connection = sqlite3.connect(world.url.removeprefix("sqlite:///"), isolation_level=None)
     connection.execute("BEGIN EXCLUSIVE")
     try:
@@ -96,7 +96,7 @@ def locked(world: World) -> Iterator[None]:
 
 
 def wanted(world: World, name: str, policy: UnsolicitedCancelPolicy) -> None:
-    """An order that says what to do when the venue cancels it."""
+    """Place an order with a policy for cancels by the venue."""
 
     async def session() -> None:
         async with open_client(world.url, "paper") as kernel:
@@ -107,9 +107,8 @@ def wanted(world: World, name: str, policy: UnsolicitedCancelPolicy) -> None:
 
 
 def test_the_log_is_locked_and_the_orders_must_go(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`halt` says that the log can't be written, and what can be done; that takes down all that the account has open, tells
-    of each, and says that nothing was logged. Once the log is back, the kernel finds it: an intent that says STOP has
-    ended, one that says RECREATE is placed again."""
+    """With the log locked `halt` names the remedy; `--break-glass` cancels every open order and says what was not
+    logged."""
     world = desk.world
     monkeypatch.setattr(sqlite_log, "BUSY_TIMEOUT_S", 0.5)
     wanted(world, "stop", UnsolicitedCancelPolicy.STOP)
@@ -138,7 +137,7 @@ def test_the_log_is_locked_and_the_orders_must_go(desk: Desk, monkeypatch: pytes
 
 
 def test_the_kernel_is_gone_and_finds_it_when_it_is_back(desk: Desk) -> None:
-    """Killed, with the log away: the orders go; a kernel that starts on the log records them as canceled."""
+    """With the kernel killed and the log locked the orders are canceled; the next kernel records them as canceled."""
     world, path = desk.world, Path(desk.world.url.removeprefix("sqlite:///"))
     wanted(world, "stop", UnsolicitedCancelPolicy.STOP)
     desk.kernel.process.kill()
@@ -158,7 +157,7 @@ def test_the_kernel_is_gone_and_finds_it_when_it_is_back(desk: Desk) -> None:
 
 
 def test_only_a_symbol_goes(desk: Desk) -> None:
-    """`--symbol` holds for the venue's list too."""
+    """`--symbol` narrows what is canceled at the venue."""
     wanted(desk.world, "stop", UnsolicitedCancelPolicy.STOP)
     done = desk.world.call("halt", "--break-glass", "--yes", "--address", desk.address, "--symbol", "ETHUSDT")
     assert (done.exit_code, done.stdout) == (0, "")
@@ -167,7 +166,7 @@ def test_only_a_symbol_goes(desk: Desk) -> None:
 
 
 def test_it_does_not_run_quietly_nor_against_nothing(idle: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without `--yes` or a yes nothing is asked of the venue; an exchange that can't be reached is 6, none at all is 5."""
+    """Without `--yes` or an answer the venue gets no request; an unreachable exchange is 6, none at all is 5."""
     assert idle.call("halt", "--break-glass", "--address", "127.0.0.1:1").exit_code == 2
     assert idle.call("halt", "--break-glass", "--yes", "--address", "127.0.0.1:1").exit_code == 6
     empty = idle.call("halt", "--break-glass", "--yes")
@@ -177,11 +176,11 @@ def test_it_does_not_run_quietly_nor_against_nothing(idle: World, monkeypatch: p
     words = ["halt", "--break-glass", "--address", "127.0.0.1:1"]
     result = CliRunner().invoke(cli, words, input="n\n", env=idle.environment, prog_name="orderctl")
     assert result.exit_code == 1
-    assert "past the log?" in result.stderr
+    assert "bypassing the log?" in result.stderr
 
 
 def test_the_file_of_run_says_where_the_venue_is(idle: World, tmp_path: Path) -> None:
-    """Its address is used; the tape's symbol in it does not narrow what is taken down."""
+    """The address in run's configuration file is used; its symbol does not narrow the cancel."""
     file = tmp_path / "run.toml"
     file.write_text('address = "127.0.0.1:1"\nsymbol = "ETHUSDT"\n')
     place(idle, "a")
@@ -190,7 +189,7 @@ def test_the_file_of_run_says_where_the_venue_is(idle: World, tmp_path: Path) ->
 
 
 def test_an_exchange_inside_the_kernel_is_opened_by_its_journal(tmp_path: Path) -> None:
-    """Once that process is gone; while it runs, its exchange has no other door: exit code 6."""
+    """The journal opens the exchange once its process has ended; while it runs, exit code 6."""
     world = World(f"sqlite:///{tmp_path / 'kernel.db'}")
     with world.leader() as kernel:
         world.ok("place", "BUY", "0.01", "BTCUSDT", "--limit", "40000")

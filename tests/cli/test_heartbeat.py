@@ -1,4 +1,4 @@
-"""`orderctl heartbeat`: a script that says that it is alive, and what happens when it is killed."""
+"""`orderctl heartbeat` keeps a script's orders alive, and they are canceled when it is killed."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ BID = ("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000", "--owner", "mm-1"
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """A log of the test's own."""
+    """A log of the test."""
     return World(f"sqlite:///{tmp_path / 'kernel.db'}")
 
 
 def test_a_script_that_is_killed_has_its_orders_canceled(world: World) -> None:
-    """The leader cancels what it wanted, and the event says why; what it places before it is heard again does not stay."""
+    """The leader cancels the orders of a killed script with the reason; orders placed before its next heartbeat do not
+    stay."""
     with world.leader(), world.child("heartbeat", "mm-1", "--ttl", "1s", "--every", "300ms") as script:
         script.expect("heartbeat/mm-1 recorded")
         world.ok(*BID, "works")
@@ -41,7 +42,7 @@ def test_a_script_that_is_killed_has_its_orders_canceled(world: World) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_ended_in_order_it_disarms_if_it_was_told_to(idle: World, number: signal.Signals, code: int) -> None:
-    """With `--disarm` the log says so; without it stays armed, and says that."""
+    """Ended in order, it disarms with `--disarm`; without, it stays armed and says so."""
     with idle.child("heartbeat", "mm-1", "--ttl", "1m", "--every", "10s", "--disarm") as script:
         script.expect("recorded")
         assert script.end(number) == code
@@ -56,7 +57,7 @@ def test_ended_in_order_it_disarms_if_it_was_told_to(idle: World, number: signal
 
 
 def test_one_beat_at_a_time(idle: World) -> None:
-    """Each call is a beat; again in a moment it is not recorded twice; disarmed it is not armed any more."""
+    """Each call sends a heartbeat; an immediate repeat is not recorded again; after disarm the owner is not watched."""
     said = [idle.ok("heartbeat", "mm-1", *more) for more in ((), (), ("--ttl", "5s"), ("--disarm",), ("--disarm",))]
 
     assert [line.removeprefix("heartbeat/mm-1 ").strip() for line in said] == [
@@ -74,7 +75,7 @@ def test_one_beat_at_a_time(idle: World) -> None:
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(idle: World, words: tuple[str, ...], told: str) -> None:
-    """Exit code 5 with the limit and the value, and nothing is written."""
+    """An impossible schedule is exit code 5 with limit and value, and nothing is written."""
     before = idle.ok("events", "-o", "jsonl")
     result = idle.call("heartbeat", *words)
 
@@ -85,7 +86,7 @@ def test_what_cannot_be_is_refused(idle: World, words: tuple[str, ...], told: st
 
 @pytest.mark.looptime
 async def test_a_log_that_is_away_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told, and tried again at the next beat: giving up would be the silence that cancels."""
+    """An unavailable log is reported and retried at the next heartbeat: giving up would cancel the orders."""
     clock, said = LoopClock(), list[str]()
     async with (
         open_log("memory://", exchange_id="paper", clock=clock, ids=SeededIds(1)) as log,

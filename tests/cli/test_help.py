@@ -1,4 +1,4 @@
-"""What the command line says of itself."""
+"""The help of `orderctl`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VERBS = sorted(COMMANDS)
 
 
 def test_every_verb_is_in_one_section() -> None:
-    """The help shows each verb once, under one of the section titles."""
+    """The help lists each command once, under one of the section titles."""
     listed = [row[0] for rows in SECTIONS.values() for row in rows]
 
     assert sorted(listed) == VERBS
@@ -24,7 +24,7 @@ def test_every_verb_is_in_one_section() -> None:
 
 @pytest.mark.parametrize("row", [row for rows in SECTIONS.values() for row in rows], ids=lambda row: row[0])
 def test_the_short_help_is_the_first_sentence_of_the_help(row: tuple[str, str, str]) -> None:
-    """What `orderctl --help` shows without importing a command is what the command says of itself."""
+    """The short help of `orderctl --help` is the first sentence of the command's own help."""
     name, _, text = row
 
     assert COMMANDS[name].get_short_help_str(200) == text
@@ -32,7 +32,7 @@ def test_the_short_help_is_the_first_sentence_of_the_help(row: tuple[str, str, s
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_each_verb_explains_itself(verb: str) -> None:
-    """A verb's help has a sentence and an example that begins with the command's name."""
+    """A command's help has a sentence and an example that begins with the command's name."""
     result = CliRunner().invoke(cli, [verb, "--help"], prog_name="orderctl")
 
     assert result.exit_code == 0
@@ -42,7 +42,7 @@ def test_each_verb_explains_itself(verb: str) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_each_option_has_an_environment_variable(verb: str) -> None:
-    """Every option of every verb can be set from the environment, and the help names the variable."""
+    """Every option of every command can be set by an environment variable that the help names."""
     command = COMMANDS[verb]
     options = [item for item in command.params if isinstance(item, click.Option)]
 
@@ -53,7 +53,7 @@ def test_each_option_has_an_environment_variable(verb: str) -> None:
 
 
 def test_every_verb_on_a_log_takes_log_and_exchange() -> None:
-    """Only the exchange, the demonstration and what says something of the program itself have no log of the caller's."""
+    """Every command that works on the caller's log takes `--log` and `--exchange`."""
     without = {
         name for name, command in COMMANDS.items() if not {"log_url", "exchange"} <= {p.name for p in command.params}
     }
@@ -62,7 +62,7 @@ def test_every_verb_on_a_log_takes_log_and_exchange() -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    """`import cli` loads no module of the kernel but the one for lazy exports, no driver, no rich, no pydantic."""
+    """`import cli` loads no kernel module but the one for lazy exports, no driver, no rich, no pydantic."""
     heavy = ("kernel", "projections", "replay", "psycopg", "eventsourcing", "rich", "yaml", "pydantic")
     code = f"import sys, cli; print(*(name for name in sys.modules if name.split('.')[0] in {heavy!r}))"
     done = subprocess.run(
@@ -75,7 +75,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("words", [["nonsense"], ["place"], ["get"], ["wait", "x"], ["place", "HOLD", "1", "BTCUSDT"]])
 def test_wrong_usage_is_code_2(words: list[str]) -> None:
-    """An unknown verb, a missing argument and an impossible choice are told on stderr."""
+    """An unknown command, a missing argument and an impossible choice are exit code 2 and a message on stderr."""
     result = CliRunner().invoke(cli, words, prog_name="orderctl")
 
     assert result.exit_code == 2
@@ -84,7 +84,7 @@ def test_wrong_usage_is_code_2(words: list[str]) -> None:
 
 
 def test_version_is_one_line() -> None:
-    """`--version` names the program and its version."""
+    """`--version` prints the program and its version."""
     result = CliRunner().invoke(cli, ["--version"], prog_name="orderctl")
 
     assert result.exit_code == 0

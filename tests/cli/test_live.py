@@ -1,4 +1,4 @@
-"""The verbs against a kernel that runs in a process of its own: one log, several processes."""
+"""Commands beside a kernel in its own process: one log, several processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def fresh(name: str = "i") -> str:
 
 
 def test_place_prints_the_intent_id_and_nothing_else(live: World) -> None:
-    """stdout is the id, stderr is empty, and the venue has the order."""
+    """`place` prints the intent id on stdout and nothing on stderr, and the venue has the order."""
     result = live.call("place", "buy", "0.001", "BTCUSDT", *LIMIT)
 
     assert result.exit_code == 0
@@ -36,7 +36,7 @@ def test_place_prints_the_intent_id_and_nothing_else(live: World) -> None:
 
 
 def test_decimals_go_in_and_come_out_exactly(live: World) -> None:
-    """What was written as a decimal is an integer in the log and the same decimal in JSON."""
+    """A decimal is an integer in the log and the same decimal in JSON."""
     name = fresh()
     live.ok("place", "BUY", "0.00123", "BTCUSDT", "--limit", "50000.01", "--id", name)
 
@@ -51,7 +51,7 @@ def test_decimals_go_in_and_come_out_exactly(live: World) -> None:
 
 
 def test_filled_is_waited_for(live: World) -> None:
-    """A market order is filled before `place --wait filled` returns; fills, positions and account show it."""
+    """`place --wait filled` returns after the fill, and fills, positions and account show it."""
     name = fresh()
 
     live.ok("place", "BUY", "0.002", "BTCUSDT", "--id", name, "--wait", "filled", "--timeout", "20s")
@@ -68,7 +68,7 @@ def test_filled_is_waited_for(live: World) -> None:
 
 
 def test_a_refusal_is_code_5_with_the_id_on_both(live: World) -> None:
-    """The venue says no for good: the id is on stdout, the reason with the id on stderr."""
+    """A rejected order is exit code 5, with the id on stdout and the reason with the id on stderr."""
     name = fresh("doomed")
 
     result = live.call("place", "BUY", "0.01", "BTCUSDT", "--limit", "90000", "--post-only", "--id", name)
@@ -81,7 +81,7 @@ def test_a_refusal_is_code_5_with_the_id_on_both(live: World) -> None:
 
 
 def test_cancel_takes_it_off_the_book(live: World) -> None:
-    """A canceled order is canceled at the venue, canceling it again is no error, and describe tells all of it."""
+    """`cancel` cancels at the venue, repeating it is no error, and `describe` shows all of it."""
     name = fresh()
     live.ok("place", "SELL", "0.001", "BTCUSDT", "--limit", "99999", "--id", name, "--owner", "mm-1")
 
@@ -89,12 +89,20 @@ def test_cancel_takes_it_off_the_book(live: World) -> None:
     assert live.ok("cancel", name) == f"intent/{name} canceled\n"
     assert live.ok("get", "intents", "--owner", "mm-1", "-o", "name") == f"intent/{name}\n"
     page = live.ok("describe", name)
-    for words in ("Wanted:", "mm-1", "CANCELED", "Attempts:", "Venue orders:", "Findings: <none>", "AttemptStarted"):
+    for words in (
+        "Desired order:",
+        "mm-1",
+        "CANCELED",
+        "Attempts:",
+        "Venue orders:",
+        "Findings: <none>",
+        "AttemptStarted",
+    ):
         assert words in page
 
 
 def test_canceling_what_is_filled_is_too_late(live: World) -> None:
-    """Exit code 5, and the talk says why."""
+    """Canceling a filled order is exit code 5 with the reason."""
     name = fresh()
     live.ok("place", "BUY", "0.001", "BTCUSDT", "--id", name, "--wait", "filled", "--timeout", "20s")
 
@@ -105,7 +113,7 @@ def test_canceling_what_is_filled_is_too_late(live: World) -> None:
 
 
 def test_a_watch_misses_nothing(live: World) -> None:
-    """A watch shows what is there, then every later state of what is new, in order."""
+    """A watch shows what exists, then every later state in order."""
     before, name = fresh("before"), fresh("after")
     live.ok("place", "BUY", "0.001", "BTCUSDT", *LIMIT, "--id", before, "--owner", before)
     with live.child("get", "orders", "-w", "-o", "jsonl", "--owner", before) as watch:
@@ -119,7 +127,7 @@ def test_a_watch_misses_nothing(live: World) -> None:
 
 
 def test_a_watch_of_events_has_no_gap(live: World) -> None:
-    """Positions follow each other from what was there to what came."""
+    """The positions of a watch are consecutive from present to new events."""
     name = fresh()
     head = json.loads(live.ok("health", "-o", "json"))["position"]
     with live.child("events", "-w", "-o", "jsonl", "--after", str(head - 3)) as watch:
@@ -136,7 +144,7 @@ def test_a_watch_of_events_has_no_gap(live: World) -> None:
 
 
 def test_a_watch_of_fills_shows_each_once(live: World) -> None:
-    """The fills of an order come once each, as they are recorded."""
+    """A watch shows each fill once, as it is recorded."""
     name = fresh()
     with live.child("get", "fills", "-w", "-o", "jsonl") as watch:
         live.ok("place", "BUY", "0.001", "BTCUSDT", "--id", name, "--wait", "filled", "--timeout", "20s")
@@ -148,20 +156,20 @@ def test_a_watch_of_fills_shows_each_once(live: World) -> None:
 @pytest.mark.parametrize("form", ["table", "wide", "json", "yaml", "name", "jsonl"])
 @pytest.mark.parametrize("kind", ["int", "ord", "f", "pos", "acc", "sym", "find", "ext"])
 def test_every_type_prints_in_every_format(live: World, kind: str, form: str) -> None:
-    """Short names and formats, each with each."""
+    """Every type, by its short name, prints in every format."""
     assert live.call("get", kind, "-o", form).exit_code == 0
 
 
 @pytest.mark.parametrize("form", ["table", "wide", "json", "yaml", "jsonl"])
 def test_events_print_in_every_format(live: World, form: str) -> None:
-    """Each format, and the first event is the log's creation."""
+    """`events` prints in every format, beginning with the log's creation."""
     text = live.ok("events", "-o", form)
 
     assert "LogCreated" in text.split("LeaderElected")[0]
 
 
 def test_health_of_a_leader_is_ready(live: World) -> None:
-    """Exit code 0, every condition true, and the table says who leads."""
+    """`health` of a led log is exit code 0, every condition true, with the leader's name."""
     found = json.loads(live.ok("health", "-o", "json"))
 
     assert found["ready"] is True
@@ -172,12 +180,12 @@ def test_health_of_a_leader_is_ready(live: World) -> None:
 
 @pytest.mark.parametrize("form", ["table", "wide", "json", "yaml", "name", "jsonl"])
 def test_health_prints_in_every_format(live: World, form: str) -> None:
-    """Each format names the exchange."""
+    """`health` prints in every format."""
     assert "paper" in live.ok("health", "-o", form)
 
 
 def test_two_logs_are_two_worlds(live: World, tmp_path: Path) -> None:
-    """Nothing of one log shows in another; each exchange's file is its own."""
+    """Two logs share nothing, and each paper exchange has its own journal."""
     other = World(f"sqlite:///{tmp_path / 'other.db'}", "other")
     with other.leader():
         other.ok("place", "BUY", "0.001", "BTCUSDT", *LIMIT, "--id", "only-here")
@@ -187,7 +195,7 @@ def test_two_logs_are_two_worlds(live: World, tmp_path: Path) -> None:
 
 
 def test_postgres_is_no_different(postgres_url: str, exchange_id: str, tmp_path: Path) -> None:
-    """The same verbs on a log in PostgreSQL, led by a process of its own."""
+    """The same commands work on a log in PostgreSQL."""
     world = World(postgres_url, exchange_id)
     with world.leader("--journal", str(tmp_path / "paper.journal")) as leader:
         assert world.ok("place", "BUY", "0.001", "BTCUSDT", *LIMIT, "--id", "p1") == "p1\n"
@@ -206,7 +214,7 @@ def test_postgres_is_no_different(postgres_url: str, exchange_id: str, tmp_path:
     ],
 )  # fmt: skip
 def test_json_has_the_models_field_names(live: World, kind: str, model: type[pydantic.BaseModel]) -> None:
-    """Exactly the fields of the model, and for an event the place where it is recorded; YAML and JSON lines too."""
+    """JSON, JSON lines and YAML have exactly the model's fields, and events also their position and time."""
     live.ok("place", "BUY", "0.001", "BTCUSDT", "--wait", "filled", "--timeout", "20s")
     extra = {"position", "recorded_at_ns"} if kind == "fills" else set()
 
@@ -219,7 +227,7 @@ def test_json_has_the_models_field_names(live: World, kind: str, model: type[pyd
 
 
 def test_several_names_are_an_array_in_their_order_of_creation(live: World) -> None:
-    """`get TYPE NAME…` and `get TYPE/NAME…` are one; JSON of one is an object, of several an array."""
+    """`get TYPE NAME…` and `get TYPE/NAME…` agree; JSON of one name is an object, of several an array."""
     one, two = fresh("one"), fresh("two")
     for name in (one, two):
         live.ok("place", "BUY", "0.001", "BTCUSDT", *LIMIT, "--id", name)

@@ -1,4 +1,4 @@
-"""Metrics and health over HTTP: scraped while an order is placed, and what there is to see without a running kernel."""
+"""Metrics and probes over HTTP while an order is placed, and metrics computed from a log."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """A log of the test's own."""
+    """A log of the test."""
     return World(f"sqlite:///{tmp_path / 'kernel.db'}")
 
 
 def port_of(process: Child) -> int:
-    """The port that a kernel says it serves at."""
+    """The port at which a kernel says it serves."""
     line = process.expect("metrics: http://127.0.0.1:", err=True)
     return int(line.rpartition(":")[2].removesuffix("/metrics"))
 
@@ -44,7 +44,7 @@ def asked(port: int, path: str, method: str = "GET") -> tuple[int, str]:
 
 
 def scraped(port: int) -> Series:
-    """Every series that is served, read as Prometheus reads it."""
+    """Every served series, parsed as Prometheus does."""
     status, text = asked(port, "/metrics")
     assert status == 200
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
@@ -54,7 +54,7 @@ def scraped(port: int) -> Series:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    """Wait for what must come."""
+    """Wait for a condition."""
     give_up = time.monotonic() + PATIENCE_S
     while not holds():
         assert time.monotonic() < give_up
@@ -62,7 +62,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def test_an_order_moves_the_counters(world: World) -> None:
-    """Everything is there at zero; an order placed is counted at each step of its way; no series bears its name."""
+    """All series exist at zero; a placed order is counted at each step; no series carries its id."""
     attempt = ("attempts_total", (("kind", "SUBMIT"), ("outcome", "ACCEPTED")))
     with world.child("run", "--speed", "max", "--metrics-port", "0") as leader:
         port = port_of(leader)
@@ -96,7 +96,8 @@ def test_an_order_moves_the_counters(world: World) -> None:
 
 
 def test_readiness_turns_and_life_goes_on(world: World, tmp_path: Path) -> None:
-    """Without a venue it lives and is not ready, and says what is missing; with one it is; what is not there is 404."""
+    """Without a venue /healthz is 200 and /readyz 503 with the missing conditions; with one both are 200; other paths
+    are 404."""
     with socket.create_server(("127.0.0.1", 0)) as held:
         address = f"127.0.0.1:{held.getsockname()[1]}"
     with world.child("run", "--address", address, "--metrics-port", "0") as kernel:
@@ -123,7 +124,7 @@ def test_readiness_turns_and_life_goes_on(world: World, tmp_path: Path) -> None:
 
 
 def test_who_stands_by_lives_and_is_not_ready(world: World, tmp_path: Path) -> None:
-    """A second kernel, its port from a file, misses the lease, says so, and is no leader to Prometheus either."""
+    """A standby kernel misses the lease in /readyz and is no leader in its metrics."""
     path = tmp_path / "orderctl.toml"
     path.write_text('speed = "max"\nmetrics_port = 0\nmetrics_host = "127.0.0.1"\n')
     with world.leader(), world.child("run", "--config", str(path)) as second:
@@ -136,7 +137,7 @@ def test_who_stands_by_lives_and_is_not_ready(world: World, tmp_path: Path) -> N
 
 
 def test_a_port_in_use_is_told_before_anything_starts(world: World, tmp_path: Path) -> None:
-    """Exit code 2 in one line, and no log is made."""
+    """A port in use is exit code 2 in one line, and no log is created."""
     with socket.create_server(("127.0.0.1", 0)) as held:
         result = world.call("run", "--metrics-port", str(held.getsockname()[1]))
 
@@ -147,7 +148,7 @@ def test_a_port_in_use_is_told_before_anything_starts(world: World, tmp_path: Pa
 
 
 def test_nobody_serves_metrics(world: World) -> None:
-    """Where no kernel serves, exit code 6 says how one would."""
+    """Without a serving kernel `metrics --metrics-port` is exit code 6 and says how to start one."""
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
     result = world.call("metrics", "--metrics-port", str(port))
@@ -157,7 +158,7 @@ def test_nobody_serves_metrics(world: World) -> None:
 
 
 def test_a_log_tells_without_a_kernel(world: World) -> None:
-    """Intents, findings and conditions come from the log alone; what only a process can count is absent."""
+    """A log alone gives intents, findings and conditions, and no process counters."""
     with world.leader():
         world.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000")
     found = {item["name"]: item for item in json.loads(world.ok("metrics", "-o", "json"))}

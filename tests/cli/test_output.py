@@ -1,4 +1,4 @@
-"""How things are printed."""
+"""Formats, escaping, durations and decimals."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ANY_TEXT = st.text(alphabet=st.characters(codec=None))
 
 @given(st.lists(st.lists(ANY_TEXT, min_size=2, max_size=2), min_size=1))
 def test_no_text_reaches_a_table_unescaped(lines: list[list[str]]) -> None:
-    """A table has one line for each of its lines, and no control character but the line break."""
+    """A table has one output line per row, and no control character but the line break."""
     text = aligned(lines)
 
     assert text.count("\n") == len(lines)
@@ -43,7 +43,7 @@ def test_no_text_reaches_a_table_unescaped(lines: list[list[str]]) -> None:
 
 @given(st.dictionaries(ANY_TEXT, ANY_TEXT))
 def test_json_is_safe_and_says_the_same(value: dict[str, str]) -> None:
-    """JSON has no unsafe character, and reads back as what went in."""
+    """JSON has no unsafe character and reads back as the same value."""
     for text in (json_text(value), json_line(value)):
         assert not UNSAFE.search(text.replace("\n", ""))
         assert json.loads(text) == value
@@ -51,7 +51,7 @@ def test_json_is_safe_and_says_the_same(value: dict[str, str]) -> None:
 
 
 def test_yaml_is_ascii() -> None:
-    """YAML writes out what is not ASCII, an escape sequence too."""
+    """YAML escapes everything that is not ASCII."""
     text = yaml_text({"text": "\x1b[31mré\u202e"})
 
     assert text.isascii()
@@ -59,7 +59,7 @@ def test_yaml_is_ascii() -> None:
 
 
 def test_escape_writes_the_character_out() -> None:
-    """An escape sequence, a line break and a mirrored text are shown, not obeyed."""
+    """Escape sequences, line breaks and bidirectional marks are printed as escapes."""
     assert escaped("a\x1b[2J\nb\u202ec") == "a\\x1b[2J\\x0ab\\u202ec"
 
 
@@ -72,19 +72,19 @@ def test_escape_writes_the_character_out() -> None:
     ],
 )  # fmt: skip
 def test_durations_are_kubectls(seconds: int, text: str) -> None:
-    """Lengths of time are written as kubectl's HumanDuration writes them."""
+    """Durations are formatted like kubectl's HumanDuration."""
     assert human_duration(seconds) == text
 
 
 def test_age_of_nothing_is_unknown() -> None:
-    """An instant that never was has no age; one ahead of us is invalid."""
+    """A missing instant has age `<unknown>`, a future one `<invalid>`."""
     assert age(None, 10**18) == "<unknown>"
     assert age(10**18, 10**18 - 5 * 10**9) == "<invalid>"
 
 
 @given(st.integers(0, 2**64 - 1))
 def test_decimals_are_exact(value: int) -> None:
-    """A price and a quantity as JSON convert back to the same integers, whatever their size."""
+    """Prices and quantities in JSON convert back to the same integers, whatever their size."""
     data = SCALES.data({"price": value, "quantity": value}, "BTCUSDT")
 
     symbol = SYMBOLS["BTCUSDT"]
@@ -93,7 +93,7 @@ def test_decimals_are_exact(value: int) -> None:
 
 
 def test_what_has_no_scale_stays_an_integer() -> None:
-    """A number of an unknown market is a JSON number, so that it is not taken for a decimal."""
+    """A value of an unknown symbol is a JSON number, so that it is not taken for a decimal."""
     assert SCALES.data({"price": 5, "attempts": [{"number": 1}]}, "XRPUSDT") == {
         "price": 5,
         "attempts": [{"number": 1}],
@@ -101,19 +101,19 @@ def test_what_has_no_scale_stays_an_integer() -> None:
 
 
 def test_a_strategys_own_data_is_not_touched() -> None:
-    """Metadata is the owner's: a `price` in it is nobody's price."""
+    """Metadata is not converted, even if a key is called `price`."""
     assert SCALES.data({"metadata": {"price": 7}, "price": 7}, "BTCUSDT") == {"metadata": {"price": 7}, "price": "0.07"}
 
 
 def test_amounts_take_their_assets_scale() -> None:
-    """Fees and balances are decimals of their asset; a negative one keeps its sign."""
+    """Fees and balances are decimals of their asset, and keep their sign."""
     data = SCALES.data({"fee": -150, "fee_asset": "BTC", "fees": {"USDT": 10**8}}, "BTCUSDT")
 
     assert data == {"fee": "-0.00000150", "fee_asset": "BTC", "fees": {"USDT": "1.00000000"}}
 
 
 def items(*names: str) -> tuple[Item, ...]:
-    """Things by their names."""
+    """Items with these names."""
     return tuple(Item(name, {"name": name}, ((name, "wide"),)) for name in names)
 
 
@@ -128,12 +128,12 @@ def items(*names: str) -> tuple[Item, ...]:
     ],
 )
 def test_formats(form: Format, text: str) -> None:
-    """Each format of a listing of two."""
+    """Each format renders a listing of two items."""
     assert render(Listing("thing", ("NAME", "MORE"), 1, items("a", "bb")), form) == text
 
 
 def test_json_of_one_name_is_an_object() -> None:
-    """Asked for by name, one thing is an object; listed, it is an array; nothing is an empty array."""
+    """One item requested by name is an object; a list and an empty list are arrays."""
     columns = ("NAME", "MORE")
 
     assert json.loads(render(Listing("thing", columns, 1, items("a"), single=True), Format.JSON)) == {"name": "a"}
@@ -142,7 +142,7 @@ def test_json_of_one_name_is_an_object() -> None:
 
 
 def test_a_watch_has_one_header() -> None:
-    """The header comes with the first line, and later lines keep the columns' width."""
+    """The header comes with the first row, and later rows keep the column widths."""
     printer = WatchPrinter(Format.WIDE)
     columns = ("NAME", "MORE")
 

@@ -1,4 +1,4 @@
-"""`pause` and `resume` say what they did, and `health` says who paused and why."""
+"""`pause` and `resume` report what they did, and `health` shows who paused and why."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.cli.world import World
 
 
 def test_all_are_paused_and_resumed(idle: World) -> None:
-    """Once each; the second time nothing is to be done."""
+    """Repeating a pause or a resume changes nothing and says so."""
     assert idle.ok("pause", "--reason", "venue maintenance") == "exchange/paper paused\n"
     assert idle.ok("pause") == "exchange/paper was paused already\n"
     health = json.loads(idle.call("health", "-o", "json").stdout)
@@ -20,7 +20,7 @@ def test_all_are_paused_and_resumed(idle: World) -> None:
 
 
 def test_one_is_paused(idle: World) -> None:
-    """By its id as `get -o name` prints it; an unknown one is told (2)."""
+    """One intent is paused by its id as `get -o name` prints it; an unknown one is exit code 2."""
     idle.ok("place", "BUY", "0.01", "BTCUSDT", "--limit", "500", "--id", "a", "--wait", "recorded")
 
     assert idle.ok("pause", "intent/a") == "intent/a paused\n"

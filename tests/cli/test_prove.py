@@ -1,4 +1,4 @@
-"""`orderctl keys`, `run --notes` and `prove`: from a new key to a proof that a stranger has checked."""
+"""`keys`, `run --notes` and `prove`: from a new key to a proof that a third party checks."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.notes import KEY, grow
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """A log of the test's own."""
+    """A log of the test."""
     return World(f"sqlite:///{tmp_path / 'kernel.db'}")
 
 
 @pytest.fixture
 def noted(world: World, tmp_path: Path) -> Path:
-    """The notes of the world's log, which has eight events."""
+    """Signed notes of the log, which has eight events."""
 
     async def write() -> None:
         async with open_log(world.url, exchange_id="paper") as log:
@@ -38,7 +38,7 @@ def noted(world: World, tmp_path: Path) -> Path:
 
 
 def stranger(tmp_path: Path, proof: Path, key: str) -> subprocess.CompletedProcess[str]:
-    """Checks a proof with the program of `orderctl help check-proof`."""
+    """Check a proof with the program of `orderctl help check-proof`."""
     program = tmp_path / "check_proof.py"
     program.write_text(PROGRAM, encoding="utf-8")
     return subprocess.run(
@@ -48,7 +48,7 @@ def stranger(tmp_path: Path, proof: Path, key: str) -> subprocess.CompletedProce
 
 @pytest.mark.parametrize("from_environment", [False, True])
 def test_from_a_key_to_a_proof(world: World, tmp_path: Path, from_environment: bool) -> None:
-    """The leader writes notes, the last one when it ends; an order's first event is proved to a stranger."""
+    """The leader signs notes, one of them on leaving; a third party verifies the proof of an order's first event."""
     key, trusted, notes = tmp_path / "note.key", tmp_path / "trusted.keys", tmp_path / "notes"
     verifier = world.ok("keys", "create", str(key), "--trust", str(trusted)).strip()
     words = ["--notes", str(notes), "--note-key", str(key)]
@@ -76,7 +76,7 @@ def test_from_a_key_to_a_proof(world: World, tmp_path: Path, from_environment: b
 
 
 def test_growth_is_proved(world: World, noted: Path, tmp_path: Path) -> None:
-    """Without -o the proof is what is printed."""
+    """Without `-o` the proof is printed."""
     proof = tmp_path / "growth.json"
     proof.write_text(world.ok("prove", "--from", "4", "--to", "8", "--notes", str(noted)), encoding="utf-8")
     done = stranger(tmp_path, proof, str(KEY.verifier))
@@ -102,7 +102,7 @@ def test_growth_is_proved(world: World, noted: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_proved_is_told(
     world: World, noted: Path, words: list[str], code: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One clear line, an exit code, and nothing written."""
+    """An impossible proof is one line, an exit code, and no output."""
     monkeypatch.chdir(tmp_path)
     before = set(tmp_path.rglob("*"))
     result = world.call("prove", "--notes", str(noted), *words)
@@ -112,7 +112,7 @@ def test_what_cannot_be_proved_is_told(
 
 
 def test_a_log_that_is_not_what_its_note_says_is_code_1(world: World, noted: Path) -> None:
-    """A note of this log whose root was changed."""
+    """A note with another root is exit code 1."""
     note = next(noted.glob("*8.note"))
     lines = note.read_text(encoding="utf-8").split("\n")
     note.write_text("\n".join([*lines[:2], "A" * 43 + "=", *lines[3:]]), encoding="utf-8")
@@ -122,7 +122,7 @@ def test_a_log_that_is_not_what_its_note_says_is_code_1(world: World, noted: Pat
 
 
 def test_a_key_is_made_once_and_shown(world: World, tmp_path: Path) -> None:
-    """What is shown is the public half; a second one is refused, and an open file too."""
+    """`keys show` prints the public half; an existing or readable-by-others file is refused."""
     path = tmp_path / "note.key"
     made = world.ok("keys", "create", str(path), "--exchange", "other")
     assert made.startswith("exchange-kernel/other+")
@@ -141,13 +141,14 @@ def test_a_key_is_made_once_and_shown(world: World, tmp_path: Path) -> None:
         (["--notes", "notes"], 5, "signing tree heads needs a key"),
         (["--note-key", "note.key"], 5, "--notes DIR"),
         (["--notes", "notes", "--note-key", "nowhere"], 2, "orderctl keys create"),
-        (["--notes", "notes", "--note-key", KEY.secret()], 2, "given by its file"),
+        (["--notes", "notes", "--note-key", KEY.secret()], 2, "give the key's file"),
     ],
 )
 def test_a_kernel_does_not_start_with_half_of_it(
     world: World, words: list[str], code: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Notes without a key, a key without notes, no such key, a key for everybody to see: nothing is begun."""
+    """Notes without a key, a key without notes, a missing key and a key on the command line are refused before
+    starting."""
     monkeypatch.chdir(tmp_path)
     world.ok("keys", "create", "note.key")
     result = world.call("run", *words)
@@ -157,7 +158,7 @@ def test_a_kernel_does_not_start_with_half_of_it(
 
 
 def test_a_configuration_names_directory_and_key(world: World, tmp_path: Path) -> None:
-    """As any other option of `run`."""
+    """A configuration file may name the directory and the key."""
     world.ok("keys", "create", str(tmp_path / "note.key"))
     config = tmp_path / "orderctl.toml"
     config.write_text(

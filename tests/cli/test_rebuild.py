@@ -1,4 +1,4 @@
-"""`orderctl rebuild` and `orderctl tables`: what they print, and their exit codes."""
+"""`rebuild` and `tables`: output and exit codes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVENTS = 200
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """A log with some events, and no tables."""
+    """A log with events and without tables."""
     made = World(f"sqlite:///{tmp_path}/kernel.db")
 
     async def fill() -> None:
@@ -33,12 +33,13 @@ def world(tmp_path: Path) -> World:
 
 
 def tables_of(tmp_path: Path) -> sqlite3.Connection:
-    """The tables as a person opens them."""
+    """The tables, opened with sqlite3."""
     return sqlite3.connect(tmp_path / "kernel.read.db")
 
 
 def test_a_rebuild_without_tables_says_so(world: World, tmp_path: Path) -> None:
-    """It prints the digest, says how fast it was and that there was nothing to compare with, and makes no file."""
+    """Without tables `rebuild` prints the digest, its speed, and that there was nothing to compare, and creates no
+    file."""
     result = world.call("rebuild")
     assert result.exit_code == 0
     assert "verified   digest " in result.stdout
@@ -48,7 +49,7 @@ def test_a_rebuild_without_tables_says_so(world: World, tmp_path: Path) -> None:
 
 
 def test_tables_are_made_listed_and_compared(world: World, tmp_path: Path) -> None:
-    """`tables sync` fills them, `tables list` shows where they are, people can ask them, and a rebuild finds them equal."""
+    """`tables sync` fills tables that `tables list` shows, SQL can query, and `rebuild` finds equal."""
     result = world.call("tables", "sync")
     assert (result.exit_code, result.stdout) == (0, "")
     assert f"tables v1 in {tmp_path}/kernel.read.db are at position {EVENTS}" in result.stderr
@@ -62,7 +63,7 @@ def test_tables_are_made_listed_and_compared(world: World, tmp_path: Path) -> No
 
 
 def test_a_difference_is_code_1_and_named(world: World, tmp_path: Path) -> None:
-    """A changed row gives exit code 1, table, row and field; made anew, the tables are right, and can be rolled back."""
+    """A changed row is exit code 1 with table, row and field; `--tables` repairs it and can be rolled back."""
     world.ok("tables", "sync")
     with tables_of(tmp_path) as connection:
         connection.execute("UPDATE orders_v1 SET failures = 3 WHERE intent_id = 'o0000002'")
@@ -79,7 +80,7 @@ def test_a_difference_is_code_1_and_named(world: World, tmp_path: Path) -> None:
 
 
 def test_wrong_use_is_told(world: World, tmp_path: Path) -> None:
-    """Two ways at once, tables that are not there, a target that is none, and a damaged log each have their exit code."""
+    """Conflicting options, missing tables, a bad target and a damaged log each have their exit code."""
     assert world.call("rebuild", "--tables", "--rollback").exit_code == 2
     assert world.call("rebuild", "--rollback").exit_code == 2
     assert world.call("tables", "list").exit_code == 2
@@ -95,7 +96,7 @@ def test_wrong_use_is_told(world: World, tmp_path: Path) -> None:
 
 
 def test_following_ends_with_a_signal(world: World) -> None:
-    """`tables sync --follow` says when it is at the head, and goes on until it is told to end."""
+    """`tables sync --follow` reports reaching the head and ends with a signal."""
     for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, 130)):
         with world.child("tables", "sync", "--follow") as process:
             process.expect(f"position {EVENTS}", err=True)

@@ -1,4 +1,4 @@
-"""`resolve` takes an operator's word for what nothing can prove, and for a finding; `get findings` says what to do."""
+"""`resolve` records an operator's resolution of an attempt or a finding; `get findings` shows the remedy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SAID = ("--evidence", "support ticket 4711")
 
 
 def record(world: World, stream_id: str, *made: events.BaseEvent) -> int:
-    """Events as a leader would have recorded them; the position of the first."""
+    """Append events as a leader would; returns the first position."""
 
     async def session() -> int:
         async with existing_log(world.url, "paper") as log:
@@ -37,8 +37,8 @@ def record(world: World, stream_id: str, *made: events.BaseEvent) -> int:
 
 
 def unknown_order(world: World) -> int:
-    """The order `a` was sent, at a venue where a request may arrive at any time, and nobody knows what became of it. The
-    position of its attempt."""
+    """Record an attempt of order `a` with an unknown outcome at a venue without a validity window; returns its
+    position."""
     place(world, "a")
     now_ns = SystemClock().now_ns()
     started = events.AttemptStarted(
@@ -60,7 +60,7 @@ def verdicts(world: World) -> list[dict[str, object]]:
 
 
 def test_a_finding_says_what_to_do_and_that_does_it(idle: World) -> None:
-    """The line of `get findings` names the verb; the verdict has who, what and how they know."""
+    """The remedy in `get findings` names the command, and its event has who, what and the evidence."""
     position = unknown_order(idle)
     assert "`orderctl resolve a --as dead --evidence TEXT`" in idle.ok("get", "findings")
     assert "`orderctl resolve a --as dead --evidence TEXT`" in idle.ok("describe", "a")
@@ -83,14 +83,14 @@ def test_a_finding_says_what_to_do_and_that_does_it(idle: World) -> None:
 
 
 def test_it_asks_and_names_the_risk(idle: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No leaves it unknown (1); with nobody to ask `--yes` is needed (2)."""
+    """The answer no leaves the attempt unknown (1); without a terminal `--yes` is needed (2)."""
     unknown_order(idle)
     assert idle.call("resolve", "a", "--as", "dead", *SAID).exit_code == 2
     monkeypatch.setattr("replay.cli.base.is_asked", lambda: True)
     words = ["resolve", "a", "--as", "dead", *SAID]
     result = CliRunner().invoke(cli, words, input="n\n", env=idle.environment, prog_name="orderctl")
     assert result.exit_code == 1
-    assert "an order may work" in result.stderr
+    assert "an order may be open" in result.stderr
     assert verdicts(idle) == []
 
 
@@ -109,7 +109,7 @@ def test_it_asks_and_names_the_risk(idle: World, monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_what_makes_no_sense_is_refused(idle: World, words: list[str], code: int) -> None:
-    """With its exit code, and nothing is written."""
+    """Invalid input has its exit code, and nothing is written."""
     unknown_order(idle)
     storm = raised("STORM:BTCUSDT", FindingKind.STORM, "seen", symbol_id="BTCUSDT", now_ns=1)
     record(idle, events.CONTROL_STREAM, storm)
@@ -119,7 +119,7 @@ def test_what_makes_no_sense_is_refused(idle: World, words: list[str], code: int
 
 
 def test_a_finding_is_resolved(idle: World) -> None:
-    """By its id as `get -o name` prints it; it says how, and once is enough."""
+    """A finding is resolved by its id as `get -o name` prints it; repeating it is an error."""
     storm = raised("STORM:BTCUSDT", FindingKind.STORM, "seen", symbol_id="BTCUSDT", now_ns=1)
     record(idle, events.CONTROL_STREAM, storm)
     assert idle.ok("get", "findings", "-o", "name") == "finding/STORM:BTCUSDT\n"

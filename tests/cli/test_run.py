@@ -1,4 +1,4 @@
-"""The processes that run: signals, kills, standing by, configuration."""
+"""The processes: signals, kills, standby, configuration."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.cli.world import Child, World, clean_environment
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """A log of the test's own."""
+    """A log of the test."""
     return World(f"sqlite:///{tmp_path / 'kernel.db'}")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_signal_ends_it_in_order(world: World, number: signal.Signals, code: int) -> None:
-    """SIGTERM is a wish (0), SIGINT an interruption (130); either way the log says that it stopped."""
+    """SIGTERM is exit code 0, SIGINT 130; both record KernelStopped."""
     with world.leader() as leader:
         assert leader.end(number) == code
 
@@ -33,7 +33,7 @@ def test_a_signal_ends_it_in_order(world: World, number: signal.Signals, code: i
 
 
 def test_orders_survive_a_kill(world: World) -> None:
-    """After SIGKILL the next kernel finds the orders at its exchange, and nothing was sent twice."""
+    """After SIGKILL the next kernel finds the orders at the exchange, and nothing was sent twice."""
     with world.leader() as leader:
         world.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000", "--id", "kept")
         before = world.ok("get", "order", "kept", "-o", "json")
@@ -50,7 +50,7 @@ def test_orders_survive_a_kill(world: World) -> None:
 
 
 def test_a_second_kernel_stands_by_and_takes_over(world: World) -> None:
-    """It says that another leads; when that one is killed it leads under the next epoch."""
+    """A second kernel reports the leader, and leads under the next epoch after that one is killed."""
     with world.leader() as first, world.child("run", "--speed", "max") as second:
         second.expect("standing by", err=True)
         first.end(signal.SIGKILL)
@@ -59,7 +59,7 @@ def test_a_second_kernel_stands_by_and_takes_over(world: World) -> None:
 
 
 def test_an_exchange_of_its_own_process(world: World, tmp_path: Path) -> None:
-    """`paper-exchange` prints its address once; a kernel trades there; SIGTERM ends it with 0."""
+    """`paper-exchange` prints its address once, a kernel trades there, and SIGTERM ends it with 0."""
     exchange = Child("paper-exchange", "--speed", "max", "--journal", str(tmp_path / "exchange.journal"))
     try:
         address = exchange.expect(":")
@@ -73,7 +73,7 @@ def test_an_exchange_of_its_own_process(world: World, tmp_path: Path) -> None:
 
 
 def test_the_environment_is_over_the_file(world: World, tmp_path: Path) -> None:
-    """An option's variable beats the file, the file beats the default, and what ran is in the log."""
+    """A variable overrides the file, the file the default, and the log records the settings."""
     path = tmp_path / "orderctl.toml"
     path.write_text('speed = "warp"\nexchange = "fromfile"\n[kernel]\nworkers = 3\nqueue_keys_max = 50\n')
     del world.environment["ORDERCTL_EXCHANGE"]
@@ -87,14 +87,14 @@ def test_the_environment_is_over_the_file(world: World, tmp_path: Path) -> None:
 
 
 def test_settings_are_layered() -> None:
-    """Environment over table over default, whatever the case of the variable."""
+    """Environment overrides table overrides default, whatever the case of the variable."""
     made = settings_over({"workers": 3, "resync_interval_s": 9}, {"ORDERCTL_KERNEL_workers": "5"})
 
     assert (made.workers, made.resync_interval_s) == (KernelSettings().workers, 9)
 
 
 def test_limits_of_the_file_hold_for_every_verb(world: World, tmp_path: Path) -> None:
-    """`[limits]` and a symbol's own are recorded by the kernel that runs; `place` is refused (5) and leaves nothing."""
+    """`[limits]` are recorded by the kernel; `place` beyond them is exit code 5 and appends nothing."""
     path = tmp_path / "orderctl.toml"
     path.write_text(
         '[limits]\nopen_orders_max = 9\n[limits.symbols.BTCUSDT]\norder_quantity_max = "0.002"\nposition_max = "0.004"\n'
@@ -120,11 +120,11 @@ def test_limits_of_the_file_hold_for_every_verb(world: World, tmp_path: Path) ->
         ("[limits]\nposition_max = 0.5\n", 'must be text, "0.5"'),
         ("[limits.symbols.BTCUSDT]\nsize_max = 5\n", "symbols.BTCUSDT.size_max"),
         ("limits = 5\n", "a table of limits"),
-        ("[kernel.limits]\n", "a table of their own"),
+        ("[kernel.limits]\n", "to the table [limits]"),
     ],
 )
 def test_limits_that_are_not_understood_are_refused(world: World, tmp_path: Path, text: str, told: str) -> None:
-    """Exit code 5, naming what is wrong, before anything runs: a limit that is not understood must not be none."""
+    """Invalid limits are exit code 5 before anything runs: they must not count as none."""
     path = tmp_path / "orderctl.toml"
     path.write_text(text)
 
@@ -135,7 +135,7 @@ def test_limits_that_are_not_understood_are_refused(world: World, tmp_path: Path
 
 
 def test_a_tape_that_cannot_be_read_is_refused(world: World, tmp_path: Path) -> None:
-    """Exit code 5 with the file's name, and no log is made."""
+    """A bad tape is exit code 5 with the file's name, and no log is created."""
     path = tmp_path / "BTCUSDT-trades-x.csv"
     path.write_text("1,not-a-price,1,1,1723161255342,True,True\n")
 
@@ -156,7 +156,7 @@ def test_an_address_in_use_is_told(tmp_path: Path) -> None:
 
 
 def test_a_watch_ends_with_an_interruption(world: World) -> None:
-    """Ctrl-C on a watch is 130, without a word (but for the line break that ends the terminal's ^C)."""
+    """Ctrl-C on a watch is 130 without a message (but for the line break after the terminal's ^C)."""
     with world.leader(), world.child("get", "orders", "-w", "-o", "name") as watch:
         world.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000")
         watch.expect("order/")
@@ -165,7 +165,7 @@ def test_a_watch_ends_with_an_interruption(world: World) -> None:
 
 
 def test_output_that_nobody_reads_ends_quietly(world: World) -> None:
-    """A reader that goes away (`| head -1`) is no error: exit code 0, and nothing on stderr."""
+    """A closed pipe (`| head -1`) is exit code 0 with nothing on stderr."""
     words = [sys.executable, "-m", "cli", "events", "-w", "-o", "jsonl"]
     with world.leader():
         world.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000")
@@ -181,8 +181,7 @@ def test_output_that_nobody_reads_ends_quietly(world: World) -> None:
 
 
 def test_a_watch_has_no_gap_over_a_kill(world: World) -> None:
-    """A kernel is killed and another takes its place: the watches that run see what came before, between and after, each
-    fill once, each position once and in order."""
+    """Watches survive the kill and takeover of the leader and show every event and state once, in order."""
     market = ("place", "BUY", "0.001", "BTCUSDT", "--wait", "filled", "--timeout", "20s", "--id")
     with world.leader() as leader:
         world.ok(*market, "before")
@@ -215,7 +214,7 @@ def test_a_watch_has_no_gap_over_a_kill(world: World) -> None:
 
 
 def test_each_decision_is_a_line_with_its_intent_and_position(world: World) -> None:
-    """`--log-format json`: every line on stderr is an object, and each decision names what it is about."""
+    """`--log-format json`: every line on stderr is an object, and each decision names its intent and position."""
     with world.leader("--log-format", "json") as leader:
         world.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000", "--id", "told")
         submitted = json.loads(leader.expect('"told"', err=True))
@@ -230,7 +229,7 @@ def test_each_decision_is_a_line_with_its_intent_and_position(world: World) -> N
 
 
 def test_a_quiet_process_says_only_what_is_wrong(world: World) -> None:
-    """`--log-level warning` leaves the decisions out, and the readiness too."""
+    """`--log-level warning` omits decisions and readiness."""
     with world.leader() as first:
         first.end()
     with world.child("run", "--speed", "max", "--log-level", "warning") as process:
@@ -240,7 +239,7 @@ def test_a_quiet_process_says_only_what_is_wrong(world: World) -> None:
 
 
 def test_what_ends_a_process_is_a_line_of_its_log(world: World, tmp_path: Path) -> None:
-    """In JSON the last words are JSON too, with the exit code."""
+    """With JSON logs the final error is JSON too, with the exit code."""
     with World("memory://").child("paper-exchange") as first:
         address = first.expect(":")
         second = Child("paper-exchange", "--listen", address, "--log-format", "json")

@@ -15,30 +15,30 @@ from tests.cli.world import World, clean_environment
 
 
 def test_one_frame_of_a_log_that_is_led(live: World) -> None:
-    """What works is counted, what holds is said, and what no log tells is named."""
+    """A frame of a led log has open orders, conditions, and a note on what the log does not contain."""
     live.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000", "--id", "shown")
     text = live.ok("top", "--once")
 
     assert "Ready: yes" in text
-    assert "Furthest from agreement: wanted and actual agree" in text
+    assert "Longest out of sync: desired and actual order agree" in text
     assert next(line.split() for line in text.splitlines() if line.startswith("BTCUSDT"))[3] == "1"
     assert text.rstrip().endswith("give --metrics URL")
 
 
 def test_one_frame_of_a_log_that_nobody_leads(idle: World) -> None:
-    """Into a pipe it is one frame without being told so; what waits is shown with what is tried next."""
+    """A pipe gets one frame, with waiting intents and the next action."""
     idle.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000", "--id", "waits", "--wait", "recorded")
     text = idle.ok("top")
     (row,) = [line for line in text.splitlines() if line.startswith("waits")]
 
-    assert "Leader: nobody" in text
+    assert "Leader: none" in text
     assert "SUBMIT" in row
-    assert "at once, when a kernel leads" in row
+    assert "at once" in row
     assert all(line == line.rstrip() for line in text.splitlines())
 
 
 def test_a_leaders_metrics_tell_what_no_log_does(idle: World) -> None:
-    """Its queue is shown; where nobody serves any, that is said, and the rest is shown all the same."""
+    """The leader's queue is shown; if no kernel serves metrics, the frame says so."""
     with idle.child("run", "--speed", "max", "--metrics-port", "0") as leader:
         port = port_of(leader)
         leader.expect("ready: leads", err=True)
@@ -60,11 +60,11 @@ def test_a_leaders_metrics_tell_what_no_log_does(idle: World) -> None:
         ),
         (("--metrics", "http://host/metrics"), 5, "http://HOST:PORT/metrics"),
         (("--metrics", "http://host:99999/"), 5, "http://HOST:PORT/metrics"),
-        (("--every", "0"), 2, "--every is above 0, given 0s"),
+        (("--every", "0"), 2, "--every must be more than 0, not 0s"),
     ],
 )
 def test_what_cannot_be_is_refused(idle: World, words: tuple[str, ...], code: int, told: str) -> None:
-    """One clear error, and nothing on stdout."""
+    """Bad options are one error with nothing on stdout."""
     result = idle.call("top", *words)
 
     assert (result.exit_code, result.stdout) == (code, "")
@@ -72,7 +72,7 @@ def test_what_cannot_be_is_refused(idle: World, words: tuple[str, ...], code: in
 
 
 def test_a_terminal_gets_a_screen_that_is_given_back(live: World) -> None:
-    """Frames come on the other screen until Ctrl-C (130), which gives the terminal back as it was."""
+    """Frames use the alternate screen until Ctrl-C (130) restores the terminal."""
     ours, theirs = pty.openpty()
     words = [sys.executable, "-m", "cli", "top", "--every", "100ms"]
     environment = clean_environment(**live.environment, TERM="xterm", COLUMNS="150", LINES="60")

@@ -208,7 +208,7 @@ def walk(desk: Tour, ladder: Path) -> None:
     assert desk.does("pause bid-2 --reason lunch") == "intent/bid-2 paused\n"
     assert "PAUSED" in desk.does("get order bid-2")
     assert desk.does("resume bid-2") == "intent/bid-2 resumed\n"
-    assert "Furthest from agreement: wanted and actual agree" in desk.does("top --once")
+    assert "Longest out of sync: desired and actual order agree" in desk.does("top --once")
     assert desk.does("heartbeat mm-1 --ttl 1m") == "heartbeat/mm-1 recorded\n"
     assert desk.does("heartbeat mm-1 --disarm") == "heartbeat/mm-1 disarmed\n"
     assert desk.does("cancel-all --owner mm-1 --yes") == "intent/bid-2 cancel requested\n"
@@ -216,8 +216,8 @@ def walk(desk: Tour, ladder: Path) -> None:
     ladder.write_text(EITHER)
     assert desk.does(f"apply -f {ladder}") == "ordergroup/either created\n"
     assert "ONE_CANCELS_OTHER" in desk.does("get groups --owner mm-2")
-    assert "Lets it be:   0.002, all that is wanted" in desk.does("describe low")
-    assert "filled more than it allows, 0.002 at most" in desk.does("describe group either")
+    assert "Permits:   0.002, the full quantity" in desk.does("describe low")
+    assert "filled beyond what the group allows, at most 0.002 possible" in desk.does("describe group either")
     desk.does("cancel-all --owner mm-2 --yes")
     assert desk.does("wait high --for canceled") == "intent/high condition met\n"
     assert desk.does("place BUY 0.001 BTCUSDT --limit 49000 --id last") == "last\n"

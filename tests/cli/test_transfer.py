@@ -27,7 +27,7 @@ def traded(tmp_path: Path) -> World:
 
 
 async def trade(url: str) -> None:
-    """Two days of trading."""
+    """Trade on two days."""
     async with open_log(url, exchange_id="paper") as log:
         book = Book(log)
         await book.open()
@@ -38,7 +38,7 @@ async def trade(url: str) -> None:
 
 
 def test_a_log_goes_through_a_pipe(traded: World, tmp_path: Path) -> None:
-    """`export - | import -` gives the same log elsewhere; data is on stdout, talk on stderr."""
+    """`export - | import -` creates an equal log; data is on stdout, messages on stderr."""
     exported = subprocess.run(
         [sys.executable, "-m", "cli", "export", "-"],
         capture_output=True,
@@ -61,7 +61,7 @@ def test_a_log_goes_through_a_pipe(traded: World, tmp_path: Path) -> None:
 
 
 def test_an_import_over_a_log_is_a_conflict(traded: World, tmp_path: Path) -> None:
-    """The log that is there stays; a file that was changed is exit code 1, with the line."""
+    """An existing log is not replaced; a changed file is exit code 1 with the line."""
     file = tmp_path / "x.jsonl"
     traded.ok("export", str(file))
     assert traded.call("import", str(file)).exit_code == 4
@@ -72,7 +72,7 @@ def test_an_import_over_a_log_is_a_conflict(traded: World, tmp_path: Path) -> No
 
 
 def test_an_export_up_to_an_instant_or_a_position(traded: World, tmp_path: Path) -> None:
-    """`--upto` takes both; what is neither, or past the head, is refused."""
+    """`--upto` takes a position or an instant; anything else, or past the head, is refused."""
     traded.ok("export", str(tmp_path / "a.jsonl"), "--upto", "3")
     assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 4
     assert traded.call("export", str(tmp_path / "b.jsonl"), "--upto", "99").exit_code == 5
@@ -81,7 +81,7 @@ def test_an_export_up_to_an_instant_or_a_position(traded: World, tmp_path: Path)
 
 
 def test_tables_for_spreadsheets(traded: World, tmp_path: Path) -> None:
-    """Fills as CSV on the standard output."""
+    """Fills are exported as CSV to stdout."""
     lines = traded.ok("export", "--format", "csv", "--what", "fills", "-").splitlines()
     assert lines[0].startswith("position,recorded_at_ns,")
     assert len(lines) == 3
@@ -90,7 +90,7 @@ def test_tables_for_spreadsheets(traded: World, tmp_path: Path) -> None:
 
 
 def test_a_backup_and_back(traded: World, tmp_path: Path) -> None:
-    """A backup is put back under another name; neither replaces what is there."""
+    """A backup is restored under another name; neither command replaces a file."""
     backup, back = tmp_path / "b.db", World(f"sqlite:///{tmp_path / 'back.db'}")
     traded.ok("backup", str(backup))
     assert traded.call("backup", str(backup)).exit_code == 4
@@ -100,7 +100,7 @@ def test_a_backup_and_back(traded: World, tmp_path: Path) -> None:
 
 
 def test_a_statement_for_people_and_for_programs(traded: World) -> None:
-    """A table, its CSV, its JSON; of one day, and of an owner."""
+    """`statement` prints a table, CSV and JSON, of one day and of one owner."""
     assert traded.ok("statement") == (
         "DAY          OWNER   SYMBOL    FILLS   BOUGHT   SOLD   REALIZED   QUOTE   FEES\n"
         "2026-01-31   mm-1    BTCUSDT   1       1        0      0          USDT    0.1 USDT\n"
@@ -117,7 +117,8 @@ def test_a_statement_for_people_and_for_programs(traded: World) -> None:
 
 @pytest.mark.parametrize("verb", ["restore", "import"])
 def test_what_is_put_back_is_held_against_its_notes(traded: World, tmp_path: Path, verb: str) -> None:
-    """What it lacks by them is said, that it lacks nothing too; another log than was signed is refused, and is nowhere."""
+    """Events missing by the notes are reported, also that none are; a log other than the signed one is refused and
+    leaves nothing."""
     copies = {"restore": ("backup", "old.db", "new.db"), "import": ("export", "old.jsonl", "new.jsonl")}
     out, old, new = copies[verb]
     traded.ok(out, str(tmp_path / old))
@@ -141,6 +142,6 @@ def test_what_is_put_back_is_held_against_its_notes(traded: World, tmp_path: Pat
 
 
 async def sign_more(url: str, notes: Path) -> None:
-    """Three events more, and a note of all."""
+    """Append three events and sign a note of all."""
     async with open_log(url, exchange_id="paper") as log:
         await grow(log, 3, into=notes)

@@ -1,4 +1,4 @@
-"""What a venue, or anybody, put into the log never reaches the terminal raw."""
+"""Text of venues and others in the log never reaches the terminal unescaped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def hostile(idle: World) -> World:
 
 
 async def raise_finding(url: str) -> None:
-    """Record a finding whose text is hostile."""
+    """Record a finding with a hostile text."""
     finding = Finding(finding_id="f", kind=FindingKind.STORM, text=HOSTILE, intent_id="a", symbol_id="BTCUSDT")
     async with open_log(url, exchange_id="paper") as log:
         write = Write(events.intent_stream("a"), (events.FindingRaised(finding=finding),))
@@ -45,7 +45,7 @@ async def raise_finding(url: str) -> None:
     ids=" ".join,
 )
 def test_hostile_text_is_written_out(hostile: World, words: tuple[str, ...]) -> None:
-    """No control character but the line break is printed, whatever the verb and the format."""
+    """No command prints a control character but the line break, in any format."""
     text = hostile.ok(*words)
 
     assert not UNSAFE.search(text.replace("\n", ""))

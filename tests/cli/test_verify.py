@@ -1,4 +1,4 @@
-"""`orderctl verify`: exit code 0 for a log as it was recorded, 1 for each damaged copy of it, with the position."""
+"""`verify`: exit code 0 for an intact log, 1 for each damaged copy, with the position."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def copy_of(recorded: Path, directory: Path, statements: list[str]) -> World:
-    """A copy of the log, with something done to it behind the program's back."""
+    """A copy of the log, altered with SQL."""
     shutil.copy(recorded / "x.db", directory / "x.db")
     with sqlite3.connect(directory / "x.db") as connection:
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
@@ -81,12 +81,11 @@ def copy_of(recorded: Path, directory: Path, statements: list[str]) -> World:
 
 
 def lines_of(text: str) -> list[dict[str, Any]]:
-    """JSON lines."""
     return [json.loads(line) for line in text.splitlines()]
 
 
 def test_a_log_as_it_was_recorded_is_verified(recorded: Path) -> None:
-    """Exit code 0, for people and for programs, with and without notes."""
+    """An intact log is exit code 0 in every format, with and without notes."""
     world = World(f"sqlite:///{recorded}/x.db")
     assert world.ok("verify").startswith("verified: the log of paper")
     assert world.ok("verify", "--hashes-only").startswith("verified: the log of paper")
@@ -99,7 +98,7 @@ def test_a_log_as_it_was_recorded_is_verified(recorded: Path) -> None:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_copy_is_not(recorded: Path, tmp_path: Path, damage: str) -> None:
-    """Exit code 1, and the first bad position, on the table and in the lines."""
+    """A damaged copy is exit code 1 with the first bad position, as table and JSON lines."""
     position, statements = DAMAGES[damage]
     world = copy_of(recorded, tmp_path, statements)
     result = world.call("verify")
@@ -113,7 +112,7 @@ def test_a_damaged_copy_is_not(recorded: Path, tmp_path: Path, damage: str) -> N
 
 
 def test_a_damaged_file_is_told(recorded: Path, tmp_path: Path) -> None:
-    """A page of the file overwritten with nonsense: exit code 1 and a sentence, no traceback."""
+    """An overwritten page of the file is exit code 1 and a sentence, no traceback."""
     copy_of(recorded, tmp_path, [])
     with (tmp_path / "x.db").open("r+b") as file:
         file.seek(8192)
@@ -135,7 +134,7 @@ def test_a_damaged_file_is_told(recorded: Path, tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_told(recorded: Path, words: tuple[str, ...], code: int, said: str) -> None:
-    """What can't be verified by is a clear error: notes without a key, no key, no notes, no log, no such format."""
+    """Missing or unusable notes, keys, logs and formats are errors with their exit code."""
     filled = [word.format(notes=recorded / "notes", keys=recorded / "trusted.keys") for word in words]
     result = World(f"sqlite:///{recorded}/x.db").call("verify", *filled)
     assert (result.exit_code, said in result.stderr, "Traceback" in result.output) == (code, True, False), result.output

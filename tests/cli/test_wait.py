@@ -1,4 +1,4 @@
-"""`wait`: each condition, what ends a wait without it, and the three exit codes."""
+"""`wait`: every condition, what ends a wait without it, and the three exit codes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOLDS = {
 
 @pytest.mark.parametrize("words", HOLDS, ids=["resting", "filled", "refused"])
 def test_each_condition_is_true_or_false(live: World, words: tuple[str, ...]) -> None:
-    """Looked at once: 0 where it holds, 3 where it does not (yet), 1 where something else ended the wait."""
+    """A check is 0 if the condition holds, 3 if not yet, 1 if another condition ended the wait."""
     name = f"w-{uuid.uuid4().hex[:8]}"
     live.call(*words, "--id", name)
     ends = sorted(HOLDS[words])
@@ -40,7 +40,7 @@ def test_each_condition_is_true_or_false(live: World, words: tuple[str, ...]) ->
 
 
 def test_a_canceled_order_is_canceled_and_nothing_else(live: World) -> None:
-    """Terminal, at rest, and not working any more."""
+    """A canceled order is terminal and synced, and not working."""
     name = f"w-{uuid.uuid4().hex[:8]}"
     live.ok(*RESTING, "--id", name)
     live.ok("cancel", name)
@@ -51,11 +51,11 @@ def test_a_canceled_order_is_canceled_and_nothing_else(live: World) -> None:
     options = ("--or-fail-on", "filled", "--or-fail-on", "expired,CANCELED")
     result = live.call("wait", name, "--for", "WORKING", *options)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "canceled, not working; it is CANCELED, SYNCED" in result.stderr
+    assert "canceled, not working; order CANCELED, SYNCED" in result.stderr
 
 
 def test_an_order_of_one_shot_ends_by_itself(live: World) -> None:
-    """An IOC order that meets nobody ends, whatever the venue calls it."""
+    """An IOC order without a match ends."""
     name = f"w-{uuid.uuid4().hex[:8]}"
     live.ok(*EXPIRED, "--id", name)
 
@@ -64,17 +64,17 @@ def test_an_order_of_one_shot_ends_by_itself(live: World) -> None:
 
 
 def test_a_wait_is_over_when_the_time_is(idle: World) -> None:
-    """Exit code 3, and the talk says how it stands."""
+    """A timeout is exit code 3 with the order's status."""
     idle.ok(*RESTING, "--wait", "recorded", "--id", "a")
 
     result = idle.call("wait", "a", "--for", "working", "--or-fail-on", "terminal", "--timeout", "30ms")
 
     assert (result.exit_code, result.stdout) == (3, "")
-    assert "not working after 0.03 s; nothing was sent for it yet" in result.stderr
+    assert "not working after 0.03 s: nothing sent yet" in result.stderr
 
 
 def test_what_was_deleted_has_ended(idle: World) -> None:
-    """A deleted intent that was never sent is terminal: nobody waits for it in vain."""
+    """A deleted intent that was never sent is terminal."""
     idle.ok(*RESTING, "--wait", "recorded", "--id", "a")
     asyncio.run(delete(idle.url, "a"))
 
@@ -82,6 +82,6 @@ def test_what_was_deleted_has_ended(idle: World) -> None:
 
 
 async def delete(url: str, intent_id: str) -> None:
-    """Remove an intent's record."""
+    """Delete an intent's record."""
     async with open_client(url, "paper") as kernel:
         await kernel.intent_store.delete_intent(intent_id)

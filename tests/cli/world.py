@@ -1,4 +1,4 @@
-"""Help for tests of the command line: verbs called in this process, and verbs that run as processes of their own."""
+"""Helpers of the CLI tests: commands called in this process, and commands run as processes."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ COMMANDS = {name: cli.get_command(click.Context(cli), name) for name in cli.list
 
 
 def clean_environment(**given: str) -> dict[str, str]:
-    """The environment without anybody's settings of `orderctl`, and with those given."""
+    """The environment without `ORDERCTL_…` variables, plus those given."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ORDERCTL_")}
     return {**kept, "PYTHONPATH": str(PROJECT), **given}
 
 
 class Child:
-    """A verb as a process: its lines as they come, and its end."""
+    """A command as a process: its lines as they come, and its exit code."""
 
     def __init__(self, *words: str, **environment: str) -> None:
         self.process = subprocess.Popen(
@@ -103,7 +103,7 @@ class Child:
 
 
 def pump(stream: IO[str] | None, lines: queue.Queue[str | None]) -> None:
-    """Every line of a stream into a queue, then None."""
+    """Put every line of a stream into a queue, then None."""
     assert stream is not None
     for line in stream:
         lines.put(line.rstrip("\n"))
@@ -111,7 +111,7 @@ def pump(stream: IO[str] | None, lines: queue.Queue[str | None]) -> None:
 
 
 class World:
-    """One log, and the verbs on it."""
+    """One log, and commands on it."""
 
     def __init__(self, url: str, exchange_id: str = "paper", **environment: str) -> None:
         self.url = url
@@ -150,7 +150,7 @@ class World:
 
 @dataclass
 class Desk:
-    """A kernel and a paper exchange, a process each."""
+    """A kernel and a paper exchange, each in its own process."""
 
     world: World
     kernel: Child

@@ -1,4 +1,4 @@
-"""The blocking client: the kernel's API for callers without an event loop, on a real SQLite log with a paper exchange."""
+"""The blocking client on a real SQLite log with a paper exchange."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def market() -> StandardOrder:
 
 
 def leading(path: Path) -> BlockingKernel:
-    """A kernel that acts, with an exchange that remembers."""
+    """A kernel that acts, with an exchange that keeps its state."""
     venue = PaperVenue(seed=1, speed="max", journal=str(path / "exchange.journal"))
     kernel = connect(f"sqlite:///{path / 'kernel.db'}", exchange_id="paper", venue=venue)
     kernel.wait_ready(120)
@@ -65,7 +65,7 @@ PUBLIC = sorted(name for name, _ in inspect.getmembers(EventSourcedKernel, calla
 
 @pytest.mark.parametrize("name", [name for name in PUBLIC if name not in ("start", "stop")])
 def test_it_has_every_name_with_the_same_arguments(name: str) -> None:
-    """A method of the kernel is one of the client, with its parameters, its answer and its docstring."""
+    """Every public method of the kernel exists with the same parameters, result and docstring."""
     ours, theirs = getattr(BlockingKernel, name), getattr(EventSourcedKernel, name)
     signature = inspect.signature(theirs)
     answer = str(signature.return_annotation).replace("AsyncIterator", "Iterator")
@@ -76,7 +76,7 @@ def test_it_has_every_name_with_the_same_arguments(name: str) -> None:
 
 
 def test_a_script_from_the_first_order_to_the_last(kernel: BlockingKernel) -> None:
-    """Each call returns once it is so: an order works, is changed, is gone, another one is filled and counted."""
+    """Calls return once done: an order is placed, modified and canceled, another one filled and counted."""
     symbol = kernel.get_symbol_metadata("BTCUSDT")
     assert (symbol.base_asset, kernel.exchange_id) == ("BTC", "paper")
     assert "ETHUSDT" in kernel.list_symbols()
@@ -96,7 +96,7 @@ def test_a_script_from_the_first_order_to_the_last(kernel: BlockingKernel) -> No
 
 
 def test_what_is_about_the_kernel_itself(kernel: BlockingKernel) -> None:
-    """Pauses, heartbeats, limits, health and cancels of all answer as they do with a loop."""
+    """Pauses, heartbeats, limits, health and cancel-all answer as on the kernel."""
     kernel.place_order(bid(), intent_id="mine", owner="mm-1")
     assert [kernel.pause("mine", reason="look"), kernel.pause("mine"), kernel.resume("mine")] == [True, False, True]
     assert [kernel.heartbeat("mm-1", 60), kernel.heartbeat("mm-1", 60)] == [True, False]
@@ -109,7 +109,7 @@ def test_what_is_about_the_kernel_itself(kernel: BlockingKernel) -> None:
 
 
 def test_errors_are_the_kernels_own(kernel: BlockingKernel) -> None:
-    """What the kernel raises reaches the caller as it is."""
+    """The kernel's errors reach the caller unchanged."""
     kernel.place_order(bid(), intent_id="mine")
     with pytest.raises(AlreadyExistsError, match="mine"):
         kernel.place_order(bid(140_000), intent_id="mine")
@@ -124,7 +124,7 @@ def test_errors_are_the_kernels_own(kernel: BlockingKernel) -> None:
 
 
 def test_what_cannot_be_opened_is_told_at_once(tmp_path: Path) -> None:
-    """The error of opening is raised by `connect`, and no thread stays."""
+    """`connect` raises the error of opening and leaves no thread."""
     before = threading.active_count()
     with pytest.raises(ValidationError, match="exchange_id"):
         connect(f"sqlite:///{tmp_path / 'kernel.db'}")
@@ -133,7 +133,7 @@ def test_what_cannot_be_opened_is_told_at_once(tmp_path: Path) -> None:
 
 
 def test_events_are_waited_for(kernel: BlockingKernel) -> None:
-    """Iterating blocks for the next event, which another thread makes, and ends when the kernel is closed."""
+    """Iterating blocks for the next event of any thread, and ends when the kernel is closed."""
     seen: queue.Queue[str | None] = queue.Queue()
     stream = kernel.events({"event_type": "IntentCreated"}, after=0)
 
@@ -155,7 +155,7 @@ def test_events_are_waited_for(kernel: BlockingKernel) -> None:
 
 
 def test_callbacks_may_call_it_too(kernel: BlockingKernel) -> None:
-    """A plain function runs on a thread of its own and may ask; an `async def` runs on the loop, and is told so."""
+    """A plain callback may call the kernel; an `async def`, which runs on the loop, gets an error."""
     found: queue.Queue[Any] = queue.Queue()
 
     def plain(event: events.BaseEvent) -> None:
@@ -173,14 +173,14 @@ def test_callbacks_may_call_it_too(kernel: BlockingKernel) -> None:
             kernel.place_order(bid(), intent_id="mine")
             assert found.get(timeout=LINE_TIMEOUT_S) == "mine"
         else:
-            assert "wait for ever" in str(found.get(timeout=LINE_TIMEOUT_S))
+            assert "never return" in str(found.get(timeout=LINE_TIMEOUT_S))
         kernel.unsubscribe_events(name)
     with pytest.raises(NotFoundError, match="subscription"):
         kernel.unsubscribe_events("subscription-1")
 
 
 def test_several_threads_at_once(kernel: BlockingKernel) -> None:
-    """Eight threads place and cancel at the same time: each has its own answers, each order came and went once."""
+    """Eight threads place and cancel concurrently, each with its own results."""
 
     def trade(number: int) -> list[str]:
         names = [kernel.place_order(bid(), intent_id=f"t{number}-{count}") for count in range(4)]
@@ -196,13 +196,13 @@ def test_several_threads_at_once(kernel: BlockingKernel) -> None:
 
 
 def test_after_close_there_is_nothing(tmp_path: Path) -> None:
-    """Closing twice is closing once; every call from then on is refused, and what is in the log stays."""
+    """Closing is idempotent, later calls are refused, and the log keeps its content."""
     with leading(tmp_path) as kernel:
         kernel.place_order(bid(), intent_id="kept")
         kernel.close()
     kernel.close()
     for call in (kernel.list_symbols, kernel.events, lambda: kernel.place_order(bid())):
-        with pytest.raises(NotReadyError, match="closed: connect again"):
+        with pytest.raises(NotReadyError, match="closed: call connect again"):
             call()
     with leading(tmp_path) as again:
         again.cancel_order("kept")
@@ -210,7 +210,7 @@ def test_after_close_there_is_nothing(tmp_path: Path) -> None:
 
 
 def test_a_call_that_waits_ends_with_the_kernel(tmp_path: Path) -> None:
-    """Closed from another thread, a call that waits is told so, and does not hang."""
+    """Closing from another thread ends a waiting call with an error."""
     kernel = connect(f"sqlite:///{tmp_path / 'kernel.db'}", exchange_id="paper")
     with ThreadPoolExecutor(1) as pool:
         stream = kernel.events(after=0)
@@ -226,7 +226,7 @@ def test_a_call_that_waits_ends_with_the_kernel(tmp_path: Path) -> None:
 
 
 async def test_beside_a_loop_that_runs(tmp_path: Path) -> None:
-    """In a notebook a loop runs in the main thread already: it is not touched."""
+    """It works beside a running event loop, as in a notebook."""
     loop = asyncio.get_running_loop()
     with leading(tmp_path) as kernel:
         assert kernel.place_order(bid(), intent_id="cell-1") == "cell-1"
@@ -235,7 +235,7 @@ async def test_beside_a_loop_that_runs(tmp_path: Path) -> None:
 
 
 def test_interrupted_while_it_opens_it_closes_by_itself() -> None:
-    """Ctrl-C before it is open is raised at once; opened after all, it is closed again."""
+    """Ctrl-C while opening is raised at once, and the kernel is closed once it is open."""
     interrupted, left = threading.Event(), threading.Event()
 
     @asynccontextmanager
@@ -282,7 +282,7 @@ def script(text: str, folder: Path) -> subprocess.Popen[str]:
 
 
 def test_ctrl_c_leaves_a_call_cleanly(tmp_path: Path) -> None:
-    """The interruption is raised where the script waits, the kernel stops in order, and nothing else is said."""
+    """Ctrl-C is raised in the waiting call, and the kernel stops in order without further output."""
     with script(SCRIPT + WAITS, tmp_path) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "waits\n"
@@ -299,7 +299,7 @@ def test_ctrl_c_leaves_a_call_cleanly(tmp_path: Path) -> None:
 
 
 def test_a_script_that_forgets_to_close_ends(tmp_path: Path) -> None:
-    """It ends like one that was killed: at once, quietly, and what was acknowledged is in the log."""
+    """A script that does not close the kernel ends at once, and the log has what was acknowledged."""
     text = SCRIPT + "kernel.pause(reason='forgotten')\n"
     with script(text, tmp_path) as process:
         _, err = process.communicate(timeout=LINE_TIMEOUT_S)

@@ -1,7 +1,4 @@
-"""What is shown of a group, and waited for, while the kernel works it: each order as its group lets it be, and why.
-
-The whole kernel on the memory log and virtual time, with the paper exchange in this process.
-"""
+"""What the views show of a group while the kernel works it, on the memory log and virtual time."""
 
 from __future__ import annotations
 
@@ -28,24 +25,24 @@ PARENT, CHILD, OTHER = "entry.1", "entry.2", "entry.3"
 
 
 async def placed(bench: Bench, wanted: StandardOrderGroup, name: str = "entry") -> list[str]:
-    """The ids of a group that the kernel works."""
+    """Place a group; returns its intent ids."""
     return await bench.kernel.place_order_group(wanted, group_id=name, owner="mm")
 
 
 def holding(bench: Bench, intent_id: str) -> set[str]:
-    """What can be waited for, and holds of an intent now."""
+    """The conditions that hold of an intent."""
     return {name for name, holds in CONDITIONS.items() if holds(bench.kernel.state, intent_id)}
 
 
 async def rows(bench: Bench, *words: str, owner: str | None = None) -> list[tuple[str, ...]]:
-    """The lines of `get`."""
+    """The rows of `get`."""
     found = await listing(bench.kernel, query_of(words, owner=owner))
     return [line for item in found.items for line in item.lines]
 
 
 @virtual_time
 async def test_what_is_held_back_is_as_it_should_be() -> None:
-    """No difference, no metric of one, synced and yet not ended; the page says what it waits for."""
+    """An order held by its group is no difference, synced and not ended, and the page says what it waits for."""
     async with a_bench() as bench:
         await placed(bench, bracket())
         await bench.kernel.force_reconciliation()
@@ -54,26 +51,26 @@ async def test_what_is_held_back_is_as_it_should_be() -> None:
         assert differences(bench.kernel).items == ()
         assert (tally.differences.total(), tally.oldest_unsynced_ns) == (0, None)
         assert holding(bench, CHILD) == {"synced"}
-        assert now_is(bench.kernel, CHILD) == "held back: waits for fills of entry.1"
+        assert now_is(bench.kernel, CHILD) == "held until entry.1 fills"
         text = await page(bench.kernel, (CHILD,))
-        assert "Lets it be:   0, held back: waits for fills of entry.1" in text
-        assert "Difference: none, held back: waits for fills of entry.1" in text
+        assert "Permits:   0, held until entry.1 fills" in text
+        assert "Difference: none, held until entry.1 fills" in text
         assert [line[7:9] for line in await rows(bench, "intents", CHILD)] == [("-", "SYNCED")]
 
 
 @virtual_time
 async def test_a_child_ends_when_nothing_more_is_released() -> None:
-    """What is released in part and filled is not filled yet: more may come. With the parent's end it is."""
+    """A partly released child that has filled ends only once its parent has ended."""
     async with a_bench() as bench:
         await placed(bench, bracket())
         await traded(bench, LAST - 1, 4)
         await at_rest(bench)
-        assert "released to 0.0004 by fills of entry.1, waits for more" in await page(bench.kernel, (CHILD,))
+        assert "released to 0.0004 by fills of entry.1, more may follow" in await page(bench.kernel, (CHILD,))
         await traded(bench, LAST + 100_001, 4)
         await at_rest(bench)
         assert holding(bench, CHILD) == {"synced"}
-        assert "shrunk to 0 by fills of entry.2" in await page(bench.kernel, (OTHER,))
-        with pytest.raises(WaitTimeoutError, match="not filled after 0 s"):
+        assert "reduced to 0 by fills of entry.2" in await page(bench.kernel, (OTHER,))
+        with pytest.raises(WaitTimeoutError, match="is not filled after 0 s"):
             await wait_for(bench.kernel, CHILD, "filled", timeout_s=0)
 
         await bench.kernel.cancel_order(PARENT)
@@ -81,14 +78,14 @@ async def test_a_child_ends_when_nothing_more_is_released() -> None:
 
         assert await wait_for(bench.kernel, CHILD, "filled", timeout_s=0) == "filled"
         assert holding(bench, OTHER) == {"canceled", "terminal", "synced"}
-        assert "Difference: none, it has ended, FILLED: released to 0.0004 by fills of entry.1\n" in await page(
+        assert "Difference: none, the order is FILLED, released to 0.0004 by fills of entry.1\n" in await page(
             bench.kernel, (CHILD,)
         )
 
 
 @virtual_time
 async def test_children_of_a_parent_that_never_filled_have_ended() -> None:
-    """Whoever waits for the end of a child does not wait for ever."""
+    """The children of a canceled parent are terminal."""
     async with a_bench() as bench:
         await placed(bench, bracket())
         await bench.kernel.cancel_order(PARENT)
@@ -96,12 +93,12 @@ async def test_children_of_a_parent_that_never_filled_have_ended() -> None:
         assert await wait_for(bench.kernel, CHILD, "terminal", timeout_s=10) == "terminal"
 
         assert holding(bench, CHILD) == {"canceled", "terminal", "synced"}
-        assert "it has ended, CANCELED: not released: no fill of entry.1" in await page(bench.kernel, (CHILD,))
+        assert "the order is CANCELED, not released: entry.1 did not fill" in await page(bench.kernel, (CHILD,))
 
 
 @virtual_time
 async def test_the_leg_that_is_to_go_is_a_difference_until_it_is_gone() -> None:
-    """After the first fill the other leg's wish is nothing, with the reason; once canceled it has ended, and all agrees."""
+    """After the first fill the other leg is a CANCEL difference with the reason, until it is canceled."""
     async with a_bench() as bench:
         await placed(bench, group(OCO, bid(5), ask(5)), "exit")
         await bench.kernel.pause()
@@ -111,7 +108,7 @@ async def test_the_leg_that_is_to_go_is_a_difference_until_it_is_gone() -> None:
         (item,) = differences(bench.kernel).items
         wanted = "nothing: canceled by the first fill of exit.1"
         assert (item.name, item.data["difference"], item.data["wanted"]) == ("exit.2", "CANCEL", wanted)
-        assert f"Lets it be:   0, {wanted.removeprefix('nothing: ')}" in await page(bench.kernel, ("exit.2",))
+        assert f"Permits:   0, {wanted.removeprefix('nothing: ')}" in await page(bench.kernel, ("exit.2",))
 
         await bench.kernel.resume()
         await at_rest(bench)
@@ -122,7 +119,7 @@ async def test_the_leg_that_is_to_go_is_a_difference_until_it_is_gone() -> None:
 
 @virtual_time
 async def test_what_is_shrunk_is_shown_as_it_is_wanted() -> None:
-    """A change that is yet to be made is shown with the quantity that the group lets be, not the one that was asked for."""
+    """A pending change is shown with the quantity that the group permits."""
     async with a_bench() as bench:
         await placed(bench, group(OUO, bid(10), ask(10)), "either")
         await bench.kernel.pause()
@@ -132,8 +129,8 @@ async def test_what_is_shrunk_is_shown_as_it_is_wanted() -> None:
         (item,) = differences(bench.kernel).items
         assert (item.data["difference"], item.data["wanted"]) == ("MODIFY", "SELL 0.0007 BTCUSDT at 62800.00")
         text = await page(bench.kernel, ("either.2",))
-        assert "Lets it be:   0.0007, shrunk to 0.0007 by fills of either.1" in text
-        assert "Sibling:      either.1, filled 0.0003 of 0.001" in text
+        assert "Permits:   0.0007, reduced to 0.0007 by fills of either.1" in text
+        assert "Sibling:   either.1, filled 0.0003 of 0.001" in text
         await bench.kernel.resume()
         await at_rest(bench)
         stream = await bench.log.read_stream("intent:either.2")
@@ -142,7 +139,7 @@ async def test_what_is_shrunk_is_shown_as_it_is_wanted() -> None:
 
 @virtual_time
 async def test_an_excess_is_seen_where_one_looks() -> None:
-    """Both legs filled: the group's row and page have the excess; the finding is the group's, and its owner's."""
+    """If both legs fill, the group's row, its page and a finding of its owner show the excess."""
     async with a_bench() as bench:
         await placed(bench, group(OCO, bid(5), ask(5)), "exit")
         (row,) = await rows(bench, "groups")
@@ -158,15 +155,15 @@ async def test_an_excess_is_seen_where_one_looks() -> None:
         assert row[4:7] == ("0.0005/0.0002", "0.0002", "0.0005")
         assert [line[1:4] for line in await rows(bench, "findings", owner="mm")] == [("GROUP_OVERFILL", "exit", "OPEN")]
         text = await page(bench.kernel, ("group", "exit"))
-        assert "Excess:          0.0002 filled more than it allows, 0.0005 at most" in text
+        assert "Excess:          0.0002 filled beyond what the group allows, at most 0.0005 possible" in text
         assert "GROUP_OVERFILL   OPEN" in text
-        assert "exit.1 has filled 0.0005" in text
+        assert "exit.1 filled 0.0005" in text
         assert await rows(bench, "groups", owner="other") == []
 
 
 @virtual_time
 async def test_a_watch_of_groups_tells_each_change() -> None:
-    """First what there is, then a group's row for each change of what has filled, and a group that is new."""
+    """A watch yields the groups, then a row for each changed fill, and new groups."""
     async with a_bench() as bench:
         await placed(bench, group(OCO, bid(5), ask(5)), "exit")
         found = watch(bench.kernel, query_of(["groups"]))
@@ -181,7 +178,7 @@ async def test_a_watch_of_groups_tells_each_change() -> None:
 
 @virtual_time
 async def test_limits_are_asked_as_they_will_be_held() -> None:
-    """A bracket's exits undo what its entry did: asked for beforehand it fits where three single orders would not."""
+    """A bracket is checked as a whole: it fits where three single orders would not."""
     async with a_bench() as bench:
         symbol = await bench.kernel.get_symbol_metadata("BTCUSDT")
         wanted = bracket()
@@ -200,10 +197,10 @@ async def test_limits_are_asked_as_they_will_be_held() -> None:
 
 @virtual_time
 async def test_a_page_of_what_is_not_there() -> None:
-    """An unknown group is not found; a group asked for as an intent is pointed to."""
+    """An unknown group is not found; a group named as an intent is pointed out."""
     async with a_bench() as bench:
         await placed(bench, group(OCO, bid(5), ask(5)), "exit")
         with pytest.raises(NotFoundError, match="group nowhere not found"):
             await page(bench.kernel, ("group", "nowhere"))
-        with pytest.raises(NotFoundError, match="but a group: `orderctl describe group exit`"):
+        with pytest.raises(NotFoundError, match="but there is a group: `orderctl describe group exit`"):
             await page(bench.kernel, ("exit",))

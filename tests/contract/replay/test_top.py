@@ -1,4 +1,4 @@
-"""What `top` shows of a kernel that runs, frame by frame. The whole kernel on the memory log and virtual time."""
+"""The frames of `top` while a kernel runs on the memory log and virtual time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ virtual_time = pytest.mark.looptime
 
 @asynccontextmanager
 async def watching(desk: Desk) -> AsyncIterator[Top]:
-    """A screen that follows the desk's log."""
+    """A `Top` that follows the desk's log."""
     top = Top(desk.kernel, clock=LoopClock())
     await top.begin()
     following = asyncio.create_task(top.follow())
@@ -51,7 +51,7 @@ def fact(frame: Frame, label: str) -> str:
 
 
 def painted(frame: Frame) -> str:
-    """What stands on the screen."""
+    """The drawn screen."""
     stream = io.StringIO()
     console_on(stream).print(draw(frame))
     return stream.getvalue()
@@ -59,39 +59,39 @@ def painted(frame: Frame) -> str:
 
 @virtual_time
 async def test_what_differs_is_shown_for_how_long_and_what_comes_next() -> None:
-    """An order whose request is out differs; lost, it is unknown; once it works, wanted and actual agree."""
+    """An order with a pending request differs; a lost request is unknown; once it works, all is in sync."""
     async with a_desk(request_timeout_s=2) as desk, watching(desk) as top:
         desk.exchange.hold("submit")
         await desk.kernel.place_order(buy(), intent_id="mine", wait="recorded")
         await asyncio.sleep(1)
-        (row,) = rows(await top.frame(), "Furthest")
+        (row,) = rows(await top.frame(), "Longest")
         assert row[:3] == ("mine", "SETTLE", "1s")
-        assert row[5] == "find out what became of SUBMIT number 1"
+        assert row[5] == "resolve SUBMIT number 1"
         await asyncio.sleep(1.5)
         frame = await top.frame()
-        assert (fact(frame, "Unknown:"), fact(frame, "Not in agreement:")) == ("1", "1")
+        assert (fact(frame, "Unknown attempts:"), fact(frame, "Out of sync:")) == ("1", "1")
         assert rows(frame, "Unknown attempts")[0][:4] == ("mine", "SUBMIT", "1", "2s")
-        assert rows(frame, "Furthest")[0][2] == "2s"
+        assert rows(frame, "Longest")[0][2] == "2s"
         desk.exchange.flow("submit")
         await asyncio.sleep(30)
         frame = await top.frame()
-        assert (rows(frame, "Furthest"), rows(frame, "Unknown attempts")) == ([], [])
+        assert (rows(frame, "Longest"), rows(frame, "Unknown attempts")) == ([], [])
         assert fact(frame, "Open orders:") == "1"
-        assert "Furthest from agreement: wanted and actual agree" in painted(frame)
+        assert "Longest out of sync: desired and actual order agree" in painted(frame)
 
 
 @virtual_time
 async def test_who_has_differed_for_longest_comes_first() -> None:
-    """Oldest first, with how many there are when not all are shown."""
+    """Differences are listed oldest first, with their total if some are cut off."""
     async with a_desk() as desk, watching(desk) as top:
         await desk.kernel.pause(reason="lunch")
         for number in range(12):
             await desk.kernel.place_order(buy(), intent_id=f"n{number:02d}", wait="recorded")
             await asyncio.sleep(1)
         frame = await top.frame()
-        assert [row[0] for row in rows(frame, "Furthest from agreement (10 of 12)")] == [f"n{n:02d}" for n in range(10)]
-        assert rows(frame, "Furthest")[0][2:] == (
-            "12s", "BUY 2 S at 100", "nothing was sent", "submit BUY 2 S at 100", "not while paused"
+        assert [row[0] for row in rows(frame, "Longest out of sync (10 of 12)")] == [f"n{n:02d}" for n in range(10)]
+        assert rows(frame, "Longest")[0][2:] == (
+            "12s", "BUY 2 S at 100", "nothing sent", "submit BUY 2 S at 100", "not while paused"
         )  # fmt: skip
         paused = next(row for row in rows(frame, "Conditions") if row[0] == "NOT_PAUSED")
         assert paused == ("NOT_PAUSED", "NO", "Paused", "12s", "strategy:test: lunch")
@@ -100,7 +100,7 @@ async def test_who_has_differed_for_longest_comes_first() -> None:
 
 @virtual_time
 async def test_a_frame_costs_what_changed_not_what_is_live(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 200 open orders only the one that an event touched is looked at for the next frame."""
+    """Of 200 open orders only the one touched by an event is recomputed."""
     async with a_desk() as desk:
         for number in range(200):
             await desk.kernel.place_order(buy(), intent_id=f"n{number}")
@@ -122,7 +122,7 @@ async def test_a_frame_costs_what_changed_not_what_is_live(monkeypatch: pytest.M
 
 @virtual_time
 async def test_followed_or_begun_just_now_it_is_the_same() -> None:
-    """What was kept up to date event by event is what a screen that begins now finds."""
+    """A screen kept current event by event equals one that begins now."""
     async with a_desk(request_timeout_s=2) as desk, watching(desk) as old:
         for number in range(6):
             if number == 3:
@@ -136,16 +136,16 @@ async def test_followed_or_begun_just_now_it_is_the_same() -> None:
             async with watching(desk) as new:
                 frames = [await top.frame() for top in (old, new)]
             shown = [
-                (frame.facts, {row[:2] for row in rows(frame, "Furthest")}, *map(tuple, frame.tables[4:]))
+                (frame.facts, {row[:2] for row in rows(frame, "Longest")}, *map(tuple, frame.tables[4:]))
                 for frame in frames
             ]
             assert shown[0] == shown[1]
-        assert rows(frames[0], "Heartbeats") == [("mm-1", "60s", "HEARD", "34s")]
+        assert rows(frames[0], "Heartbeats") == [("mm-1", "60s", "ALIVE", "34s")]
 
 
 @virtual_time
 async def test_the_busiest_symbols_are_those_of_the_last_minute() -> None:
-    """Events and fills are counted while they are young."""
+    """Events and fills count for one minute."""
     async with a_desk(relist_interval_s=600, order_age_s_max=600) as desk, watching(desk) as top:
         await desk.kernel.place_order(buy(2))
         desk.exchange.fill("#0", 2)
@@ -154,12 +154,12 @@ async def test_the_busiest_symbols_are_those_of_the_last_minute() -> None:
         await asyncio.sleep(BUSY_S + 2)
         frame = await top.frame()
         assert rows(frame, "Busiest") == []
-        assert "nothing happened" in painted(frame)
+        assert "no events" in painted(frame)
 
 
 @virtual_time
 async def test_a_log_that_is_away_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last that was seen is shown, and why it is the last."""
+    """With an unavailable log the last known state is shown with a note."""
     async with a_desk() as desk, watching(desk) as top:
         assert (await top.frame()).ready
 
@@ -169,12 +169,12 @@ async def test_a_log_that_is_away_is_told(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(desk.log, "head", away)
         frame = await top.frame()
         assert any("the database is down" in note for note in frame.notes)
-        assert "lag, queue and rate budget are in no log" in frame.notes[-1]
+        assert "lag, queue and rate limit are not in the log" in frame.notes[-1]
 
 
 @virtual_time
 async def test_a_leaders_metrics_tell_more() -> None:
-    """Its own queue and lag are shown; a rate budget where one is counted, and no table of it where none is."""
+    """With a leader's metrics the frame has its queue and lag, and a rate-limit table only if there is one."""
     async with a_desk() as desk, watching(desk) as top:
         gauges = KernelGauges(desk.kernel.metrics, desk.kernel.exchange_id, clock=LoopClock())
         gauges.kernel = desk.kernel
@@ -182,14 +182,14 @@ async def test_a_leaders_metrics_tell_more() -> None:
         shown = {row[0] for row in rows(await top.frame(numbers), "Leader")}
         assert {"projection_lag_events", 'workqueue_depth{name="reconciler"}'} <= shown
         without = {name: value for name, value in numbers.items() if "budget" not in name}
-        assert rows(await top.frame(without), "Rate budget") == []
-        assert "Rate budget" not in painted(await top.frame(without))
+        assert rows(await top.frame(without), "Rate limit") == []
+        assert "Rate limit" not in painted(await top.frame(without))
         budget = {**without, 'exchange_kernel_rate_budget_tokens{scope="orders"}': 42.0}
-        assert rows(await top.frame(budget), "Rate budget") == [('rate_budget_tokens{scope="orders"}', "42")]
+        assert rows(await top.frame(budget), "Rate limit") == [('rate_budget_tokens{scope="orders"}', "42")]
 
 
 def test_no_text_moves_the_cursor() -> None:
-    """What a venue or an owner says is escaped, wherever it stands."""
+    """Text of venues and owners is escaped everywhere."""
     hostile = "\x1b[2J[red]row\u202e\r\nNEXT"
     frame = Frame(
         facts=(("Leader:", hostile),),
@@ -205,19 +205,18 @@ def test_no_text_moves_the_cursor() -> None:
 
 @virtual_time
 async def test_an_order_differs_by_what_its_group_lets_it_be() -> None:
-    """What a leader has yet to release is no difference; what it has released is one, though only the leader's fill
-    told of it."""
+    """What the parent has not released is no difference; what its fill released is one."""
     async with a_bench() as bench:
         top = Top(bench.kernel, clock=LoopClock())
         await top.begin()
         following = asyncio.create_task(top.follow())
         await bench.kernel.place_order_group(bracket(), group_id="entry")
         await at_rest(bench)
-        assert rows(await top.frame(), "Furthest") == []
+        assert rows(await top.frame(), "Longest") == []
         await bench.kernel.pause()
         await traded(bench, LAST - 1, 4)
         await at_rest(bench)
-        found = rows(await top.frame(), "Furthest")
+        found = rows(await top.frame(), "Longest")
         assert [(row[0], row[1], row[3]) for row in found] == [
             ("entry.2", "SUBMIT", "SELL 0.0004 BTCUSDT at 62800.00"),
             ("entry.3", "SUBMIT", "SELL 0.0004 BTCUSDT at 63800.00"),
@@ -227,7 +226,7 @@ async def test_an_order_differs_by_what_its_group_lets_it_be() -> None:
 
 @virtual_time
 async def test_a_symbols_halt_is_no_pause_of_all() -> None:
-    """What is held back is told as halted; since when all is paused does not move with it."""
+    """A halted symbol is shown as halted, and does not change since when everything is paused."""
     async with a_desk() as desk, watching(desk) as top:
         await desk.kernel.pause(reason="lunch")
         await desk.kernel.place_order(buy(), intent_id="mine", wait="recorded")
@@ -238,4 +237,4 @@ async def test_a_symbols_halt_is_no_pause_of_all() -> None:
         frame = await top.frame()
         paused = next(row for row in rows(frame, "Conditions") if row[0] == "NOT_PAUSED")
         assert paused[3] == "10s"
-        assert [(row[0], row[6]) for row in rows(frame, "Furthest")] == [("other", "not while halted")]
+        assert [(row[0], row[6]) for row in rows(frame, "Longest")] == [("other", "not while halted")]

@@ -1,4 +1,4 @@
-"""How far long work is: drawn for people, and for nobody else."""
+"""The progress bar is drawn on a terminal only."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from replay.formatting.progress_bar import progress_bar
 
 
 class Terminal(StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It names the work and how much of it is done."""
+    """The bar shows the work and its progress."""
     monkeypatch.setenv("TERM", "xterm")
     stream = Terminal()
     with progress_bar("folding", stream=stream) as progress:
@@ -28,7 +28,7 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_gets_nothing() -> None:
-    """What is no terminal stays as it is."""
+    """Nothing is written to a stream that is no terminal."""
     stream = StringIO()
     with progress_bar("folding", stream=stream) as progress:
         progress(3, 9)

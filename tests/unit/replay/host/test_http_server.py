@@ -1,4 +1,4 @@
-"""The HTTP server: pages by GET alone, a bounded time for each connection, and a bounded number of connections."""
+"""The HTTP server: GET and HEAD only, bounded connections in time and number."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ PATIENCE_S = 60.0
 
 
 async def page() -> Reply:
-    """A page that is there."""
     return Reply(200, "page\n")
 
 
 async def wrong() -> Reply:
-    """A page that goes wrong."""
+    """A page that fails."""
     raise RuntimeError("wrong")
 
 
 async def slow() -> Reply:
-    """A page that is never found."""
+    """A page that never answers."""
     await asyncio.Event().wait()
     raise AssertionError
 
@@ -40,7 +39,7 @@ PAGES: dict[str, Page] = {"/page": page, "/wrong": wrong, "/slow": slow}
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
-    """Where the pages are served."""
+    """The port at which the pages are served."""
     with listening("127.0.0.1", 0) as bound:
         assert bound is not None
         async with serving(bound, PAGES):
@@ -48,7 +47,7 @@ async def port() -> AsyncIterator[int]:
 
 
 async def said(port: int, request: bytes) -> bytes:
-    """All that comes back for some bytes."""
+    """Everything that is returned for a request."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(request)
@@ -78,7 +77,7 @@ def status(reply: bytes) -> int:
     ],
 )
 async def test_each_request_has_its_status(port: int, request_line: bytes, expected: int) -> None:
-    """The page is there by GET alone; anything else is told from it by its status, and the connection is closed."""
+    """GET returns the page; any other request has its status; the connection is closed."""
     reply = await said(port, request_line + b"\r\nHost: x\r\n\r\n")
 
     assert status(reply) == expected
@@ -87,7 +86,7 @@ async def test_each_request_has_its_status(port: int, request_line: bytes, expec
 
 
 async def test_a_head_has_no_body(port: int) -> None:
-    """HEAD says how long the page is, and not what it says."""
+    """HEAD returns the length without the body."""
     reply = await said(port, b"HEAD /page HTTP/1.1\r\nHost: x\r\n\r\n")
 
     assert status(reply) == 200
@@ -96,7 +95,7 @@ async def test_a_head_has_no_body(port: int) -> None:
 
 
 async def test_a_request_without_end_is_cut_off(port: int) -> None:
-    """Headers beyond the limit are not read, however many come; others are answered."""
+    """Headers beyond the limit are refused, and others are still answered."""
     try:
         reply = await said(port, b"GET /page HTTP/1.1\r\n" + b"X: y\r\n" * 100_000)
     except ConnectionError:
@@ -112,7 +111,7 @@ SLOW = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
 
 @pytest.mark.parametrize("request_bytes", [b"", b"GET /page HT", SLOW])
 async def test_a_connection_has_its_time(port: int, monkeypatch: pytest.MonkeyPatch, request_bytes: bytes) -> None:
-    """A connection that is slow to ask, or to be answered, is closed; others are answered meanwhile."""
+    """A connection that is slow to send or to be answered is closed; others are answered meanwhile."""
     monkeypatch.setattr(http_server, "EXCHANGE_S_MAX", 0.3)
     waiting = asyncio.create_task(said(port, request_bytes))
     await asyncio.sleep(0.05)
@@ -123,7 +122,7 @@ async def test_a_connection_has_its_time(port: int, monkeypatch: pytest.MonkeyPa
 
 
 async def test_there_are_only_so_many_at_once(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
-    """One more than there may be is closed unheard; as soon as one is through, the next is answered."""
+    """A connection beyond the limit is closed at once; when another ends, the next is answered."""
     monkeypatch.setattr(http_server, "CONNECTIONS_MAX", 2)
     open_ones = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
     await asyncio.sleep(0.1)
@@ -140,7 +139,7 @@ async def test_there_are_only_so_many_at_once(monkeypatch: pytest.MonkeyPatch, p
 
 
 async def test_it_stops_with_requests_under_way() -> None:
-    """Leaving the block ends what is half asked and half answered, and nothing is served any more."""
+    """Stopping ends requests in progress, and nothing is served any more."""
     with listening("127.0.0.1", 0) as bound:
         assert bound is not None
         port = bound.getsockname()[1]
@@ -155,7 +154,7 @@ async def test_it_stops_with_requests_under_way() -> None:
 
 
 async def test_signals_stay_those_of_the_process() -> None:
-    """SIGTERM and SIGINT end a kernel in order: the server installs no handlers."""
+    """The server installs no signal handlers."""
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = [signal.getsignal(number) for number in numbers]
     with listening("127.0.0.1", 0) as bound:
@@ -166,29 +165,29 @@ async def test_signals_stay_those_of_the_process() -> None:
 
 
 def test_any_free_port_is_told() -> None:
-    """Port 0 binds a free one, and the address has its number."""
+    """Port 0 binds a free port, which the address shows."""
     with listening("127.0.0.1", 0) as bound:
         assert bound is not None
         assert address_of(bound) == f"127.0.0.1:{bound.getsockname()[1]}"
 
 
 def test_an_address_in_use_is_an_error_with_code_2() -> None:
-    """So is a host that is none; each says which option names another."""
+    """An address in use and an unknown host are errors that name the option."""
     with socket.create_server(("127.0.0.1", 0)) as held:
         for host, port in (("127.0.0.1", held.getsockname()[1]), ("no host.invalid", 1)):
-            with pytest.raises(KernelError, match="--metrics-port names another") as caught, listening(host, port):
+            with pytest.raises(KernelError, match="choose another --metrics-port") as caught, listening(host, port):
                 pass
             assert caught.value.exit_code == 2
 
 
 def test_without_a_port_nothing_is_bound() -> None:
-    """No port, no socket."""
+    """Without a port there is no socket."""
     with listening("127.0.0.1", None) as bound:
         assert bound is None
 
 
 def test_without_the_extra_it_is_said_which_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is bound, and the error names the extra."""
+    """Without the extra nothing is bound, and the error names it."""
     monkeypatch.delitem(sys.modules, "replay.host.http_server")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(KernelError, match=r"exchange-kernel\[server\]"), listening("127.0.0.1", 0):

@@ -1,4 +1,4 @@
-"""Whether a process lives and acts: the loop, the fold, the conditions, and how often is looked."""
+"""The probes: event loop, fold, conditions, and how often the log is read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.looptime
 
 
 class KernelStub:
-    """A kernel whose health is what the test says."""
+    """A kernel with the health that the test sets."""
 
     def __init__(self) -> None:
         self.position = 10
@@ -55,92 +55,92 @@ class KernelStub:
         }
 
 
-def vitals_of(kernel: KernelStub | None) -> Probes:
+def probes_of(kernel: KernelStub | None) -> Probes:
     made = Probes(Metrics(), "paper", clock=SystemClock())
     made.gauges.kernel = kernel  # type: ignore[assignment]
     return made
 
 
 async def test_it_lives_before_there_is_a_kernel() -> None:
-    """While it recovers it lives and does not act."""
-    vitals = vitals_of(None)
+    """During recovery the process is alive and not ready."""
+    probes = probes_of(None)
 
-    assert (await vitals.live()).status == 200
-    reply = await vitals.ready()
+    assert (await probes.live()).status == 200
+    reply = await probes.ready()
     assert (reply.status, json.loads(reply.body)["missing"]) == (503, list(CONDITIONS))
-    assert vitals.pages().keys() == {"/metrics", "/healthz", "/readyz"}
+    assert probes.pages().keys() == {"/metrics", "/healthz", "/readyz"}
 
 
 async def test_a_fold_that_does_not_move_is_no_life() -> None:
-    """Behind is well as long as it moves; behind in one place for longer than the limit is 503; moving is well again."""
+    """A fold that is behind and advances is alive; behind at one position beyond the limit is 503."""
     kernel = KernelStub()
-    vitals = vitals_of(kernel)
-    assert (await vitals.live()).status == 200
+    probes = probes_of(kernel)
+    assert (await probes.live()).status == 200
     await asyncio.sleep(100)
     kernel.lag = 5
-    assert (await vitals.live()).status == 200, "the position is old, being behind is not"
+    assert (await probes.live()).status == 200, "the position is old, being behind is not"
     for _ in range(3):
         await asyncio.sleep(8)
         kernel.position += 1
-        assert (await vitals.live()).status == 200
+        assert (await probes.live()).status == 200
     await asyncio.sleep(module.STUCK_S_MAX + 1)
-    reply = await vitals.live()
+    reply = await probes.live()
     assert (reply.status, "5 events behind" in reply.body) == (503, True)
     kernel.position += 1
     await asyncio.sleep(1)
-    assert (await vitals.live()).status == 200
+    assert (await probes.live()).status == 200
 
 
 async def test_a_reader_that_failed_is_no_life() -> None:
-    """It will not move any more, so it need not be waited for."""
+    """A failed reader is 503 at once."""
     kernel = KernelStub()
     kernel.missing = {PROJECTIONS_AT_HEAD: "ReaderFailed"}
 
-    assert (await vitals_of(kernel).live()).status == 503
+    assert (await probes_of(kernel).live()).status == 503
 
 
 async def test_a_log_that_is_away_is_no_death() -> None:
-    """It lives, as starting again brings no log back, and it is not ready; one look is under way however many ask."""
+    """With an unavailable log the process is alive and not ready, and concurrent requests share one check."""
     kernel = KernelStub()
     kernel.away = True
-    vitals = vitals_of(kernel)
+    probes = probes_of(kernel)
 
-    assert (await vitals.live()).status == 200
-    reply = await vitals.ready()
+    assert (await probes.live()).status == 200
+    reply = await probes.ready()
     assert (reply.status, json.loads(reply.body)["missing"]) == (503, [PROJECTIONS_AT_HEAD])
     assert kernel.looks == 1
-    await vitals.close()
+    await probes.close()
 
 
 async def test_what_is_missing_is_named_without_texts() -> None:
-    """Types and reasons, which are closed sets; messages may hold what is nobody's business."""
+    """/readyz has types and reasons, which are closed sets, and no messages."""
     kernel = KernelStub()
     kernel.missing = {"NOT_PAUSED": "Paused"}
-    reply = await vitals_of(kernel).ready()
+    reply = await probes_of(kernel).ready()
 
     assert (reply.status, reply.content_type) == (503, "application/json")
     assert json.loads(reply.body) == {"ready": False, "missing": ["NOT_PAUSED"], "reasons": {"NOT_PAUSED": "Paused"}}
-    assert (await vitals_of(KernelStub()).ready()) == Reply(
+    assert (await probes_of(KernelStub()).ready()) == Reply(
         200, '{"ready": true, "missing": [], "reasons": {}}\n', "application/json"
     )
 
 
 async def test_a_late_loop_is_no_life() -> None:
-    """A beat that is overdue is 503 with the seconds."""
-    vitals = vitals_of(KernelStub())
-    beating = asyncio.create_task(vitals.beat())
+    """A late event loop is 503 with the seconds."""
+    probes = probes_of(KernelStub())
+    beating = asyncio.create_task(probes.beat())
     await asyncio.sleep(3)
-    assert (await vitals.live()).status == 200
-    assert vitals.gauges.loop_lag_s < 0.1
+    assert (await probes.live()).status == 200
+    assert probes.gauges.loop_lag_s < 0.1
     beating.cancel()
     await asyncio.sleep(module.LATE_S_MAX + 2)
 
-    reply = await vitals.live()
+    reply = await probes.live()
     assert (reply.status, "late" in reply.body) == (503, True)
 
 
 async def test_many_who_ask_share_one_look() -> None:
-    """A hundred at once and all who come within a moment get one answer; what takes long is told again for longer."""
+    """Concurrent and immediately following callers share one answer; a slow one is reused for longer."""
     looks = []
 
     async def find() -> int:
@@ -157,7 +157,7 @@ async def test_many_who_ask_share_one_look() -> None:
 
 
 async def test_a_look_that_takes_too_long_goes_on_for_the_next() -> None:
-    """Who asked first gives up, who asks later gets the answer of the same look; a look that fails is made again."""
+    """After a timeout the work continues for the next caller; a failure is retried."""
     looks = []
 
     async def find() -> int:
@@ -178,17 +178,17 @@ async def test_a_look_that_takes_too_long_goes_on_for_the_next() -> None:
 
 
 async def test_without_a_kernel_nothing_holds() -> None:
-    """Without a kernel it neither leads nor acts, whatever was seen before."""
-    vitals = vitals_of(None)
-    vitals.gauges.note_health(await KernelStub().health_check())
-    reply = await vitals.metrics()
+    """Without a kernel the gauges show neither leader nor ready, whatever was recorded before."""
+    probes = probes_of(None)
+    probes.gauges.note_health(await KernelStub().health_check())
+    reply = await probes.metrics()
 
     assert 'leader_election_master_status{name="reconciler"} 0.0' in reply.body
     assert 'condition{type="LEASE_HELD"} 0.0' in reply.body
 
 
 async def test_a_count_that_takes_long_holds_up_no_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With very many live intents a scrape tells the newest count there is, after a second, and all else as it is."""
+    """While counting takes long, a scrape uses the newest finished count after a second."""
 
     async def count(*given: Any, **more: Any) -> Tally:
         await asyncio.sleep(30)
@@ -196,24 +196,24 @@ async def test_a_count_that_takes_long_holds_up_no_scrape(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(module, "tally_of", count)
     metrics = Metrics()
-    vitals = Probes(metrics, "paper", clock=SystemClock())
-    vitals.gauges.kernel = KernelStub()  # type: ignore[assignment]
+    probes = Probes(metrics, "paper", clock=SystemClock())
+    probes.gauges.kernel = KernelStub()  # type: ignore[assignment]
     began_s = asyncio.get_running_loop().time()
     for counter, unknown in ((1, 0), (2, 0)):
         metrics.fills.inc()
-        reply = await vitals.metrics()
+        reply = await probes.metrics()
         assert f"fills_recorded_total {counter}.0" in reply.body
         assert f"unknown_attempts {unknown}.0" in reply.body
         await asyncio.sleep(2)
     assert asyncio.get_running_loop().time() - began_s < 8
     await asyncio.sleep(30)
-    reply = await vitals.metrics()
+    reply = await probes.metrics()
     assert "unknown_attempts 3.0" in reply.body
-    await vitals.close()
+    await probes.close()
 
 
 def test_progress_is_counted_from_being_behind() -> None:
-    """At the head nothing counts; behind counts until the head, stuck until a move."""
+    """Lag counts from falling behind to the head, being stuck from the last advance."""
     progress = FoldProgress()
     progress.note(5, 0, 0)
     progress.note(5, 3, 100)
@@ -226,7 +226,7 @@ def test_progress_is_counted_from_being_behind() -> None:
 
 
 def test_the_text_is_what_was_counted() -> None:
-    """Counts, sums and cumulative buckets come out as they went in; unsafe text comes out escaped."""
+    """Counts, sums and cumulative buckets are rendered as recorded; unsafe text is escaped."""
     metrics = Metrics()
     metrics.fills.inc(7)
     for milliseconds in (1, 1, 30, 90_000):
@@ -245,5 +245,5 @@ def test_the_text_is_what_was_counted() -> None:
     assert found[f"{name}_sum", ()] == pytest.approx(90.032)
     assert "_created" not in text
     assert "\x1b" not in metrics_as(text, MetricsFormat.PROMETHEUS) + metrics_as(text, MetricsFormat.TABLE)
-    with pytest.raises(KernelError, match="no metrics"):
+    with pytest.raises(KernelError, match="not in Prometheus's text format"):
         metrics_as("<html>\n", MetricsFormat.JSON)

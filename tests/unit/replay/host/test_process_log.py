@@ -1,4 +1,4 @@
-"""A process's own log: lines for people and for programs, and never in the way."""
+"""The process's own log: lines for people and for programs, which never delay the process."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def record(
 
 
 def test_a_line_for_people() -> None:
-    """Time, level, logger, message, and what it carries."""
+    """Text lines have time, level, logger, message and fields."""
     line = TextLine().format(record(intent_id="a", position=7, code=None))
 
     assert line == "2030-01-01T00:00:00.500Z INFO kernel.x: decided: submit  intent_id=a position=7"
 
 
 def test_a_line_for_programs() -> None:
-    """One JSON object: the same, as fields."""
+    """JSON lines have the same as one object."""
     line = JsonLine().format(record(intent_id="a", position=7, what={1}))
 
     assert json.loads(line) == {
@@ -45,7 +45,7 @@ def test_a_line_for_programs() -> None:
 
 @pytest.mark.parametrize("formatter", [TextLine(), JsonLine()])
 def test_hostile_text_stays_on_its_line(formatter: logging.Formatter) -> None:
-    """Line breaks and escape sequences of a venue are written out."""
+    """Line breaks and escape sequences of a venue are escaped."""
     line = formatter.format(record("%s", HOSTILE, problem=ValueError(HOSTILE), intent_id=HOSTILE))
 
     assert "\n" not in line
@@ -53,7 +53,7 @@ def test_hostile_text_stays_on_its_line(formatter: logging.Formatter) -> None:
 
 
 def test_an_exception_is_a_few_words_or_all_of_it() -> None:
-    """People see its text, with tracebacks when asked for; programs get both."""
+    """Text lines have the exception's text, and its traceback if enabled; JSON lines have both."""
     try:
         raise ValueError("no\nway")
     except ValueError as problem:
@@ -68,20 +68,20 @@ def test_an_exception_is_a_few_words_or_all_of_it() -> None:
 
 
 class Stuck(io.StringIO):
-    """A stream that nobody reads, until it is let go."""
+    """A stream that blocks until it is released."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.entered, self.let_go = threading.Event(), threading.Event()
+        self.entered, self.released = threading.Event(), threading.Event()
 
     def write(self, text: str) -> int:
         self.entered.set()
-        self.let_go.wait()
+        self.released.wait()
         return super().write(text)
 
 
 def test_a_reader_that_stands_still_holds_nobody_up() -> None:
-    """What can't be written is dropped and counted; once it can be, the count is told."""
+    """Lines that cannot be written are dropped and counted, and the count is written later."""
     stream = Stuck()
     writer = LineWriter(stream, TextLine(), lines_max=3)
     writer.handle(record())
@@ -91,14 +91,14 @@ def test_a_reader_that_stands_still_holds_nobody_up() -> None:
         writer.handle(record())
 
     assert writer.dropped == 7
-    stream.let_go.set()
+    stream.released.set()
     writer.close()
     assert stream.getvalue().count("decided") == 4
-    assert "7 lines of this log were dropped" in stream.getvalue()
+    assert "7 lines of this log have been dropped" in stream.getvalue()
 
 
 def test_a_process_ends_though_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The end waits for a moment, not for the reader."""
+    """Closing waits for a moment, not for the reader."""
     monkeypatch.setattr(logs, "CLOSE_TIMEOUT_S", 0.05)
     stream = Stuck()
     writer = LineWriter(stream, TextLine())
@@ -107,11 +107,11 @@ def test_a_process_ends_though_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> 
 
     writer.close()
     assert stream.getvalue() == ""
-    stream.let_go.set()
+    stream.released.set()
 
 
 def test_the_process_log_is_there_for_a_block() -> None:
-    """Everything from its level on goes to the stream; afterwards logging is as it was."""
+    """Records from the level on go to the stream; afterwards logging is configured as before."""
     before = logging.getLogger().handlers[:], logging.getLogger().level
     stream = io.StringIO()
 

@@ -1,4 +1,4 @@
-"""Manifests are read strictly, and everything that is wrong with them is told at once."""
+"""Manifests are read strictly, and all their problems are reported at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GOOD = f"{HEAD}metadata: {{name: a, owner: mm-1, labels: {{ladder: x}}}}\n{SPEC}
 
 
 def order_text(name: str = "a", **spec: object) -> str:
-    """A manifest of an order, as JSON, its fields changed; None leaves one out."""
+    """An order manifest as JSON with changed fields; None leaves one out."""
     fields = {"symbol_id": "BTCUSDT", "side": "BUY", "order_type": "LIMIT", "quantity": "0.0015", "price": "61700.00"}
     kept = {key: value for key, value in {**fields, **spec}.items() if value is not None}
     head = {"apiVersion": "exchange-kernel/v1", "kind": "Order", "metadata": {"name": name}}
@@ -36,7 +36,7 @@ def order_text(name: str = "a", **spec: object) -> str:
 
 
 def group_text(mode: str, *orders: dict[str, object], name: str = "g") -> str:
-    """A manifest of a group."""
+    """A group manifest."""
     head = {"apiVersion": "exchange-kernel/v1", "kind": "OrderGroup", "metadata": {"name": name}}
     return json.dumps({**head, "spec": {"mode": mode, "orders": list(orders)}})
 
@@ -51,14 +51,14 @@ STOP = {"order_type": "STOP", "price": None, "stop_price": "60000"}
 
 
 def problems(*texts: str, suffix: str = ".yaml") -> list[str]:
-    """What is wrong with files of these contents."""
+    """The problems of files with these contents."""
     with pytest.raises(ValidationError) as caught:
         parse_manifests([(f"f{number}{suffix}", text.encode()) for number, text in enumerate(texts, 1)])
     return [str(item) for item in caught.value.violations] or [str(caught.value)]
 
 
 def test_an_order_is_read_whole() -> None:
-    """Names, words, decimals as text, and where it comes from."""
+    """Names, enums, decimals as text, and the place in the file are read."""
     (found,) = parse_manifests([("f.yaml", GOOD.encode())])
 
     assert isinstance(found, OrderManifest)
@@ -75,7 +75,7 @@ def test_an_order_is_read_whole() -> None:
 
 
 def test_yaml_and_json_say_the_same() -> None:
-    """Several documents in either form, empty ones left out, a byte order mark no harm."""
+    """Several documents in either format are equal; empty ones and a byte order mark are ignored."""
     as_yaml = "\ufeff---\n---\n" + GOOD + "---\n" + GOOD.replace("name: a", "name: b") + "...\n"
     extra = {"metadata": {"owner": "mm-1", "labels": {"ladder": "x"}}}
     as_json = ""
@@ -94,7 +94,7 @@ def test_yaml_and_json_say_the_same() -> None:
 
 
 def test_integers_may_stand_without_quotes() -> None:
-    """They can be read in one way only."""
+    """Unquoted integers have one meaning and are accepted."""
     (found,) = parse_manifests([("f", GOOD.replace('"61700.00"', "61700").encode())])
 
     assert isinstance(found, OrderManifest)
@@ -173,7 +173,7 @@ BAD = [
 
 @pytest.mark.parametrize(("text", "words"), BAD, ids=range(len(BAD)))
 def test_what_is_wrong_is_told(text: str, words: str) -> None:
-    """A line with the file, the document, the field, the limit, the value, and what to do."""
+    """A problem is one line with file, document, field, rule, value and remedy."""
     found = problems(text)
 
     assert any(words in line for line in found), found
@@ -182,7 +182,7 @@ def test_what_is_wrong_is_told(text: str, words: str) -> None:
 
 
 def test_all_problems_of_all_files_are_told() -> None:
-    """Not the first alone: of every document, and of every file."""
+    """Every problem of every document and file is reported."""
     two = GOOD.replace("BUY", "HOLD").replace('"0.0015"', "0.1") + "---\n" + GOOD
 
     found = problems(two, GOOD)
@@ -196,19 +196,19 @@ def test_all_problems_of_all_files_are_told() -> None:
 
 
 def test_a_bomb_of_aliases_is_small() -> None:
-    """Ten levels of ten aliases each are ten lines of problems and no more."""
+    """Ten levels of ten aliases give a bounded number of problems."""
     levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
 
     assert len(problems("\n".join(["a0: &a0 x", *levels]))) < 150
 
 
 def test_nothing_is_no_manifest() -> None:
-    """No document at all is an error: somebody forgot something."""
-    assert "there is no manifest in f1.yaml" in problems("---\n# nothing\n")[0]
+    """A file without a document is an error."""
+    assert "no manifest in f1.yaml" in problems("---\n# nothing\n")[0]
 
 
 def test_a_bracket_is_a_group() -> None:
-    """A parent and its two children, each an order by its own name."""
+    """A parent and its two children are read, each with its own name."""
     text = group_text(
         "ONE_TRIGGERS_OTHER",
         member("entry", side="BUY", order_type="MARKET", price=None),
@@ -225,7 +225,7 @@ def test_a_bracket_is_a_group() -> None:
 
 
 def test_what_only_the_market_can_tell_names_the_manifest() -> None:
-    """Too many places, off the tick: each with file, document and field."""
+    """Problems that depend on the symbol name file, document and field."""
     (found,) = parse_manifests([("f", order_text(price="61700.001", quantity="0.123456789").encode())])
     assert isinstance(found, OrderManifest)
 
@@ -249,19 +249,19 @@ def test_what_only_the_market_can_tell_names_the_manifest() -> None:
     ],
 )  # fmt: skip
 def test_instants_are_exact(text: str, instant_ns: int | None) -> None:
-    """To the nanosecond, with a zone, or not at all."""
+    """Instants are exact to the nanosecond and need a time zone."""
     assert instant_ns_of(text) == instant_ns
 
 
 def test_files_and_stdin_are_read_together(tmp_path: Path) -> None:
-    """In the order given; a file that is not there is named."""
+    """Files are read in order; an unreadable file is named."""
     path = tmp_path / "a.yaml"
     path.write_text(GOOD)
 
     found = read_manifests([path, "-"], stdin=lambda: order_text("b").encode())
 
     assert [item.name for item in found] == ["a", "b"]
-    with pytest.raises(NotFoundError, match=rf"none\.yaml can't be read: {os.strerror(errno.ENOENT)}"):
+    with pytest.raises(NotFoundError, match=rf"none\.yaml cannot be read: {os.strerror(errno.ENOENT)}"):
         read_manifests([path, tmp_path / "none.yaml"])
     with pytest.raises(NotFoundError, match=os.strerror(errno.EISDIR)):
         read_manifests([tmp_path])
