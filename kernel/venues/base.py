@@ -106,6 +106,7 @@ class RateLimit(Model):
     """The weight that a venue accepts in one window."""
 
     kind: RateLimitKind
+    """What it counts."""
     window_ns: Annotated[int, Field(gt=0)]
     """Length of the window."""
     limit: Annotated[int, Field(gt=0)]
@@ -131,7 +132,9 @@ class RateUsage(Model):
     """A venue's own counter of one rate limit, identified by its kind and window."""
 
     kind: RateLimitKind
+    """The kind of the limit."""
     window_ns: Annotated[int, Field(gt=0)]
+    """The window of the limit."""
     used: Counter
     """Weight counted in the window, including calls of other clients of the account."""
 
@@ -142,6 +145,7 @@ class VenueCapabilities(Model):
     amend: AmendDialect = AmendDialect.NONE
     """How a working order is changed."""
     amend_quantity: AmendQuantity = AmendQuantity.TOTAL
+    """The quantity that a change of an order states."""
     amend_atomic: bool = True
     """A cancel/replace whose new order is refused leaves the old order working."""
     native_groups: frozenset[OcoMode] = frozenset()
@@ -163,10 +167,13 @@ class VenueCapabilities(Model):
     clock_skew_ns: InstantNs = 0
     """Largest difference between the venue's clock and ours."""
     read_lag: ReadLag = ReadLag()
+    """How old the answers of each query may be."""
     cancel_reports_cum_qty: bool = True
     """The report of a cancel carries the final CumQty."""
     order_types: frozenset[OrderType] = frozenset({OrderType.MARKET, OrderType.LIMIT})
+    """Order types accepted."""
     times_in_force: frozenset[TimeInForce] = frozenset({TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK})
+    """Times in force accepted."""
     dead_man_switch: bool = False
     """The venue can cancel all orders when it does not hear from us."""
     rate_limits: tuple[RateLimit, ...] = ()
@@ -284,6 +291,7 @@ class ExecutionReport(Model):
     fee: Int | None = None
     """Fee paid (negative: received), at the fee asset's scale."""
     fee_asset: AssetId | None = None
+    """Asset of the fee."""
     liquidity: Liquidity | None = None
     """FIX 851."""
     transact_time_ns: InstantNs | None = None
@@ -312,7 +320,9 @@ class VenueSnapshot(Model):
     complete: bool
     """Open orders, fills and balances are all complete."""
     open_orders_complete: bool = True
+    """`open_orders` lacks none."""
     fills_complete: bool = True
+    """`fills` lacks none."""
     began_ns: InstantNs
     """When the first query was sent."""
     ended_ns: InstantNs

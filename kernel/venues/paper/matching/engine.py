@@ -288,7 +288,7 @@ class PaperEngine:
         if not 0 <= cum_qty <= order.quantity or new_quantity < 0:
             most = order.quantity - order.cum_qty + trade.quantity
             raise ValidationError(
-                f"a correction of trade {trade_id} to {quantity} is impossible: give a quantity in 0 … {most}"
+                f"a correction of trade {trade_id} to {quantity} is impossible: the quantity must be from 0 to {most}"
             )
         transaction = self._transaction()
         fee, _ = fee_on(self.book, self.config, order, Execution(None, new_price, new_quantity), trade.liquidity)

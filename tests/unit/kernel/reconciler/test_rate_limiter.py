@@ -322,15 +322,16 @@ def test_limits_round_trip_through_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "says"),
+    ("limits", "error"),
     [
-        ([{"kind": WEIGHT, "window_ns": 1, "limit": 5, "weights": {"SNAPSHOT": 6}}], "SNAPSHOT weighs 6, more than"),
-        ([{"kind": WEIGHT, "window_ns": 1, "limit": 5, "weights": {}}], "at least 1 item"),
-        ([{"kind": WEIGHT, "window_ns": 0, "limit": 5}], "greater than 0"),
-        ([{"kind": WEIGHT, "window_ns": 1, "limit": 5}, {"kind": WEIGHT, "window_ns": 1, "limit": 6}], "same kind and"),
+        ([{"kind": WEIGHT, "window_ns": 1, "limit": 5, "weights": {"SNAPSHOT": 6}}], "value_error"),
+        ([{"kind": WEIGHT, "window_ns": 1, "limit": 5, "weights": {}}], "too_short"),
+        ([{"kind": WEIGHT, "window_ns": 0, "limit": 5}], "greater_than"),
+        ([{"kind": WEIGHT, "window_ns": 1, "limit": 5}, {"kind": WEIGHT, "window_ns": 1, "limit": 6}], "value_error"),
     ],
 )
-def test_impossible_limits_are_refused(limits: list[dict[str, object]], says: str) -> None:
+def test_impossible_limits_are_refused(limits: list[dict[str, object]], error: str) -> None:
     """A call that never fits, a limit that counts nothing, no window, or two counters with one name is refused."""
-    with pytest.raises(ValidationError, match=says):
+    with pytest.raises(ValidationError) as refused:
         VenueCapabilities.model_validate({"rate_limits": limits})
+    assert [item["type"] for item in refused.value.errors()] == [error]
