@@ -142,6 +142,7 @@ class VenueCapabilities(Model):
     amend: AmendDialect = AmendDialect.NONE
     """How a working order is changed."""
     amend_quantity: AmendQuantity = AmendQuantity.TOTAL
+    """What the quantity in an amend means."""
     amend_atomic: bool = True
     """A cancel/replace whose new order is refused leaves the old order working."""
     native_groups: frozenset[OcoMode] = frozenset()
@@ -163,10 +164,13 @@ class VenueCapabilities(Model):
     clock_skew_ns: InstantNs = 0
     """Largest difference between the venue's clock and ours."""
     read_lag: ReadLag = ReadLag()
+    """How far each query may lag behind the venue's events."""
     cancel_reports_cum_qty: bool = True
     """The report of a cancel carries the final CumQty."""
     order_types: frozenset[OrderType] = frozenset({OrderType.MARKET, OrderType.LIMIT})
+    """Order types that the venue accepts."""
     times_in_force: frozenset[TimeInForce] = frozenset({TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK})
+    """Times in force that the venue accepts."""
     dead_man_switch: bool = False
     """The venue can cancel all orders when it does not hear from us."""
     rate_limits: tuple[RateLimit, ...] = ()
@@ -284,6 +288,7 @@ class ExecutionReport(Model):
     fee: Int | None = None
     """Fee paid (negative: received), at the fee asset's scale."""
     fee_asset: AssetId | None = None
+    """The asset of the fee."""
     liquidity: Liquidity | None = None
     """FIX 851."""
     transact_time_ns: InstantNs | None = None
