@@ -29,6 +29,7 @@ from kernel.state import KernelState
 Validated = TypeVar("Validated", bound=Model)
 VALUE_LENGTH_MAX = 100
 SYMBOLS_SHOWN_MAX = 10
+ID_FIELDS = frozenset({"intent_id", "group_id", "exchange_id"})
 PATTERNS = {INTENT_ID_PATTERN: INTENT_ID_RULE, EXCHANGE_ID_PATTERN: EXCHANGE_ID_RULE}
 RULES = {
     "missing": "is required",
@@ -103,11 +104,14 @@ def _violations(error: ErrorDetails) -> Iterable[Violation]:
     if cause is None:
         context = error.get("ctx", {})
         rule = rule.format_map({**context, "pattern": PATTERNS.get(context.get("pattern", ""), "of another form")})
-    if error["type"] == "string_pattern_mismatch":
-        field = field.replace("_", " ")
     value = _shown(error)
+    name = field.replace("_", " ") if field in ID_FIELDS else "{field}"
     text = (
-        "{field} `{value}`: {limit}" if value else "{field}: {limit}" if rule.startswith("must") else "{field} {limit}"
+        f"{name} `{{value}}`: {{limit}}"
+        if value
+        else "{field} {limit}"
+        if rule.startswith("is ")
+        else "{field}: {limit}"
     )
     return [Violation(field, error["type"], rule, value, text)]
 

@@ -47,3 +47,11 @@ def test_violations_name_field_rule_and_value(model: type[Model], given: dict[st
         model.model_validate(given)
 
     assert [str(item) for item in violations_of(caught.value)] == lines
+
+
+def test_the_field_of_a_violation_is_the_models() -> None:
+    """The sentence says "intent id", the attribute keeps the field's name for programs."""
+    with pytest.raises(pydantic.ValidationError) as caught:
+        OrderIntent.model_validate({**INTENT, "intent_id": "a/b"})
+    [violation] = violations_of(caught.value)
+    assert (violation.field, violation.value, str(violation)[:9]) == ("intent_id", "a/b", "intent id")
