@@ -99,8 +99,8 @@ async def test_a_log_of_layout_2_goes_on(older: Database, tmp_path: Path) -> Non
     async with older.open() as log:
         story = Story(log)
         await story.lead()
-        await story.send("a", 1, cause=await story.want("a"))
-        await story.hear("a", OrderAccepted)
+        await story.send("a", 1, cause=await story.place("a"))
+        await story.report("a", OrderAccepted)
         filled_at = await story.fill("a", 60, "t1", fee=3, fee_asset="Y")
     async with older.open() as log:
         assert (await verify(log)).ok

@@ -140,7 +140,7 @@ async def test_several_logs_of_a_server_need_an_exchange_id(postgres_url: str) -
     """The error names each log of a server; with the exchange id the right one is opened."""
     for exchange_id in ("kernel-a", "kernel-b"):
         await open_log(postgres_url, exchange_id=exchange_id).close()
-    with pytest.raises(ValidationError, match=r"kernel-a, .*kernel-b.*exchange_id"):
+    with pytest.raises(ValidationError, match=r"kernel-a, .*kernel-b.*: give the exchange id"):
         async with open_for_reading(postgres_url):
             pass
     async with open_for_reading(postgres_url, "kernel-b") as found:
