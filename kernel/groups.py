@@ -26,7 +26,7 @@ class Group:
     intent_ids: tuple[str, ...]
     """Its members, in order; of a ONE_TRIGGERS_OTHER group the first one is the parent."""
     native: bool | None = None
-    """Whether the venue manages it; None before anything was sent."""
+    """True if the venue manages it; None before anything was sent."""
     client_id: str | None = None
     """Client id of the whole group at the venue."""
     version: int = 0

@@ -32,7 +32,7 @@ class Lease(ABC):
     @property
     @abstractmethod
     def held(self) -> bool:
-        """Whether this kernel holds it."""
+        """True if this kernel holds it."""
 
     @abstractmethod
     async def acquire(self, wait: bool = True) -> bool:

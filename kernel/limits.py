@@ -191,7 +191,7 @@ class RiskChange:
 
     @property
     def only_reduces(self) -> bool:
-        """Whether it only reduces the quantity."""
+        """True if it only reduces the quantity."""
         if self.rest == 0:
             return True
         added = self.added

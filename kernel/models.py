@@ -247,7 +247,7 @@ class VenueOrder(Model):
     price: Uint64 | None = None
     """Its limit price at the venue."""
     live: bool
-    """Whether it can still fill, as far as known."""
+    """True if it can still fill, as far as known."""
     ord_status: OrdStatus
     """Its own status."""
     cum_qty: Uint64
@@ -267,9 +267,9 @@ class VenueOrder(Model):
     generation: Counter = 0
     """Generation of the intent whose submit created it; 0 if unknown."""
     solicited: bool = False
-    """Whether the kernel ever started a cancel of it."""
+    """True if the kernel ever started a cancel of it."""
     late: bool = False
-    """Whether it appeared after its submit had been resolved as rejected or dead."""
+    """True if it appeared after its submit had been resolved as rejected or dead."""
 
 
 class OrderState(Model):
@@ -321,7 +321,7 @@ class ExternalOrder(Model):
     ord_status: OrdStatus | None = None
     """Its status at the venue."""
     live: bool = True
-    """Whether it is open, as far as known."""
+    """True if it is open, as far as known."""
     first_seen_ns: InstantNs = 0
     """When the log first showed it."""
     last_seen_ns: InstantNs = 0
@@ -436,7 +436,7 @@ class ExecType(StrEnum):
 
 
 class Liquidity(StrEnum):
-    """Whether a fill added or took liquidity (FIX 851)."""
+    """True if a fill added or took liquidity (FIX 851)."""
 
     MAKER = "MAKER"
     TAKER = "TAKER"

@@ -99,7 +99,7 @@ class OcoMode(StrEnum):
 
 
 class SymbolStatus(StrEnum):
-    """Whether the venue takes orders in a symbol now."""
+    """True if the venue takes orders in a symbol now."""
 
     TRADING = "TRADING"
     HALTED = "HALTED"
@@ -240,13 +240,13 @@ class SymbolMetadata(Model):
     max_open_orders: Counter | None = None
     """Most orders that may be open at once; no limit if None."""
     post_only: bool = True
-    """Whether post-only orders are taken."""
+    """True if post-only orders are taken."""
     reduce_only: bool = False
-    """Whether reduce-only orders are taken."""
+    """True if reduce-only orders are taken."""
     iceberg: bool = False
-    """Whether a display quantity is taken."""
+    """True if a display quantity is taken."""
     status: SymbolStatus = SymbolStatus.TRADING
-    """Whether the venue takes orders now."""
+    """True if the venue takes orders now."""
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> SymbolMetadata:

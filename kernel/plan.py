@@ -62,7 +62,7 @@ class Ask:
     order: VenueOrder
     reason: str
     stale: bool = False
-    """Whether the only reason is the age of the last confirmation: nothing waits for the answer."""
+    """True if the only reason is the age of the last confirmation: nothing waits for the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ def plan(
 
 
 def is_canceled_first(intent: OrderIntent | None, order: OrderState, live: list[VenueOrder]) -> bool:
-    """Whether to cancel a live order before its attempts are resolved.
+    """Return whether to cancel a live order before its attempts are resolved.
 
     That is so if only amends are unresolved, and the intent is canceled or nothing can prove that an amend did not arrive.
     An amend that finds the order closed is harmless.
@@ -219,7 +219,7 @@ def amend_dialect(capabilities: VenueCapabilities) -> AmendDialect:
 
 
 def is_venue_managed(capabilities: VenueCapabilities, mode: OcoMode) -> bool:
-    """Whether the venue manages a group itself.
+    """Return whether the venue manages a group itself.
 
     Not without a validity window: an unanswered request could neither be ruled out nor be sent again. Not for
     ONE_TRIGGERS_OTHER: the quantities of a released order do not show whether it can still grow.
@@ -258,13 +258,13 @@ def plan_change(
 
 
 def is_shrunk_by_group(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:
-    """Whether fills of siblings or of the intent's other orders reduced it: that does not wait, it could overfill."""
+    """Return whether fills of siblings or other orders reduced it: that does not wait, it could overfill."""
     same_generation = working.generation == intent.generation
     return same_generation and intent.order.quantity < working.quantity + filled_by_others(order, working)
 
 
 def was_refused(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:
-    """Whether the venue rejected the newest attempt, an amend that only followed the group."""
+    """Return whether the venue rejected the newest attempt, an amend that only followed the group."""
     last = order.attempts[-1] if order.attempts else None
     if last is None or last.kind is not AttemptKind.AMEND or last.outcome is not AttemptOutcome.REJECTED:
         return False
@@ -272,7 +272,7 @@ def was_refused(intent: OrderIntent, order: OrderState, working: VenueOrder) -> 
 
 
 def is_modifiable(intent: OrderIntent, order: OrderState, *, in_place: bool) -> bool:
-    """Whether an amend changes what differs: price and quantity; a replace also the trigger price and the expiry."""
+    """Return whether an amend can change what differs: price, quantity; a replace also stop price and expiry."""
     fixed = FIXED_TERMS if in_place else FIXED_TERMS - REPLACEABLE_TERMS
     working, terms = order.status.order, intent.order
     same = all(getattr(working, name) == getattr(terms, name) for name in fixed)
@@ -301,7 +301,7 @@ def plan_submit(
 
 
 def is_mended_by_more(violation: Violation, order: StandardOrder, symbol: SymbolMetadata) -> bool:
-    """Whether a larger quantity could satisfy the constraint."""
+    """Return whether a larger quantity could satisfy the constraint."""
     too_small = violation.constraint == "quantity range" and order.quantity < symbol.min_quantity
     return too_small or violation.constraint in ("lot_size", "min_notional")
 
@@ -314,7 +314,7 @@ def rest_of(order: StandardOrder, quantity: int) -> StandardOrder:
 
 
 def is_wanted(intent: OrderIntent, order: OrderState | None) -> bool:
-    """Whether an order should work: not canceled, not rejected for good, not ended by the venue or its terms."""
+    """Return whether an order should work: not canceled, not rejected for good, not ended by the venue or its terms."""
     if intent.desired is Desired.CANCELED:
         return False
     if order is None:
@@ -325,7 +325,7 @@ def is_wanted(intent: OrderIntent, order: OrderState | None) -> bool:
 
 
 def may_resend(intent: OrderIntent | None, order: OrderState) -> bool:
-    """Whether an unresolved submit may be sent again to a venue that takes each client order id once."""
+    """Return whether an unresolved submit may be sent again to a venue that takes each client order id once."""
     if intent is None or not is_wanted(intent, order) or live_orders(order) or open_question(order) is not None:
         return False
     return remainder(intent, order) > 0
@@ -348,7 +348,7 @@ def surplus_order(intent: OrderIntent | None, order: OrderState, live: list[Venu
 
 
 def outlives_refusal(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:
-    """Whether a working order stays although the newest change was rejected: it is older than the change."""
+    """Return whether a working order stays although the newest change was rejected: it is older than the change."""
     refused = intent.desired is Desired.WORKING and order.failed_generation == intent.generation
     return refused and 0 < working.generation < intent.generation and not working.late
 
@@ -382,7 +382,7 @@ REPLACEABLE_TERMS = frozenset({"stop_price", "expire_at_ns"})
 
 
 def terms_agree(intent: OrderIntent, order: OrderState, live: VenueOrder) -> bool:
-    """Whether the working order has the terms of the intent, with the quantity that other orders filled before it."""
+    """Return whether the working order has the intent's terms, counting what other orders filled before it."""
     if live.quantity + filled_by_others(order, live) != intent.order.quantity:
         return False
     working, terms = order.status.order, intent.order

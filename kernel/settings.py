@@ -80,7 +80,7 @@ class LimitSettings(Model):
 
     @property
     def any(self) -> bool:
-        """Whether there is any limit."""
+        """True if there is any limit."""
         return self.default != UNLIMITED or bool(self.symbols)
 
     def of(self, symbol_id: str) -> Limits:
@@ -151,7 +151,7 @@ class KernelSettings(BaseSettings):
     external_orders: ExternalOrderPolicy = ExternalOrderPolicy.IGNORE
     """What to do about orders of the account that belong to no intent: IGNORE, ADOPT or CANCEL."""
     external_orders_of_kernels: bool = False
-    """Whether that includes orders with the client order ids of a kernel on another log; two kernels on one account would
+    """True if that includes orders with the client order ids of a kernel on another log; two kernels on one account would
     take over each other's orders."""
     storm_rejections: int = Field(default=10, ge=0, le=10_000)
     """Equal rejections in one symbol that make a rejection storm, which stops its submits until the finding is resolved.

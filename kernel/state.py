@@ -66,7 +66,7 @@ class KernelState(Protocol):
 
     @property
     def paused(self) -> bool:
-        """Whether sending is paused for all intents."""
+        """True if sending is paused for all intents."""
 
     @property
     def paused_by(self) -> str:
@@ -94,7 +94,7 @@ class KernelState(Protocol):
         """Number of terminal intents evicted so far."""
 
     def is_loaded(self, intent_id: str) -> bool:
-        """Whether an intent is in memory, or was never recorded."""
+        """Return whether an intent is in memory, or was never recorded."""
 
     def cache_streams(self, rehydrated: Sequence[BaseEvent]) -> None:
         """Cache evicted streams for the readers that ask now."""
@@ -127,10 +127,10 @@ class KernelState(Protocol):
         """Return all groups, in order of creation."""
 
     def is_known_to_venue(self, group: Group) -> bool:
-        """Whether an order of a group ever was at the venue."""
+        """Return whether an order of a group ever was at the venue."""
 
     def awaits_parent(self, intent_id: str) -> bool:
-        """Whether the parent of its group may still release more of an order."""
+        """Return whether the parent of its group may still release more of an order."""
 
     def overfilled_group(self, intent_id: str) -> Group | None:
         """Return the group of an intent if its overfill and its finding disagree."""

@@ -66,7 +66,7 @@ class WorkQueue:
         return self._metrics.ages_s()
 
     def is_working(self, key: str) -> bool:
-        """Whether a worker has a key."""
+        """Return whether a worker has a key."""
         return key in self._working
 
     def add(self, key: str, priority: Priority = Priority.RESYNC) -> None:
@@ -191,7 +191,7 @@ class WorkQueue:
         return key
 
     def _has_head(self, priority: Priority) -> bool:
-        """Whether a lane has a key, after dropping stale entries."""
+        """Return whether a lane has a key, after dropping stale entries."""
         lane = self._lanes[priority]
         while lane:
             rank, serial, key = lane[0]

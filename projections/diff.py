@@ -1,4 +1,4 @@
-"""Whether the desired and the observed side of an intent differ. Called by `State` for the intents that a batch touched.
+"""The difference between the desired and the observed side of an intent. Called by `State` for the intents that a batch touched.
 
 `plan.difference` is the comparison. Deriving the observed side costs more than folding an event, so `differs_in_terms`
 decides from the record alone where it can.
@@ -25,7 +25,7 @@ class BothSides(Protocol):
 
 
 def differs(sides: BothSides, intent_id: str) -> bool:
-    """Whether the reconciler has something to do for an intent."""
+    """Return whether the reconciler has something to do for an intent."""
     decided = differs_in_terms(sides.grouped_record(intent_id))
     if decided is not None:
         return decided
@@ -33,7 +33,7 @@ def differs(sides: BothSides, intent_id: str) -> bool:
 
 
 def differs_in_terms(record: Record) -> bool | None:
-    """Whether the reconciler has something to do, decided from the record alone; None where that is not possible."""
+    """Return whether the reconciler has something to do, decided from the record alone; None where that is not possible."""
     intent, orders = record.intent, record.current_orders
     if intent is None or not orders or record.recorded is not None or record.unresolved:
         return None
@@ -52,6 +52,6 @@ def differs_in_terms(record: Record) -> bool | None:
 
 
 def matches_intent(facts: OrderFacts, intent: OrderIntent) -> bool:
-    """Whether the only order works on the intent's terms, which are also those that were sent."""
+    """Return whether the only order works on the intent's terms, which are also those that were sent."""
     desired = intent.order
     return facts.quantity == desired.quantity and facts.price in (None, desired.price) and facts.order == desired

@@ -143,7 +143,7 @@ class State:
         return differs
 
     def _differs(self, record: Record) -> bool:
-        """Whether the sides differ. An unresolved attempt always counts, without deriving the order state."""
+        """Return whether the sides differ. An unresolved attempt always counts, without deriving the order state."""
         if record.unresolved or diff.differs(self, record.intent_id):
             return True
         return self.overfilled_group(record.intent_id) is not None

@@ -132,7 +132,7 @@ class EventSourcedActualStore(LoggedStore, ActualStateStore):
 
 
 def has_exchange_id(state: OrderState, exchange_order_id: str) -> bool:
-    """Whether one of a state's venue orders has this id."""
+    """Return whether one of a state's venue orders has this id."""
     return exchange_order_id == state.exchange_order_id or any(
         item.exchange_order_id == exchange_order_id for item in state.venue_orders
     )

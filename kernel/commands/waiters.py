@@ -64,7 +64,7 @@ class IntentWaiters:
 
 
 def placement_answered(record: Record) -> bool:
-    """Whether the venue has answered a placement: accepted, ended or rejected it, or the intent was canceled."""
+    """Return whether the venue has answered a placement: accepted, ended or rejected it, or the intent was canceled."""
     if record.unresolved:
         return False
     if any(facts.accepted or facts.closed is not None for facts in record.current_orders):
@@ -90,7 +90,7 @@ def refusal(record: Record) -> ExchangeError | None:
 
 
 def modify_answered(record: Record, effective: OrderIntent | None) -> bool:
-    """Whether the venue has answered a change: the order has the new terms, was rejected or has ended."""
+    """Return whether the venue has answered a change: the order has the new terms, was rejected or has ended."""
     if record.unresolved or effective is None:
         return effective is None
     state = order_state(record)
@@ -100,14 +100,14 @@ def modify_answered(record: Record, effective: OrderIntent | None) -> bool:
 
 
 def member_answered(record: Record, effective: OrderIntent | None) -> bool:
-    """Whether the venue has answered a member of a group, or its group holds it back."""
+    """Return whether the venue has answered a member of a group, or its group holds it back."""
     held_back = effective is not None and effective.order.quantity <= record.cum_qty and not record.may_be_live
     waits_there = bool(record.live_orders) and not record.unresolved  # a child that waits at the venue
     return held_back or waits_there or placement_answered(record)
 
 
 def cancel_answered(record: Record) -> bool:
-    """Whether no order of an intent works, or may work, at the venue."""
+    """Return whether no order of an intent works, or may work, at the venue."""
     return not record.may_be_live
 
 

@@ -86,7 +86,7 @@ class BaseEvent(Model):
 
     @property
     def recorded(self) -> bool:
-        """Whether the event comes from a log."""
+        """True if the event comes from a log."""
         return ENVELOPE in self.__dict__
 
     @property

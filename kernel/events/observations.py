@@ -43,7 +43,7 @@ class VenueSnapshotTaken(BaseEvent):
     scopes: tuple[LookScope, ...]
     """What was queried."""
     complete: bool
-    """Whether the answer is complete. An empty list from a failed query is no evidence."""
+    """True if the answer is complete. An empty list from a failed query is no evidence."""
     began_ns: InstantNs
     """When the query was sent."""
     ended_ns: InstantNs
@@ -55,7 +55,7 @@ class VenueSnapshotTaken(BaseEvent):
     exchange_order_id: str | None = None
     """The venue order id queried."""
     found: bool | None = None
-    """Whether the venue showed the order."""
+    """True if the venue showed the order."""
     trades_since_ns: InstantNs | None = None
     """The query asked for trades at or after this instant."""
     trades_cursor_ns: InstantNs | None = None

@@ -80,7 +80,7 @@ class OrderFilled(OrderReport):
     fee_asset: AssetId | None = None
     """Asset of the fee."""
     liquidity: Liquidity | None = None
-    """Whether the order added or took liquidity."""
+    """True if the order added or took liquidity."""
 
 
 class FillInferred(OrderReport):

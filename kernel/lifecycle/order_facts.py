@@ -130,7 +130,7 @@ class OrderFacts:
 
     @property
     def ended(self) -> bool:
-        """Whether it can no longer be filled: closed, gone, or a day order whose day is done."""
+        """True if it can no longer be filled: closed, gone, or a day order whose day is done."""
         return self.closed is not None or self.gone_ns is not None or self.day_is_over
 
     @property
@@ -143,7 +143,7 @@ class OrderFacts:
 
     @property
     def live(self) -> bool:
-        """Whether it can still be filled, as far as is known."""
+        """True if it can still be filled, as far as is known."""
         return not self.ended and not self.filled
 
     @property

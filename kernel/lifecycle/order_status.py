@@ -23,7 +23,7 @@ class StatusRule(NamedTuple):
     status: OrdStatus
     """FIX 39."""
     is_loaded: Callable[[OrderFacts], bool]
-    """Whether the facts put the order in this state."""
+    """True if the facts put the order in this state."""
 
 
 STATUS_PRECEDENCE: tuple[StatusRule, ...] = (

@@ -37,7 +37,7 @@ class SentModify(NamedTuple):
     order: StandardOrder
     generation: int
     new_order: bool
-    """Whether it makes a new venue order under the request's id."""
+    """True if it makes a new venue order under the request's id."""
 
 
 ONE_SHOT = frozenset({TimeInForce.IOC, TimeInForce.FOK})
@@ -86,9 +86,9 @@ class Record:
     recorded: OrderState | None = None
     """A store's write that no later fact has changed: read as written."""
     deleted: bool = False
-    """Whether its intent was deleted and not created again."""
+    """True if its intent was deleted and not created again."""
     has_order: bool = False
-    """Whether an order state exists: from the first attempt, report or write until it is deleted."""
+    """True if an order state exists: from the first attempt, report or write until it is deleted."""
     findings: frozenset[str] = frozenset()
     """Ids of its open findings."""
     paused: bool = False
@@ -117,7 +117,7 @@ class Record:
 
     @property
     def may_be_live(self) -> bool:
-        """Whether an order is open at the venue, or may be."""
+        """True if an order is open at the venue, or may be."""
         return bool(self.unresolved) or any(facts.final_cum_qty is None for facts in self.orders)
 
     @property

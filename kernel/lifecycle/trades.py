@@ -49,7 +49,7 @@ class Trades:
         self.notional = 0
         """Sum of quantity × price."""
         self.corrected = False
-        """Whether an entry is a correction."""
+        """True if an entry is a correction."""
         for entry in entries:
             self._take(entry)
 

@@ -75,7 +75,7 @@ class AttemptResolution:
     order: OrderState
     target: VenueOrder | None = None
     may_resend: bool = False
-    """Whether the same id may be sent again, where ids are accepted once."""
+    """True if the same id may be sent again, where ids are accepted once."""
 
 
 @dataclass(frozen=True, slots=True)

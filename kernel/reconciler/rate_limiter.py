@@ -136,7 +136,7 @@ class Permit:
     began_ns: int
     parts: list[tuple[LimitWindow, int]]
     sent: bool = False
-    """Whether the request may have been sent; if not, its capacity is free again."""
+    """True if the request may have been sent; if not, its capacity is free again."""
 
 
 @dataclass(slots=True)

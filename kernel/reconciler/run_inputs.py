@@ -61,7 +61,7 @@ class GroupInputs:
 
     group: Group
     is_sent: bool
-    """Whether the venue ever reported an order of it."""
+    """True if the venue ever reported an order of it."""
     members: tuple[MemberInputs, ...]
     """All its orders if the venue manages the group or may; else empty."""
 
@@ -78,7 +78,7 @@ class RunInputs:
     symbol: SymbolMetadata | None
     group: GroupInputs | None
     group_may_release: bool
-    """Whether the group may still permit a larger quantity."""
+    """True if the group may still permit a larger quantity."""
     overfilled: Group | None
     """The group, if its overfill or the end of it is not yet recorded."""
     excess: int

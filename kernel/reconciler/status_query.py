@@ -54,7 +54,7 @@ class StatusAnswer:
     reports: tuple[ExecutionReport, ...]
     """Reports of the order; empty if the venue did not show it."""
     listed: bool
-    """Whether the answer shows the order open."""
+    """True if the answer shows the order open."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ class Leadership:
     def __post_init__(self) -> None:
         self._lost = asyncio.Event()
         self._elected = False
-        """Whether this kernel leads in `epoch`."""
+        """True if this kernel leads in `epoch`."""
         self.lease.on_lost(self.lose)
 
     def lose(self) -> None:

@@ -36,7 +36,7 @@ class Heartbeat:
     recorded_at_ns: int
     """When that was recorded; not used for verdicts."""
     lapsed: bool = False
-    """Whether it lapsed and sent no heartbeat since."""
+    """True if it lapsed and sent no heartbeat since."""
     lapsed_position: int = 0
     """Position of the newest lapse; 0 without one."""
     withdrawn_upto: int = 0
@@ -60,7 +60,7 @@ def apply_heartbeat_event(known: Heartbeat | None, event: HeartbeatEvent) -> Hea
 
 
 def is_revoked(beat: Heartbeat | None, intent_position: int | None) -> bool:
-    """Whether an intent recorded at a position is revoked by a lapse of its owner."""
+    """Return whether an intent recorded at a position is revoked by a lapse of its owner."""
     if beat is None:
         return False
     return beat.lapsed or (intent_position or 0) < beat.withdrawn_upto
@@ -123,7 +123,7 @@ def newly_silent(
 
 
 def is_renewed(known: Heartbeat | None, ttl_ns: int, *, sent_ns: int | None, now_ns: int) -> bool:
-    """Whether a heartbeat now need not be recorded, as the same one was less than a third of its `ttl` ago.
+    """Return whether a heartbeat now need not be recorded, as the same one was less than a third of its `ttl` ago.
 
     `sent_ns` is when this process recorded one, by its own clock; without it, the log's stamp counts.
     """

@@ -102,7 +102,7 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """Whether all conditions hold."""
+        """True if all conditions hold."""
         return self._ready.is_set()
 
     def __getitem__(self, name: str) -> Condition:

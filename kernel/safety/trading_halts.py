@@ -19,7 +19,7 @@ class TradingHalt(NamedTuple):
     """A pause or halt of all intents or of a symbol."""
 
     cancels: bool
-    """Whether cancels are sent: it is a halt then."""
+    """True if cancels are sent: it is a halt then."""
     by: str
     """Actor and reason."""
 
@@ -36,7 +36,7 @@ class TradingStatus:
     """Symbol → the repeated rejection."""
 
     def halted(self, symbol_id: str) -> bool:
-        """Whether a halt covers a symbol: its cancels are sent then, whatever else is paused."""
+        """Return whether a halt covers a symbol: its cancels are sent then, whatever else is paused."""
         holds = (self.every, self.symbols.get(symbol_id))
         return any(halt is not None and halt.cancels for halt in holds)
 

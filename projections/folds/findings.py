@@ -31,7 +31,7 @@ class Findings:
         return self._findings.get(finding_id)
 
     def is_open(self, finding_id: str) -> bool:
-        """Whether a finding was raised and not resolved."""
+        """Return whether a finding was raised and not resolved."""
         known = self._findings.get(finding_id)
         return known is not None and known.resolved_at_ns is None
 

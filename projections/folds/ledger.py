@@ -265,7 +265,7 @@ class Ledger:
         self.drift = {asset_id: off for asset_id, off in offs.items() if off}
 
     def _may_lack_newest(self, began_ns: int) -> bool:
-        """Whether an observation that began then may lack a change that is booked."""
+        """Return whether an observation that began then may lack a change that is booked."""
         return self.booked_at_ns >= began_ns - self.lag_ns
 
     def expected(self) -> dict[str, int] | None:

@@ -36,7 +36,7 @@ class TablesVersion(NamedTuple):
     """The log's chain hash at that position."""
     active: bool
     was_active: bool
-    """Whether it is or ever was active: others are left over from interrupted rebuilds."""
+    """True if it is or ever was active: others are left over from interrupted rebuilds."""
     log_id: str
 
 
@@ -105,7 +105,7 @@ class TableStore(ABC):
         return statement.replace("?", self.mark).replace("@", self.prefix)
 
     def exists(self) -> bool:
-        """Whether the database has our tables. Raises `KernelError` if it has only others."""
+        """Return whether the database has our tables. Raises `KernelError` if it has only others."""
         names = self.table_names()
         if names and "projection" not in names:
             raise KernelError(

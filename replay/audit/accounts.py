@@ -88,7 +88,7 @@ class Fills:
 
     @property
     def is_clear(self) -> bool:
-        """Whether every correction refers to a known trade. Otherwise the fills that count are undefined."""
+        """True if every correction refers to a known trade. Otherwise the fills that count are undefined."""
         trades = {key for (key, _, _), fill in self._entries.items() if fill.ref_fill_key is None}
         return all(self._root(name) in trades for name in self._corrects)
 

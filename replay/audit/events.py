@@ -78,7 +78,7 @@ class PendingFinding:
     since_ns: int | None = None
     """Time of the leader's first complete venue snapshot after the condition arose."""
     reported: bool = False
-    """Whether the missing finding is already a problem."""
+    """True if the missing finding is already a problem."""
 
 
 class EventChecks:

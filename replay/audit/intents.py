@@ -47,11 +47,11 @@ class Book:
     newest_snapshot: events.VenueSnapshotTaken | None = None
     """The newest order status query for it."""
     is_adopted: bool = False
-    """Whether it adopts an order that was already at the venue, under any client order id."""
+    """True if it adopts an order that was already at the venue, under any client order id."""
     is_written: bool = False
-    """Whether a store wrote its order state, which may contain requests of others."""
+    """True if a store wrote its order state, which may contain requests of others."""
     is_damaged: bool = False
-    """Whether its stream has missing or changed events."""
+    """True if its stream has missing or changed events."""
 
 
 @dataclass
@@ -283,7 +283,7 @@ def unproven_absence(book: Book, event: events.AttemptResolved) -> Iterator[Wron
 
 
 def is_moot(before: Record, attempt: Attempt) -> bool:
-    """Whether the target of a modify is no longer open."""
+    """Return whether the target of a modify is no longer open."""
     return not any(
         facts.live
         for facts in before.orders
@@ -293,7 +293,7 @@ def is_moot(before: Record, attempt: Attempt) -> bool:
 
 
 def is_absence(query: events.VenueSnapshotTaken | None, event: events.AttemptResolved) -> bool:
-    """Whether the newest status query is the one that the event names, and did not find the order."""
+    """Return whether the newest status query is the one that the event names, and did not find the order."""
     return query is not None and query.complete and query.found is False and query.began_ns == event.began_ns
 
 

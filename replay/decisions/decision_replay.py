@@ -83,7 +83,7 @@ class DecisionReport:
 
     @property
     def same(self) -> bool:
-        """Whether today's code makes the same decisions."""
+        """True if today's code makes the same decisions."""
         return self.difference_count == 0
 
     @property

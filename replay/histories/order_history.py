@@ -53,7 +53,7 @@ class Step:
     since_ns: int | None
     """Time since the previous step by the log's clock; None for the first."""
     inferred: bool
-    """Whether it is inferred rather than observed."""
+    """True if it is inferred rather than observed."""
     command_position: int | None = None
     """Position of the intent's command that caused it, by correlation id."""
     attempt_position: int | None = None
@@ -180,7 +180,7 @@ def venue_key(exchange_order_id: str) -> str:
 
 
 def at_work(record: Record) -> bool:
-    """Whether an intent is not finished."""
+    """Return whether an intent is not finished."""
     return record.may_be_live or difference(record.intent, order_state(record)) is not None
 
 
@@ -239,7 +239,7 @@ async def kernel_events(log: EventLog, own: Sequence[events.BaseEvent]) -> list[
 
 
 def is_relevant(event: events.BaseEvent, symbols: set[str]) -> bool:
-    """Whether an event of the control stream affects intents of these symbols."""
+    """Return whether an event of the control stream affects intents of these symbols."""
     match event:
         case events.LeaderElected() | events.KernelStarted() | events.KernelStopped():
             return True
@@ -310,7 +310,7 @@ def steps_of(states: Sequence[StepState], beside: dict[int, Beside]) -> tuple[St
 
 
 def is_inferred(event: events.BaseEvent) -> bool:
-    """Whether an event is inferred from an absence or from totals rather than observed."""
+    """Return whether an event is inferred from an absence or from totals rather than observed."""
     match event:
         case events.FillInferred():
             return True

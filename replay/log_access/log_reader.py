@@ -190,7 +190,7 @@ def instant_ns(text: str) -> int:
 
 
 def is_position(text: str) -> bool:
-    """Whether a person typed a position, not an instant."""
+    """Return whether a person typed a position, not an instant."""
     return text.isdecimal() and text.isascii()
 
 

@@ -450,5 +450,5 @@ async def answers(kernel: EventSourcedKernel, steps: Sequence[Step], *, timeout_
 
 
 def is_answered(state: KernelState, intent_id: str) -> bool:
-    """Whether nothing is left to do: the order is as desired, ended, rejected, or held by its group."""
+    """Return whether nothing is left to do: the order is as desired, ended, rejected, or held by its group."""
     return difference(state.effective_intent(intent_id), state.order_state(intent_id)) is None

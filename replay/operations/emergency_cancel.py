@@ -49,11 +49,11 @@ class EmergencyCancelReport:
     left: set[str] = field(default_factory=set)
     """Those in the newest list."""
     complete: bool = False
-    """Whether the newest list was complete."""
+    """True if the newest list was complete."""
 
     @property
     def done(self) -> bool:
-        """Whether a complete list shows no open order."""
+        """True if a complete list shows no open order."""
         return self.complete and not self.left
 
     @property

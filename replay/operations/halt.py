@@ -24,7 +24,7 @@ class Halted:
     left: tuple[str, ...]
     """Intents whose order may still be open."""
     led: bool
-    """Whether a leader is there to send the cancels."""
+    """True if a leader is there to send the cancels."""
 
     @property
     def exit_code(self) -> int:
@@ -52,7 +52,7 @@ async def halt(kernel: EventSourcedKernel, symbol_id: str | None, reason: str, t
 
 
 def may_work(kernel: EventSourcedKernel, intent_id: str, symbol_id: str | None) -> bool:
-    """Whether an intent may have an open order (in a symbol)."""
+    """Return whether an intent may have an open order (in a symbol)."""
     record = kernel.state.record(intent_id)
     symbols = {facts.order.symbol_id for facts in record.live_orders}
     symbols |= {record.sent_order.symbol_id} if record.sent_order is not None else set()

@@ -26,7 +26,7 @@ class HeartbeatSchedule:
     ttl_s: float
     every_s: float
     disarm: bool = False
-    """Whether a normal end disarms the heartbeat."""
+    """True if a normal end disarms the heartbeat."""
 
     def __post_init__(self) -> None:
         if not 0 < self.every_s <= self.ttl_s / 2:

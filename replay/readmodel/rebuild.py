@@ -67,7 +67,7 @@ class RebuildReport:
 
     @property
     def ok(self) -> bool:
-        """Whether everything compared is equal."""
+        """True if everything compared is equal."""
         return all(item.equal for item in self.compared)
 
     @property

@@ -56,7 +56,7 @@ def decoded(text: str) -> bytes:
 
 
 def is_name(text: str) -> bool:
-    """Whether a text is a valid key name: not empty, without spaces, control characters or `+`."""
+    """Return whether a text is a valid key name: not empty, without spaces, control characters or `+`."""
     return bool(text) and "+" not in text and not any(item.isspace() or item < " " for item in text)
 
 
@@ -92,7 +92,7 @@ class VerifierKey:
         return f"{self.name}+{self.id.hex()}+{encoded(ED25519 + self.public_key)}"
 
     def verifies(self, text: str, signature: bytes) -> bool:
-        """Whether this key made the signature. Raises `KernelError` if `cryptography` is not installed."""
+        """Return whether this key made the signature. Raises `KernelError` if `cryptography` is not installed."""
         try:
             from cryptography.exceptions import InvalidSignature
             from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

@@ -85,7 +85,7 @@ class TreeHeadChecks:
         """Number of tree heads that matched."""
         self._good = 0
         self._diverged = False
-        """Whether the last tree head differed. Later ones are reported only after one has matched again."""
+        """True if the last tree head differed. Later ones are reported only after one has matched again."""
         self._read_next()
 
     def leaves(self, rows: Iterable[StoredRow]) -> None:

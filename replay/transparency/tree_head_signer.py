@@ -91,7 +91,7 @@ class TreeHeadWriter:
         self._origin = origin_of(log)
         self._read = Read(Frontier(), hashing.GENESIS)
         self._is_compared = False
-        """Whether the log was compared with the newest tree head."""
+        """True if the log was compared with the newest tree head."""
         self._writing = threading.Lock()
         """Held by the writing thread, which may outlive a canceled call."""
         self.size = 0

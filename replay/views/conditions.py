@@ -40,12 +40,12 @@ def has_ended(status: OrdStatus) -> Condition:
 
 
 def is_working(state: KernelState, intent_id: str) -> bool:
-    """Whether the venue has accepted an order that can fill."""
+    """Return whether the venue has accepted an order that can fill."""
     return any(facts.accepted for facts in state.record(intent_id).live_orders)
 
 
 def is_synced(state: KernelState, intent_id: str) -> bool:
-    """Whether the actual order matches the effective intent."""
+    """Return whether the actual order matches the effective intent."""
     order = state.order_state(intent_id)
     if order is None:
         return state.record(intent_id).version > 0 and difference(state.effective_intent(intent_id), None) is None
@@ -55,7 +55,7 @@ def is_synced(state: KernelState, intent_id: str) -> bool:
 
 
 def has_failed(state: KernelState, intent_id: str) -> bool:
-    """Whether the venue rejected the order, or its change, for good."""
+    """Return whether the venue rejected the order, or its change, for good."""
     return is_failed(state.order_state(intent_id))
 
 

@@ -183,7 +183,7 @@ async def describe_external(source: StateSource, order_id: str, *, events_max: i
 
 
 async def may_lead(source: StateSource) -> bool:
-    """Whether a kernel leads, as far as is known: a historic state and an unreachable log count as led."""
+    """Return whether a kernel leads, as far as is known: a historic state and an unreachable log count as led."""
     if isinstance(source, HistoricState):
         return True
     try:

@@ -1,4 +1,4 @@
-"""Whether a kernel acts on a log, seen from outside the leading process.
+"""The health of a kernel, seen from outside the leading process.
 
 Called by the CLI's `health` and by `replay.host.run`. Reads the lease, the leader's events, the newest complete venue
 snapshot, pauses, findings and unknown attempts. Conditions are named as in `EventSourcedKernel.health_check`.
@@ -183,7 +183,7 @@ def lease_condition(seen: HealthInputs) -> Condition:
 
 
 def connection_condition(seen: HealthInputs) -> Condition:
-    """Whether the leader's newest complete snapshot is recent."""
+    """Return whether the leader's newest complete snapshot is recent."""
     snapshot, started = seen.snapshot, seen.leader.started
     if not seen.held or started is None or snapshot is None or snapshot.position < started.position:
         return Condition(VENUE_CONNECTED, False, "NotSeen", "no venue snapshot since the leader started", seen.now_ns)
@@ -202,7 +202,7 @@ def snapshot_age_ns_max(started: events.KernelStarted) -> int:
 
 
 def snapshot_condition(seen: HealthInputs) -> Condition:
-    """Whether this leader has taken a complete snapshot."""
+    """Return whether this leader has taken a complete snapshot."""
     snapshot, started = seen.snapshot, seen.leader.started
     if not seen.held or snapshot is None or started is None or snapshot.position < started.position:
         return Condition(

@@ -75,7 +75,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         """Command ids inserted by an attempt of the running commit whose outcome is unknown."""
         self._version_cache = VersionCache()
         self._sole_writer = False
-        """Whether no other writer had moved the head at the last commit."""
+        """True if no other writer had moved the head at the last commit."""
         with self._lock, translated():
             self._writer_connection()
 

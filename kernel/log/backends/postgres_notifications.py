@@ -31,7 +31,7 @@ class Listener:
     listen: Composed
     """The LISTEN statement."""
     is_own: Callable[[int], bool]
-    """Whether a server process is this log's writer."""
+    """True if a server process is this log's writer."""
     wake: Callable[[], None]
     fallback_s: float
     ready_timeout_s: float

@@ -27,7 +27,7 @@ class Subscription:
         self.loop = loop
         self.serial = serial
         self.must_read = True
-        """Whether the database may have rows that were not published here."""
+        """True if the database may have rows that were not published here."""
         self.closed = False
         self._batches: deque[Batch] = deque()
         self._held_rows = 0
