@@ -129,7 +129,6 @@ class EventSourcedKernel(ExchangeKernel):
         self._heartbeats = parts.heartbeats
         self._runtime = parts.runtime
 
-    # ---------------------------------------------------------------------------------------------------- lifecycle
     async def start(self) -> None:
         """Fold the log to its head, then, with a venue, begin to campaign for leadership. Idempotent.
 
@@ -174,7 +173,6 @@ class EventSourcedKernel(ExchangeKernel):
         """The instant of this kernel's clock, in Unix nanoseconds."""
         return self._clock.now_ns()
 
-    # ---------------------------------------------------------------------------------------------------- commands
     async def place_order(
         self,
         order: StandardOrder,
@@ -587,7 +585,6 @@ class EventSourcedKernel(ExchangeKernel):
         missing = self._runtime.readiness.missing()
         return await awaited_symbol(symbol_id, self.state, self._runtime.waiters, timeout_s=timeout_s, missing=missing)
 
-    # ---------------------------------------------------------------------------------------------------- queries
     async def get_order_intent(self, intent_id: str) -> OrderIntent:
         return await self.intent_store.get_intent(intent_id)
 
@@ -658,7 +655,6 @@ class EventSourcedKernel(ExchangeKernel):
         if not in_time:
             raise WaitTimeoutError(f"intent {intent_id}: the condition does not hold after {timeout_s:g} s")
 
-    # ---------------------------------------------------------------------------------------------------- events
     def subscribe_events(
         self,
         callback: EventCallback,

@@ -116,7 +116,6 @@ def check_directory(path: Path, *, sticky_allowed: bool = True) -> None:
         raise UnsafeFileError(f"the directory {path} {_writable(status)}, who can replace its files: {remedy}")
 
 
-# -------------------------------------------------------------------------------------------------------------- databases
 def check_database(path: Path, *, create: bool) -> None:
     """Check the files of a SQLite database before SQLite opens them; with `create`, create it empty if it is missing.
 
@@ -150,7 +149,6 @@ def _companions(path: Path) -> list[Path]:
     return [path.with_name(path.name + suffix) for suffix in COMPANIONS]
 
 
-# ------------------------------------------------------------------------------------------------------------------ rules
 def _check_file(status: os.stat_result, path: Path) -> None:
     if stat.S_ISLNK(status.st_mode):
         raise _is_a_link(path)

@@ -103,7 +103,6 @@ class VenueReconciler:
         """Keys that are ready, parked, delayed or in work."""
         return self._queue.pending
 
-    # ---------------------------------------------------------------------------------------------------- life
     def lead(self, epoch: int) -> None:
         self.epoch = self._sender.epoch = self._querier.epoch = epoch
 
@@ -196,7 +195,6 @@ class VenueReconciler:
             ages_s=self._queue.ages_s(),
         )
 
-    # ---------------------------------------------------------------------------------------------------- the loop
     async def _work(self) -> None:
         while True:
             intent_id = await self._queue.get()
@@ -244,7 +242,6 @@ class VenueReconciler:
                 logger.info("%s: %s; retrying later", intent_id, error, extra={"intent_id": intent_id})
                 self._queue.add_at(intent_id, self._backoff.record_failure(intent_id))
 
-    # ---------------------------------------------------------------------------------------------------- one run
     async def reconcile(self, intent_id: str) -> ReconcileResult:
         """Run once for one intent: decide, wait for backoff and rate limits, perform."""
         inputs = self._gather(intent_id, *await self._read(intent_id))

@@ -116,7 +116,6 @@ class ExternalOrders:
         order_id = report.exchange_order_id
         return self._state.intent_id_of(exchange_order_id=order_id) if order_id else None
 
-    # ------------------------------------------------------------------------------------------------------- recording
     def _is_new(self, report: ExecutionReport) -> bool:
         """Return whether a report is worth an event: a list's unchanged order is not."""
         if report.exec_type is not ExecType.ORDER_STATUS:
@@ -180,7 +179,6 @@ class ExternalOrders:
     async def _fact(self, made: Sequence[events.BaseEvent], source: ReportSource) -> None:
         await self._writer.append(events.VENUE_STREAM, made, actor=source.actor, evidence=source.evidence, is_fact=True)
 
-    # -------------------------------------------------------------------------------------------------------- adopting
     async def _adopt(self, report: ExecutionReport, source: ReportSource) -> str | None:
         """Create an intent for the order, and return its id; None if the order is left alone."""
         intent = self._intent_for(report) if self._is_adoptable(report) else None

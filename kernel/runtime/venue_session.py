@@ -186,7 +186,6 @@ class VenueSession:
             if batch[-1] is None:
                 return
 
-    # ------------------------------------------------------------------------------------------------------- reports
     async def ingest(self, reports: Iterable[ExecutionReport], source: ReportSource) -> None:
         """Record new reports in their intents' streams, or as external orders."""
         ours: dict[str, list[ExecutionReport]] = defaultdict(list)
@@ -229,7 +228,6 @@ class VenueSession:
         named = report.client_order_id or report.orig_client_order_id
         return named is None and self._state.external_order(report.exchange_order_id or "") is not None
 
-    # ------------------------------------------------------------------------------------------------------- relist
     def relist_now(self) -> None:
         """Relist without waiting for the next interval."""
         self._relist_requested.set()
@@ -368,7 +366,6 @@ class VenueSession:
             for symbol_id in symbols
         ]
 
-    # ------------------------------------------------------------------------------------------------------- reference
     async def _sync_reference(self) -> None:
         """Record new and changed symbols and assets; raises `ScaleChanged` if a scale changed."""
         assets = await self._query(Operation.ASSETS, self._venue.assets)

@@ -136,7 +136,6 @@ def parse_manifests(contents: Iterable[tuple[str, bytes]]) -> tuple[Manifest, ..
     return tuple(found)
 
 
-# -------------------------------------------------------------------------------------------------------------- the form
 def refused(constraint: str, limit: str, remedy: str) -> PydanticCustomError:
     return PydanticCustomError("manifest", "{limit}", {"constraint": constraint, "limit": limit, "remedy": remedy})
 
@@ -303,7 +302,6 @@ class GroupDocument(DocumentForm):
 KINDS: dict[str, type[DocumentForm]] = {"Order": OrderDocument, "OrderGroup": GroupDocument}
 
 
-# ------------------------------------------------------------------------------------------------------------ documents
 def manifest_of(document: Document, taken: dict[str, str]) -> Manifest | None:
     """Return a document's manifest, or None and add problems; `taken` has the names used before, and where."""
     take_names(document, taken)

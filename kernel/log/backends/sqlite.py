@@ -223,7 +223,6 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
                 INSERT_HEAD, (head.position, head.chain_hash, head.epoch, head.recorded_at_ns, LAYOUT_VERSION)
             )
 
-    # ------------------------------------------------------------------------------------------------------- writing
     def _writer_connection(self) -> sqlite3.Connection:
         if self._closed:
             raise LogUnavailableError("the log is closed")
@@ -307,7 +306,6 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
             self._data_version = version
             return changed
 
-    # ------------------------------------------------------------------------------------------------------- reading
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         if self._closed:

@@ -75,7 +75,6 @@ def row_line(row: StoredRow) -> bytes:
         raise IntegrityError(f"a column has an impossible value: {problem}", position=row.position) from problem
 
 
-# --------------------------------------------------------------------------------------------------------------- writing
 def check_name(path: str) -> None:
     """Raise `ValidationError` for the file name extension of an unsupported compression."""
     if Path(path).suffix in OTHER_COMPRESSIONS:
@@ -92,7 +91,6 @@ def writing(file: IO[bytes], *, compressed: bool) -> Iterator[IO[bytes]]:
         yield cast(IO[bytes], packed)
 
 
-# --------------------------------------------------------------------------------------------------------------- reading
 class LogFile:
     """Reads a file of this form from its beginning to its end."""
 

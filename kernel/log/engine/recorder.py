@@ -216,7 +216,6 @@ class LogRecorder(ApplicationRecorder):
         if rows[0].chain_hash != head.chain_hash:
             raise IntegrityError("the head's chain hash is not that of the last event", position=head.position)
 
-    # ------------------------------------------------------------------------------ the library's interface
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
         """Record each event at exactly the version that it names, or none."""
         if not stored_events:
