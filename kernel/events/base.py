@@ -70,7 +70,7 @@ class BaseEvent(Model):
     """Base of every event. The fields are the payload; the log adds the envelope."""
 
     topic: ClassVar[str]
-    """The class's name, under which the event is stored: a class is never renamed."""
+    """Stable name under which the event is stored: that of its class, unless the class sets another."""
     schema_version: ClassVar[int] = 1
     """Version of the payload's schema."""
     upcasters: ClassVar[Mapping[int, Upcaster]] = {}
@@ -78,7 +78,8 @@ class BaseEvent(Model):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.topic = cls.__name__
+        if "topic" not in cls.__dict__:
+            cls.topic = cls.__name__
 
     @property
     def envelope(self) -> Envelope:
