@@ -146,18 +146,10 @@ def check_exchange(intent: OrderIntent, exchange_id: str) -> None:
 
 @asynccontextmanager
 async def following(log: EventLog, state: State, on_batch: Callable[[], None] | None = None) -> AsyncIterator[None]:
-    """Feed a state from a log while the block runs; it is at the head when the block begins.
+    """Feed a state from a log while the block runs, calling `on_batch`; it is at the head when the block begins.
 
-    If reading fails later, tasks that wait for the state get the error (`State.fail`), so that no write hangs.
-
-    Args:
-        log: The log to follow.
-        state: The state, at any position of the log.
-        on_batch: Called after each batch.
-
-    Raises:
-        IntegrityError: The log cannot be folded.
-        SchemaError: The log has an event that this version cannot read.
+    If reading fails later, tasks that wait for the state get the error (`State.fail`), so that no write hangs. Raises
+    `IntegrityError` if the log cannot be folded, `SchemaError` if this version cannot read an event.
     """
 
     async def read() -> None:

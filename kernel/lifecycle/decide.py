@@ -231,8 +231,7 @@ def check_constraints(order: StandardOrder, symbol: SymbolMetadata, *, open_orde
 def next_intent(known: OrderIntent, new: OrderIntent, *, now_ns: int) -> OrderIntent:
     """Return the record to keep when `new` replaces `known`: generation and update time are the store's.
 
-    Raises:
-        ConflictError: `new` was made from an older generation.
+    Raises `ConflictError` if `new` was made from an older generation.
     """
     if new.generation < known.generation:
         raise ConflictError(

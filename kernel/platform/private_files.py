@@ -42,18 +42,10 @@ COMPANIONS = ("-journal", "-wal", "-shm")
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a file that belongs to this user alone.
+    """Open a file that belongs to this user alone, tightened if others can read it; the caller closes the descriptor.
 
-    Args:
-        path: The file; it is tightened if others can read it.
-        flags: As for `os.open`. Truncate only after this returns: the file may be another user's until then.
-
-    Returns:
-        The descriptor, which the caller closes.
-
-    Raises:
-        UnsafeFileError: Another user owns, can write or can replace the file, or it is no regular file.
-        OSError: The file cannot be opened.
+    Truncate only after this returns: the file may be another user's until then. Raises `UnsafeFileError` if another
+    user owns, can write or can replace it, or if it is no regular file; `OSError` if it cannot be opened.
     """
     check_directory(path.parent)
     try:

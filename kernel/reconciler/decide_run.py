@@ -46,11 +46,7 @@ from kernel.venues.base import AmendDialect
 def decide_run(inputs: RunInputs) -> Decision:
     """Decide what one reconciler run does for one intent: at most one side effect at the venue.
 
-    Args:
-        inputs: The intent, its order, and everything that the decision depends on.
-
-    Returns:
-        The decision; equal inputs give equal decisions.
+    Equal inputs give equal decisions.
     """
     if inputs.intent is None and inputs.order is None:
         return planning.Nothing("the intent is unknown")

@@ -54,8 +54,7 @@ class OrderSender:
     async def send(self, decision: SendOrder) -> None:
         """Append the attempt, make its call and append the answer; send nothing if another append came first.
 
-        Raises:
-            RateLimitExceeded: No capacity; nothing is appended.
+        Raises `RateLimitExceeded` without capacity; then nothing is appended.
         """
         started, rule = decision.started, ACTION_RULES[decision.kind]
         known = self.state.record(started.intent_id).attempts

@@ -110,9 +110,8 @@ class Layout:
 def write(history: History, path: str) -> None:
     """Write the page to a file atomically.
 
-    Raises:
-        NotFoundError: The directory does not exist.
-        ValidationError: The name does not end in `.html`, so that a typing error cannot overwrite a log.
+    Raises `NotFoundError` without its directory, and `ValidationError` if its name does not end in `.html`: a typing
+    error must not overwrite a log.
     """
     target = Path(path)
     if target.suffix != ".html":

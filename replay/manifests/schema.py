@@ -93,9 +93,7 @@ def orders_of(manifest: Manifest) -> tuple[OrderManifest, ...]:
 def read_manifests(files: Sequence[str | Path], *, stdin: Callable[[], bytes] | None = None) -> tuple[Manifest, ...]:
     """Read the manifests of files, in their order; `-` is stdin.
 
-    Raises:
-        NotFoundError: A file cannot be read.
-        ValidationError: Documents are not valid; lists every problem of all files.
+    Raises `NotFoundError` if a file cannot be read, and `ValidationError` with every problem of all files.
     """
     return parse_manifests([(file_name(file), content_of(str(file), stdin)) for file in dict.fromkeys(map(str, files))])
 

@@ -355,12 +355,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
         return [(position, first) for position, first in found if first < position]
 
     def back_up(self, path: Path, *, stopped: Callable[[], bool]) -> None:
-        """Copy the file's current state to another file while writers continue.
-
-        Args:
-            path: The new file.
-            stopped: Called between steps; True ends the copy with `LogUnavailableError`.
-        """
+        """Copy the current state to a new file while writers continue; `LogUnavailableError` once `stopped` is true."""
 
         def check(status: int, remaining: int, total: int) -> None:
             if stopped():

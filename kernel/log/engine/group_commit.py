@@ -45,11 +45,8 @@ class WriterThread:
     ) -> None:
         """Prepare the thread.
 
-        Args:
-            name: Name of the thread.
-            commit: Writes a batch and answers each command of it; must not raise for what a database can do.
-            idle: Called when the queue is empty; returns the seconds until its next call, None for never.
-            settings: Bounds of the queue and of a batch.
+        `commit` writes a batch and answers each command of it; it must not raise for what a database can do. `idle` is
+        called when the queue is empty and returns the seconds until its next call, None for never.
         """
         self._commit = commit
         self._idle = idle
@@ -62,12 +59,7 @@ class WriterThread:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def put(self, pending: Pending, *, is_fact: bool) -> None:
-        """Queue a command.
-
-        Raises:
-            BusyError: The queue is full, and the command is not a fact.
-            LogUnavailableError: The log is closed.
-        """
+        """Queue a command; `BusyError` if the queue is full (never for a fact), `LogUnavailableError` if it is closed."""
         with self._changed:
             if self._closing:
                 raise LogUnavailableError("the log is closed")

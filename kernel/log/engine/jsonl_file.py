@@ -95,12 +95,7 @@ class LogFile:
     """Reads a file of this form from its beginning to its end."""
 
     def __init__(self, file: IO[bytes], name: str) -> None:
-        """Read the header.
-
-        Raises:
-            ValidationError: The file is not of this form.
-            SchemaError: Newer code wrote it.
-        """
+        """Read the header. Raises `ValidationError` for a file of another form, `SchemaError` if newer code wrote it."""
         self._file = file
         self._name = name
         self._line_number = 0
