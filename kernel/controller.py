@@ -86,20 +86,9 @@ class EventSourcedKernel(ExchangeKernel):
         actor: str = "strategy:default",
         metrics: Metrics | None = None,
     ) -> None:
-        """Compose a kernel; `replay.open_kernel` does so with defaults for every part.
+        """Compose a kernel over an open log, the state that it folds the log into, and the stores over that state.
 
-        Args:
-            log: The open event log.
-            state: The state that the kernel folds the log into.
-            intent_store: Store of intents over the state.
-            actual_store: Store of observed orders over the state.
-            venue: The venue to trade at. Without one the kernel takes commands, answers queries and never leads.
-            lease: The lease to hold while leading; the log's own by default.
-            clock: Source of instants and delays.
-            ids: Source of ids and jitter.
-            settings: Timeouts, bounds and limits.
-            actor: Actor of commands that name no owner.
-            metrics: Metrics to count in.
+        `replay.open_kernel` does so with defaults for every part, and describes the other arguments.
         """
         super().__init__(log.exchange_id)
         self.log = log
