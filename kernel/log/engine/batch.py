@@ -14,7 +14,7 @@ from kernel.errors import ConflictError, FencedError, IntegrityError, KernelErro
 from kernel.events import BaseEvent, Envelope, LeaderElected, LogCreated
 from kernel.log import hashing
 from kernel.log.base import Appended, Head, StoredRow
-from kernel.log.engine.records import MUST_BE_ABSENT, Command, PreparedWrite, Row, columns_of, event_of
+from kernel.log.engine.records import MUST_BE_ABSENT, Command, PreparedWrite, Row, event_of
 
 Outcome = Appended | KernelError
 """A command's positions, or the reason for its refusal."""
@@ -91,7 +91,7 @@ def restored_batches(
         elected = [event_of(row) for row in rows if row.topic == LeaderElected.topic]
         epoch = max((event.epoch for event in elected if isinstance(event, LeaderElected)), default=head.epoch)
         batch = Batch(previous=head, head=Head(rows[-1].position, chain, epoch, rows[-1].recorded_at_ns))
-        batch.rows = [columns_of(row) for row in rows]
+        batch.rows = [*rows]
         batch.versions = {row.stream_id: row.version for row in rows}
         yield batch
         head = batch.head

@@ -66,7 +66,7 @@ def header_line(header: LogFileHeader) -> bytes:
 
 def row_line(row: StoredRow) -> bytes:
     """Return a row as a line; raises `IntegrityError` for a column that is not text where it must be."""
-    stored: dict[str, Any] = {column: getattr(row, column) for column in COLUMNS}
+    stored = row._asdict()
     try:
         stored.update({column: stored[column].decode() for column in STORED_TEXT})
         stored.update({column: stored[column].hex() for column in HEX})
