@@ -645,11 +645,7 @@ class EventSourcedKernel(ExchangeKernel):
             raise WaitTimeoutError(f"intent {intent_id}: the condition does not hold after {timeout_s:g} s")
 
     def subscribe_events(
-        self,
-        callback: EventCallback,
-        event_filter: dict[str, Any] | None = None,
-        *,
-        after: int | None = None,
+        self, callback: EventCallback, event_filter: dict[str, Any] | None = None, *, after: int | None = None
     ) -> str:
         """Call back for each event that matches a filter, in order.
 

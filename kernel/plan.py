@@ -12,16 +12,7 @@ from typing import ClassVar
 from kernel.actions import ActionKind
 from kernel.errors import Violation
 from kernel.lifecycle import stops, venue_orders_of
-from kernel.models import (
-    UNRESOLVED,
-    Attempt,
-    AttemptKind,
-    AttemptOutcome,
-    Desired,
-    OrderIntent,
-    OrderState,
-    VenueOrder,
-)
+from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, Desired, OrderIntent, OrderState, VenueOrder
 from kernel.order_spec import OcoMode, StandardOrder, SymbolMetadata, SymbolStatus
 from kernel.venues.base import AmendDialect, VenueCapabilities
 
@@ -280,12 +271,7 @@ def is_modifiable(intent: OrderIntent, order: OrderState, *, in_place: bool) -> 
 
 
 def plan_submit(
-    intent: OrderIntent,
-    order: OrderState | None,
-    *,
-    symbol: SymbolMetadata | None,
-    now_ns: int,
-    held: bool = False,
+    intent: OrderIntent, order: OrderState | None, *, symbol: SymbolMetadata | None, now_ns: int, held: bool = False
 ) -> Action:
     if order is not None and now_ns < order.not_before_ns:
         return WaitUntil(order.not_before_ns, f"backing off after {order.failures} failures")

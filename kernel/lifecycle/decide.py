@@ -9,14 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from kernel import events
-from kernel.errors import (
-    AlreadyExistsError,
-    ConflictError,
-    ExchangeError,
-    NotFoundError,
-    ValidationError,
-    Violation,
-)
+from kernel.errors import AlreadyExistsError, ConflictError, ExchangeError, NotFoundError, ValidationError, Violation
 from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import finding_events
 from kernel.lifecycle.record import Record, is_over, order_state

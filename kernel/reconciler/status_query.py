@@ -479,10 +479,4 @@ def answer_of(snapshot: VenueSnapshot, client_order_id: str, exchange_order_id: 
     listed = tuple(report for report in snapshot.open_orders if concerns(report))
     ids = {report.exchange_order_id for report in listed if report.exchange_order_id}
     fills = tuple(report for report in snapshot.fills if concerns(report) or report.exchange_order_id in ids)
-    return StatusAnswer(
-        LIST_SCOPES,
-        snapshot.began_ns,
-        snapshot.ended_ns,
-        (*fills, *listed),
-        listed=bool(listed),
-    )
+    return StatusAnswer(LIST_SCOPES, snapshot.began_ns, snapshot.ended_ns, (*fills, *listed), listed=bool(listed))

@@ -352,9 +352,7 @@ class VenueSession:
         symbols = sorted({*snapshot.positions, *(item.symbol_id for item in self.state.positions())})
         return [
             events.PositionObserved(
-                symbol_id=symbol_id,
-                quantity=snapshot.positions.get(symbol_id, 0),
-                observed_at_ns=snapshot.began_ns,
+                symbol_id=symbol_id, quantity=snapshot.positions.get(symbol_id, 0), observed_at_ns=snapshot.began_ns
             )
             for symbol_id in symbols
         ]

@@ -98,11 +98,7 @@ def _answer(payload: Payload, scales: Scales | None) -> str:
 
 def _report(payload: Payload, scales: Scales | None) -> str:
     order, status = payload.get("exchange_order_id"), payload.get("ord_status")
-    parts = [
-        f"venue order {order}" if order else "",
-        status or "",
-        "no longer listed" if payload.get("gone") else "",
-    ]
+    parts = [f"venue order {order}" if order else "", status or "", "no longer listed" if payload.get("gone") else ""]
     if payload.get("cum_qty"):
         parts.append(f"filled {quantity(payload['symbol_id'], payload['cum_qty'], scales)}")
     return ", ".join(filter(None, parts))

@@ -193,12 +193,7 @@ def summary(history: History) -> str:
 def picture(history: History, found: Layout) -> str:
     """Return the column heads and the SVG drawing."""
     size = f'width="{found.width:.0f}" height="{found.height:.0f}" viewBox="0 0 {found.width:.0f} {found.height:.0f}"'
-    parts = (
-        *frame(found),
-        *gaps(found),
-        *(bar_mark(bar, found) for bar in found.bars),
-        *rows_text(history, found),
-    )
+    parts = (*frame(found), *gaps(found), *(bar_mark(bar, found) for bar in found.bars), *rows_text(history, found))
     return (
         f"{heads(found)}\n"
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="title" {size}>\n'

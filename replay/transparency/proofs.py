@@ -116,12 +116,7 @@ async def prove_consistency(
 
 
 async def read_spans(
-    log: EventLog,
-    spans: Sequence[Span],
-    size: int,
-    *,
-    position: int | None = None,
-    progress: Progress | None = None,
+    log: EventLog, spans: Sequence[Span], size: int, *, position: int | None = None, progress: Progress | None = None
 ) -> tuple[list[bytes], StoredRow | None]:
     """Read the first `size` events once; return the roots of spans of the tree and the row of a position."""
     roots, found = SpanRoots(spans), None

@@ -12,15 +12,7 @@ from typing import Any, NamedTuple
 from kernel import events
 from kernel.groups import Group
 from kernel.lifecycle.record import reconciliation_status
-from kernel.models import (
-    AccountState,
-    ExternalOrder,
-    Finding,
-    OrderIntent,
-    OrderState,
-    Position,
-    ReconciliationStatus,
-)
+from kernel.models import AccountState, ExternalOrder, Finding, OrderIntent, OrderState, Position, ReconciliationStatus
 from kernel.order_spec import StandardOrder, SymbolMetadata
 from kernel.state import KernelState
 from replay.formatting.decimals import Scales, decimal_text

@@ -76,13 +76,7 @@ class ClientSession:
 class PaperExchange:
     """One exchange: engine, tape, faults and sessions."""
 
-    def __init__(
-        self,
-        options: PaperExchangeOptions,
-        *,
-        clock: Clock,
-        faults: FaultSource | None = None,
-    ) -> None:
+    def __init__(self, options: PaperExchangeOptions, *, clock: Clock, faults: FaultSource | None = None) -> None:
         """Create a stopped exchange.
 
         Args:

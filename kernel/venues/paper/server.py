@@ -32,12 +32,7 @@ IN_FLIGHT_MAX = 1_000
 """Concurrent requests of one connection; the server stops reading the socket beyond this."""
 
 
-async def serve_paper_exchange(
-    listen: str,
-    *,
-    options: PaperExchangeOptions,
-    announce: Callable[[str], None],
-) -> None:
+async def serve_paper_exchange(listen: str, *, options: PaperExchangeOptions, announce: Callable[[str], None]) -> None:
     """Serve a paper exchange until the task is canceled; `announce` is called once with the bound address.
 
     `listen` is `host:port` (port 0: any free port) or the path of a Unix socket. Raises `ValidationError` for an
