@@ -151,16 +151,9 @@ def plan(
 ) -> Action:
     """Return the next action for an intent: at most one side effect at the venue.
 
-    Unresolved attempts come first, then surplus orders, open questions, changes, and last the submit of the rest. Backoff
-    delays submits and changes only.
-
-    Args:
-        intent: The effective intent, as limited by its group.
-        order: Its observed order.
-        symbol: The symbol as last observed.
-        now_ns: The instant of the decision.
-        amend: How the venue changes a working order.
-        held: Whether the group may still release more of the order.
+    Unresolved attempts come first, then surplus orders, open questions, changes, and last the submit of the rest.
+    Backoff delays submits and changes only. `intent` is the effective intent, as limited by its group; `held` tells
+    whether the group may still release more of the order.
     """
     found = difference(intent, order)
     if found is None:

@@ -77,15 +77,9 @@ class PaperExchange:
     """One exchange: engine, tape, faults and sessions."""
 
     def __init__(self, options: PaperExchangeOptions, *, clock: Clock, faults: FaultSource | None = None) -> None:
-        """Create a stopped exchange.
+        """Create a stopped exchange; by default without faults, in an empty `FaultPlan`.
 
-        Args:
-            options: Its configuration.
-            clock: The source of time.
-            faults: The faults to inject; by default an empty `FaultPlan`.
-
-        Raises:
-            ValidationError: The tape, its symbol or its speed is invalid.
+        Raises `ValidationError` if the tape, its symbol or its speed is invalid.
         """
         self.options = options
         self.clock = clock
