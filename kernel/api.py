@@ -27,7 +27,6 @@ class ExchangeKernel(ABC):
     def __init__(self, exchange_id: str) -> None:
         self.exchange_id = exchange_id
 
-    # ------------------------------------------------------------------------------------------------------ commands
     @abstractmethod
     async def place_order(self, order: StandardOrder, metadata: dict[str, Any] | None = None) -> str:
         """Place an order.
@@ -94,7 +93,6 @@ class ExchangeKernel(ABC):
             The number of intents that this canceled.
         """
 
-    # ------------------------------------------------------------------------------------------------------- queries
     @abstractmethod
     async def get_order_intent(self, intent_id: str) -> OrderIntent:
         """Return an intent: the desired order.
@@ -147,7 +145,6 @@ class ExchangeKernel(ABC):
     async def list_symbols(self) -> list[str]:
         """Return the ids of all symbols, sorted."""
 
-    # -------------------------------------------------------------------------------------------------------- events
     @abstractmethod
     def subscribe_events(self, callback: EventCallback, event_filter: dict[str, Any] | None = None) -> str:
         """Call back for each event that matches a filter.
@@ -171,7 +168,6 @@ class ExchangeKernel(ABC):
             NotFoundError: There is no such subscription.
         """
 
-    # ----------------------------------------------------------------------------------------------------- lifecycle
     @abstractmethod
     async def start(self) -> None:
         """Recover the state and start. Idempotent."""
@@ -184,7 +180,6 @@ class ExchangeKernel(ABC):
     async def health_check(self) -> dict[str, Any]:
         """Return readiness, leadership, lag, the venue's connection and error counts."""
 
-    # ------------------------------------------------------------------------------------------------------- control
     @abstractmethod
     async def force_reconciliation(self, intent_id: str | None = None) -> None:
         """Reconcile one intent, or all, now.

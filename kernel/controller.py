@@ -15,20 +15,10 @@ from typing import Any, Literal
 from kernel import events
 from kernel.api import EventCallback, ExchangeKernel
 from kernel.clock import NS_PER_S, Clock, IdFactory, SeededIds, SystemClock
-from kernel.commands import operator
+from kernel.commands import operator, waiters
 from kernel.commands.limit_gate import ProposedOrder
 from kernel.commands.place_group import PlaceGroup, check_changeable, new_members, symbols_of
 from kernel.commands.validation import check_type, new_intent, validated
-from kernel.commands.waiters import (
-    awaited_symbol,
-    cancel_answered,
-    check_wait,
-    member_answered,
-    modify_answered,
-    placement_answered,
-    refusal,
-    too_late,
-)
 from kernel.errors import ExchangeError, NotFoundError, Violation, WaitTimeoutError
 from kernel.lease import Lease
 from kernel.lifecycle import CancelIntent, ModifyIntent, PlaceOrder, ResolveAttempt
@@ -86,20 +76,9 @@ class EventSourcedKernel(ExchangeKernel):
         actor: str = "strategy:default",
         metrics: Metrics | None = None,
     ) -> None:
-        """Compose a kernel; `replay.open_kernel` does so with defaults for every part.
+        """Compose a kernel over an open log, the state that it folds the log into, and the stores over that state.
 
-        Args:
-            log: The open event log.
-            state: The state that the kernel folds the log into.
-            intent_store: Store of intents over the state.
-            actual_store: Store of observed orders over the state.
-            venue: The venue to trade at. Without one the kernel takes commands, answers queries and never leads.
-            lease: The lease to hold while leading; the log's own by default.
-            clock: Source of instants and delays.
-            ids: Source of ids and jitter.
-            settings: Timeouts, bounds and limits.
-            actor: Actor of commands that name no owner.
-            metrics: Metrics to count in.
+        `replay.open_kernel` does so with defaults for every part, and describes the other arguments.
         """
         super().__init__(log.exchange_id)
         self.log = log
@@ -129,7 +108,6 @@ class EventSourcedKernel(ExchangeKernel):
         self._heartbeats = parts.heartbeats
         self._runtime = parts.runtime
 
-    # ---------------------------------------------------------------------------------------------------- lifecycle
     async def start(self) -> None:
         """Fold the log to its head, then, with a venue, begin to campaign for leadership. Idempotent.
 
@@ -174,7 +152,6 @@ class EventSourcedKernel(ExchangeKernel):
         """The instant of this kernel's clock, in Unix nanoseconds."""
         return self._clock.now_ns()
 
-    # ---------------------------------------------------------------------------------------------------- commands
     async def place_order(
         self,
         order: StandardOrder,
@@ -210,7 +187,7 @@ class EventSourcedKernel(ExchangeKernel):
             ExchangeError: The venue rejected the order for good.
         """
         self._runtime.check()
-        check_wait(wait)
+        waiters.check_wait(wait)
         check_type(order, StandardOrder)
         symbol = await self._symbol(order.symbol_id)
         now_ns = self._clock.now_ns()
@@ -229,7 +206,7 @@ class EventSourcedKernel(ExchangeKernel):
         )
         if wait == "ack":
             await self._wait_answered(
-                intent.intent_id, lambda: placement_answered(self.state.record(intent.intent_id)), ack_timeout_s
+                intent.intent_id, lambda: waiters.placement_answered(self.state.record(intent.intent_id)), ack_timeout_s
             )
         return intent.intent_id
 
@@ -265,7 +242,7 @@ class EventSourcedKernel(ExchangeKernel):
             ExchangeError: The venue rejected the order that `intent_id` names; the others stay placed.
         """
         self._runtime.check()
-        check_wait(wait)
+        waiters.check_wait(wait)
         check_type(group, StandardOrderGroup)
         group = validated(group, StandardOrderGroup)
         now_ns = self._clock.now_ns()
@@ -301,16 +278,16 @@ class EventSourcedKernel(ExchangeKernel):
                 timeout_s=max(0.0, (deadline_ns - self._clock.now_ns()) / NS_PER_S),
             )
         for intent_id in intent_ids:
-            if (error := refusal(self.state.record(intent_id))) is not None:
+            if (error := waiters.refusal(self.state.record(intent_id))) is not None:
                 raise error
 
     def _member_answered(self, intent_id: str) -> bool:
-        return member_answered(self.state.record(intent_id), self.state.effective_intent(intent_id))
+        return waiters.member_answered(self.state.record(intent_id), self.state.effective_intent(intent_id))
 
     async def _wait_answered(self, intent_id: str, answered: Callable[[], bool], ack_timeout_s: float | None) -> None:
         timeout_s = self._ack_timeout_s(ack_timeout_s)
         await self._runtime.waiters.until(answered, intent_id=intent_id, timeout_s=timeout_s)
-        if (error := refusal(self.state.record(intent_id))) is not None:
+        if (error := waiters.refusal(self.state.record(intent_id))) is not None:
             raise error
 
     async def modify_order(
@@ -340,7 +317,7 @@ class EventSourcedKernel(ExchangeKernel):
             ExchangeError: The order has ended, the venue manages its group, or the venue rejected the change.
         """
         self._runtime.check()
-        check_wait(wait)
+        waiters.check_wait(wait)
         check_type(new_order, StandardOrder)
         order = validated(new_order, StandardOrder)
         known = await self.intent_store.get_intent(intent_id)
@@ -351,7 +328,7 @@ class EventSourcedKernel(ExchangeKernel):
         if wait == "ack":
             await self._wait_answered(
                 intent_id,
-                lambda: modify_answered(self.state.record(intent_id), self.state.effective_intent(intent_id)),
+                lambda: waiters.modify_answered(self.state.record(intent_id), self.state.effective_intent(intent_id)),
                 ack_timeout_s,
             )
 
@@ -363,17 +340,17 @@ class EventSourcedKernel(ExchangeKernel):
             ExchangeError: The order was FILLED, EXPIRED or REJECTED before it could be canceled.
         """
         self._runtime.check()
-        check_wait(wait)
+        waiters.check_wait(wait)
         now_ns = self._clock.now_ns()
         changed = await self._commands.handle(intent_id, CancelIntent(intent_id, now_ns), actor=self._actor_of(""))
         if wait != "ack":
             return
         answered = await self._runtime.waiters.until(
-            lambda: cancel_answered(self.state.record(intent_id)),
+            lambda: waiters.cancel_answered(self.state.record(intent_id)),
             intent_id=intent_id,
             timeout_s=self._ack_timeout_s(ack_timeout_s),
         )
-        if changed and answered and (error := too_late(self.state.record(intent_id))) is not None:
+        if changed and answered and (error := waiters.too_late(self.state.record(intent_id))) is not None:
             raise error
 
     async def cancel_all_orders(self, symbol_id: str | None = None) -> int:
@@ -585,9 +562,10 @@ class EventSourcedKernel(ExchangeKernel):
         """Return a symbol, waiting for the first reference data."""
         timeout_s = self._settings.ack_timeout_s if self._runtime.leader is not None else 0
         missing = self._runtime.readiness.missing()
-        return await awaited_symbol(symbol_id, self.state, self._runtime.waiters, timeout_s=timeout_s, missing=missing)
+        return await waiters.awaited_symbol(
+            symbol_id, self.state, self._runtime.waiters, timeout_s=timeout_s, missing=missing
+        )
 
-    # ---------------------------------------------------------------------------------------------------- queries
     async def get_order_intent(self, intent_id: str) -> OrderIntent:
         return await self.intent_store.get_intent(intent_id)
 
@@ -658,13 +636,8 @@ class EventSourcedKernel(ExchangeKernel):
         if not in_time:
             raise WaitTimeoutError(f"intent {intent_id}: the condition does not hold after {timeout_s:g} s")
 
-    # ---------------------------------------------------------------------------------------------------- events
     def subscribe_events(
-        self,
-        callback: EventCallback,
-        event_filter: dict[str, Any] | None = None,
-        *,
-        after: int | None = None,
+        self, callback: EventCallback, event_filter: dict[str, Any] | None = None, *, after: int | None = None
     ) -> str:
         """Call back for each event that matches a filter, in order.
 

@@ -54,13 +54,7 @@ class Group:
 
 
 def permitted_quantity(group: Group, intent_id: str, intended: int) -> int:
-    """Return the total that a group permits a member, filled part included.
-
-    Args:
-        group: The group with its fills.
-        intent_id: The member.
-        intended: The total of the member's intent.
-    """
+    """Return the total that a group permits a member, filled part included; `intended` is the total of its intent."""
     filled = min(intended, group.filled.get(intent_id, 0))
     match group.mode:
         case OcoMode.ONE_CANCELS_OTHER if group.first not in (None, intent_id):

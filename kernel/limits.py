@@ -21,7 +21,6 @@ from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata
 from kernel.settings import PERCENT_DECIMALS, Limits
 
 
-# -------------------------------------------------------------------------------------------------------------- risk
 @dataclass(frozen=True, slots=True)
 class OpenRisk:
     """The open risk of one intent on one side of a symbol, in scaled integers."""
@@ -172,7 +171,6 @@ def booked_qty(record: Record) -> int:
     return sum(booked(facts) for facts in record.current_orders)
 
 
-# ------------------------------------------------------------------------------------------------------------- check
 @dataclass(frozen=True, slots=True)
 class RiskChange:
     """A proposed order and what it replaces."""

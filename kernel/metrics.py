@@ -196,7 +196,6 @@ class Metrics:
         text = "Log position of this kernel's newest signed tree head."
         self.note_position = Gauge(full_name("note_position"), text, registry=self.registry)
 
-    # ------------------------------------------------------------------------------------------------------- measuring
     @contextmanager
     def calling(self, operation: str, clock: Clock) -> Iterator[None]:
         """Measure one venue call: its duration and how it ended."""

@@ -436,7 +436,7 @@ class ExecType(StrEnum):
 
 
 class Liquidity(StrEnum):
-    """True if a fill added or took liquidity (FIX 851)."""
+    """The liquidity side of a fill (FIX 851)."""
 
     MAKER = "MAKER"
     TAKER = "TAKER"

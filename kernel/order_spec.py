@@ -99,7 +99,7 @@ class OcoMode(StrEnum):
 
 
 class SymbolStatus(StrEnum):
-    """True if the venue takes orders in a symbol now."""
+    """The trading status of a symbol."""
 
     TRADING = "TRADING"
     HALTED = "HALTED"
@@ -246,7 +246,7 @@ class SymbolMetadata(Model):
     iceberg: bool = False
     """True if a display quantity is taken."""
     status: SymbolStatus = SymbolStatus.TRADING
-    """True if the venue takes orders now."""
+    """The trading status now."""
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> SymbolMetadata:

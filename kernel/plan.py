@@ -12,16 +12,7 @@ from typing import ClassVar
 from kernel.actions import ActionKind
 from kernel.errors import Violation
 from kernel.lifecycle import stops, venue_orders_of
-from kernel.models import (
-    UNRESOLVED,
-    Attempt,
-    AttemptKind,
-    AttemptOutcome,
-    Desired,
-    OrderIntent,
-    OrderState,
-    VenueOrder,
-)
+from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, Desired, OrderIntent, OrderState, VenueOrder
 from kernel.order_spec import OcoMode, StandardOrder, SymbolMetadata, SymbolStatus
 from kernel.venues.base import AmendDialect, VenueCapabilities
 
@@ -160,16 +151,9 @@ def plan(
 ) -> Action:
     """Return the next action for an intent: at most one side effect at the venue.
 
-    Unresolved attempts come first, then surplus orders, open questions, changes, and last the submit of the rest. Backoff
-    delays submits and changes only.
-
-    Args:
-        intent: The effective intent, as limited by its group.
-        order: Its observed order.
-        symbol: The symbol as last observed.
-        now_ns: The instant of the decision.
-        amend: How the venue changes a working order.
-        held: Whether the group may still release more of the order.
+    Unresolved attempts come first, then surplus orders, open questions, changes, and last the submit of the rest.
+    Backoff delays submits and changes only. `intent` is the effective intent, as limited by its group; `held` tells
+    whether the group may still release more of the order.
     """
     found = difference(intent, order)
     if found is None:
@@ -280,12 +264,7 @@ def is_modifiable(intent: OrderIntent, order: OrderState, *, in_place: bool) -> 
 
 
 def plan_submit(
-    intent: OrderIntent,
-    order: OrderState | None,
-    *,
-    symbol: SymbolMetadata | None,
-    now_ns: int,
-    held: bool = False,
+    intent: OrderIntent, order: OrderState | None, *, symbol: SymbolMetadata | None, now_ns: int, held: bool = False
 ) -> Action:
     if order is not None and now_ns < order.not_before_ns:
         return WaitUntil(order.not_before_ns, f"backing off after {order.failures} failures")

@@ -126,10 +126,7 @@ def parsed_header(line: bytes) -> Header:
 def read(path: Path) -> State:
     """Read the state in a file, which is checked as a whole first and then restored line by line, to save memory.
 
-    Raises:
-        CheckpointError: The file is incomplete or damaged.
-        UnsafeFileError: Another user can write the file.
-        OSError: The file cannot be read.
+    Raises `CheckpointError` for a damaged file, `UnsafeFileError` for one that another user can write, and `OSError`.
     """
     with opened(path) as file:
         lines = checked_lines(file)

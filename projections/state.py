@@ -91,7 +91,6 @@ class State:
         self._fold = Fold(self._data)
         self._waiters = PositionWaiters()
 
-    # ------------------------------------------------------------------------------------------------------- folding
     def apply(self, batch: Sequence[events.BaseEvent], rehydrated: Sequence[events.BaseEvent] = ()) -> Applied:
         """Fold a batch.
 
@@ -169,7 +168,6 @@ class State:
     def fail(self, problem: BaseException) -> None:
         self._waiters.fail(problem)
 
-    # ------------------------------------------------------------------------------------------------ in and out
     @property
     def retention(self) -> RetentionPolicy:
         """How much stays in memory."""
@@ -195,7 +193,6 @@ class State:
         """The first field in which two folds differ, or None."""
         return first_field(self._data, other._data)
 
-    # ------------------------------------------------------------------------------------------------ the log
     @property
     def position(self) -> int:
         return self._data.position
@@ -233,7 +230,6 @@ class State:
     def trades_cursor_ns(self) -> int | None:
         return self._data.trades_cursor_ns
 
-    # ------------------------------------------------------------------------------------------------ intents
     def record(self, intent_id: str) -> Record:
         return self._data.record(intent_id)
 
@@ -370,7 +366,6 @@ class State:
     def open_orders(self, symbol_id: str) -> int:
         return len(self._data.indexes.open.get(symbol_id, {}))
 
-    # ------------------------------------------------------------------------------------------------ limits
     @property
     def recorded_limits(self) -> Mapping[str, Any]:
         return self._data.recorded_limits
@@ -389,7 +384,6 @@ class State:
         found = self._data.exposures.of_intent(intent_id, record=self._at_risk_record)
         return next((item for item in found if (item.symbol_id, item.side) == (order.symbol_id, order.side)), None)
 
-    # ------------------------------------------------------------------------------------------------ the rest
     def symbol(self, symbol_id: str) -> SymbolMetadata | None:
         return self._data.reference.symbol(symbol_id)
 

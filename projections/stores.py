@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from kernel.clock import NS_PER_S, Clock, IdFactory
 from kernel.commands.handler import CommandHandler
@@ -32,27 +33,22 @@ from kernel.streams.rehydration import apply_batch, ensure_loaded, owner
 from projections.state import State
 
 
+@dataclass(eq=False)
 class LoggedStore:
     """A log, the state folded from it, and writes that are decided like any other command."""
 
-    def __init__(
-        self,
-        log: EventLog,
-        state: State,
-        *,
-        clock: Clock,
-        ids: IdFactory,
-        metrics: Metrics,
-        actor: str = "operator:store",
-    ) -> None:
-        self.log = log
-        self.state = state
-        self._clock = clock
-        self._commands = CommandHandler(log, state, clock=clock, ids=ids, metrics=metrics)
-        self._actor = actor
+    log: EventLog
+    state: State
+    clock: Clock
+    ids: IdFactory
+    metrics: Metrics
+    actor: str = "operator:store"
+
+    def __post_init__(self) -> None:
+        self._commands = CommandHandler(self.log, self.state, clock=self.clock, ids=self.ids, metrics=self.metrics)
 
     async def _write(self, intent_id: str, command: IntentCommand) -> None:
-        await self._commands.handle(intent_id, command, actor=self._actor, evidence=Evidence.OPERATOR)
+        await self._commands.handle(intent_id, command, actor=self.actor, evidence=Evidence.OPERATOR)
 
 
 class EventSourcedIntentStore(LoggedStore, IntentStateStore):
@@ -72,7 +68,7 @@ class EventSourcedIntentStore(LoggedStore, IntentStateStore):
     async def update_intent(self, intent: OrderIntent) -> None:
         intent = validated(intent, OrderIntent)
         check_exchange(intent, self.log.exchange_id)
-        await self._write(intent.intent_id, UpdateIntent(intent, self._clock.now_ns()))
+        await self._write(intent.intent_id, UpdateIntent(intent, self.clock.now_ns()))
 
     async def delete_intent(self, intent_id: str) -> None:
         await self._write(intent_id, DeleteIntent(intent_id))
@@ -92,7 +88,7 @@ class EventSourcedActualStore(LoggedStore, ActualStateStore):
 
     async def create_order_state(self, state: OrderState) -> None:
         state = validated(state, OrderState)
-        await self._write(state.intent_id, CreateState(state, self._clock.now_ns()))
+        await self._write(state.intent_id, CreateState(state, self.clock.now_ns()))
 
     async def get_order_state(self, intent_id: str) -> OrderState:
         await ensure_loaded(self.log, self.state, intent_id)
@@ -111,7 +107,7 @@ class EventSourcedActualStore(LoggedStore, ActualStateStore):
 
     async def update_order_state(self, state: OrderState) -> None:
         state = validated(state, OrderState)
-        await self._write(state.intent_id, UpdateState(state, self._clock.now_ns()))
+        await self._write(state.intent_id, UpdateState(state, self.clock.now_ns()))
 
     async def delete_order_state(self, intent_id: str) -> None:
         await self._write(intent_id, ForgetState(intent_id))
@@ -127,7 +123,7 @@ class EventSourcedActualStore(LoggedStore, ActualStateStore):
         ]
 
     async def get_stale_orders(self, max_age_seconds: int) -> list[OrderState]:
-        oldest = self._clock.now_ns() / NS_PER_S - max_age_seconds
+        oldest = self.clock.now_ns() / NS_PER_S - max_age_seconds
         return [state for state in self.state.order_states() if state.last_sync_at < oldest]
 
 
@@ -146,18 +142,10 @@ def check_exchange(intent: OrderIntent, exchange_id: str) -> None:
 
 @asynccontextmanager
 async def following(log: EventLog, state: State, on_batch: Callable[[], None] | None = None) -> AsyncIterator[None]:
-    """Feed a state from a log while the block runs; it is at the head when the block begins.
+    """Feed a state from a log while the block runs, calling `on_batch`; it is at the head when the block begins.
 
-    If reading fails later, tasks that wait for the state get the error (`State.fail`), so that no write hangs.
-
-    Args:
-        log: The log to follow.
-        state: The state, at any position of the log.
-        on_batch: Called after each batch.
-
-    Raises:
-        IntegrityError: The log cannot be folded.
-        SchemaError: The log has an event that this version cannot read.
+    If reading fails later, tasks that wait for the state get the error (`State.fail`), so that no write hangs. Raises
+    `IntegrityError` if the log cannot be folded, `SchemaError` if this version cannot read an event.
     """
 
     async def read() -> None:

@@ -7,6 +7,7 @@ conflict.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from kernel import events
 from kernel.clock import Clock, IdFactory
@@ -26,25 +27,19 @@ TRIES_MAX = 100
 """Most decisions of one command, each after a conflict."""
 
 
+@dataclass(eq=False)
 class CommandHandler:
     """Decides and records commands about intents."""
 
-    def __init__(
-        self,
-        log: EventLog,
-        state: KernelState,
-        *,
-        clock: Clock,
-        ids: IdFactory,
-        limits: LimitSettings | None = None,
-        metrics: Metrics,
-    ) -> None:
-        self.gate = LimitGate(state, clock=clock, own=limits)
-        self._log = log
-        self._state = state
-        self._clock = clock
-        self._ids = ids
-        self._metrics = metrics
+    log: EventLog
+    state: KernelState
+    clock: Clock
+    ids: IdFactory
+    metrics: Metrics
+    limits: LimitSettings | None = None
+
+    def __post_init__(self) -> None:
+        self.gate = LimitGate(self.state, clock=self.clock, own=self.limits)
 
     async def handle(
         self, intent_id: str, command: IntentCommand, *, actor: str, evidence: Evidence = Evidence.COMMAND
@@ -53,11 +48,11 @@ class CommandHandler:
 
         Raises what `decide`, the pre-trade limits and `log.append` raise.
         """
-        command_id = self._ids.command_id(self._clock.now_ns())
+        command_id = self.ids.command_id(self.clock.now_ns())
         if not isinstance(command, PlaceOrder):  # a new id has no stream; if it has one, the append conflicts
-            await ensure_loaded(self._log, self._state, intent_id)
+            await ensure_loaded(self.log, self.state, intent_id)
         for _ in range(TRIES_MAX):
-            record = self._state.record(intent_id)
+            record = self.state.record(intent_id)
             made = decide(record, command)
             if not made:
                 return False
@@ -72,23 +67,23 @@ class CommandHandler:
 
     async def _catch_up(self, intent_ids: Iterable[str]) -> None:
         """Wait until the state has all that is in the log, evicted streams included."""
-        head = await self._log.head()
-        await self._state.reached(head.position)
-        await ensure_loaded(self._log, self._state, *intent_ids, anew=True)
+        head = await self.log.head()
+        await self.state.reached(head.position)
+        await ensure_loaded(self.log, self.state, *intent_ids, anew=True)
 
     def _writes(self, record: Record, made: list[events.BaseEvent]) -> tuple[Write, ...]:
         stream_id = events.intent_stream(record.intent_id)
-        return (Write(stream_id, tuple(made), record.version), *group_writes(self._state, stream_id, made))
+        return (Write(stream_id, tuple(made), record.version), *group_writes(self.state, stream_id, made))
 
     async def place_group(self, command: PlaceGroup, *, actor: str) -> None:
         """Decide a group and record it whole, or nothing.
 
         Raises what `decide_group`, the pre-trade limits and `log.append` raise.
         """
-        command_id = self._ids.command_id(self._clock.now_ns())
+        command_id = self.ids.command_id(self.clock.now_ns())
         for _ in range(TRIES_MAX):
-            records = {intent.intent_id: self._state.record(intent.intent_id) for intent in command.intents}
-            writes = decide_group(self._state.group(command.group_id), records, command)
+            records = {intent.intent_id: self.state.record(intent.intent_id) for intent in command.intents}
+            writes = decide_group(self.state.group(command.group_id), records, command)
             if not writes:
                 return
             try:
@@ -104,6 +99,6 @@ class CommandHandler:
         command = Append(
             command_id=command_id, writes=writes, actor=actor, evidence=evidence, correlation_id=command_id.hex()
         )
-        with self._metrics.appending(self._clock):
-            appended = await self._log.append(command)
-        await self._state.reached(appended.last_position)
+        with self.metrics.appending(self.clock):
+            appended = await self.log.append(command)
+        await self.state.reached(appended.last_position)

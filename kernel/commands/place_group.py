@@ -36,9 +36,7 @@ class PlaceGroup:
 def decide_group(known: Group | None, records: Mapping[str, Record], command: PlaceGroup) -> tuple[Write, ...]:
     """Return the events of a new group by stream; none if the group exists.
 
-    Raises:
-        ValidationError: The group or its orders violate rules; lists all of them.
-        AlreadyExistsError: The id of the group or of an intent belongs to something else.
+    Raises `ValidationError` with all violations, `AlreadyExistsError` if the id of the group or of an intent is taken.
     """
     if known is not None:
         check_same(known, records, command)

@@ -123,12 +123,7 @@ def _shown(error: ErrorDetails) -> str:
 
 
 def symbol_named(state: KernelState, symbol_id: str, *, missing: tuple[str, ...] = ()) -> SymbolMetadata:
-    """Return a symbol as last observed.
-
-    Raises:
-        NotReadyError: No symbol is known yet; it names the conditions `missing`.
-        ValidationError: Other symbols are known.
-    """
+    """Return a symbol; `ValidationError` if only others are known, `NotReadyError` (naming `missing`) if none is."""
     if (found := state.symbol(symbol_id)) is not None:
         return found
     if not (names := known_symbols(state)):

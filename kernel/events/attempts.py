@@ -13,7 +13,6 @@ from kernel.order_spec import Counter, InstantNs, IntentId, StandardOrder
 class AttemptStarted(BaseEvent):
     """One request is about to be sent. Durable before the venue receives it."""
 
-    topic = "AttemptStarted"
     intent_id: IntentId
     """The intent that the request is for."""
     number: Counter
@@ -61,7 +60,6 @@ def with_local_rejection(payload: dict[str, Any]) -> dict[str, Any]:
 class AttemptFailed(BaseEvent):
     """The venue rejected the request, the kernel rejected it locally, or it was not sent."""
 
-    topic = "AttemptFailed"
     schema_version = 2
     upcasters: ClassVar[Mapping[int, Upcaster]] = {1: with_local_rejection}
     intent_id: IntentId
@@ -85,7 +83,6 @@ class AttemptFailed(BaseEvent):
 class AttemptUnknown(BaseEvent):
     """The call ended without an answer that resolves the attempt."""
 
-    topic = "AttemptUnknown"
     intent_id: IntentId
     """The intent."""
     attempt_position: Counter
@@ -101,7 +98,6 @@ class AttemptUnknown(BaseEvent):
 class AttemptResolved(BaseEvent):
     """The outcome of an unknown attempt, proven by evidence or stated by an operator."""
 
-    topic = "AttemptResolved"
     intent_id: IntentId
     """The intent."""
     attempt_position: Counter

@@ -70,11 +70,16 @@ class BaseEvent(Model):
     """Base of every event. The fields are the payload; the log adds the envelope."""
 
     topic: ClassVar[str]
-    """Stable name under which the event is stored."""
+    """Stable name under which the event is stored: that of its class, unless the class sets another."""
     schema_version: ClassVar[int] = 1
     """Version of the payload's schema."""
     upcasters: ClassVar[Mapping[int, Upcaster]] = {}
     """By version n: a pure function from its payload to that of version n + 1."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "topic" not in cls.__dict__:
+            cls.topic = cls.__name__
 
     @property
     def envelope(self) -> Envelope:

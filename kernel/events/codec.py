@@ -41,10 +41,8 @@ def canonical_json(value: Any) -> bytes:
     """Return a value as canonical JSON: sorted keys, no white space, UTF-8; equal values give equal bytes.
 
     orjson writes it; the standard library does where an integer is wider than 64 bits (unbounded notionals). Without
-    floats both write the same bytes; the models and an intent's metadata refuse NaN.
-
-    Raises:
-        ValueError: JSON cannot represent the value.
+    floats both write the same bytes; models and metadata refuse NaN. Raises `ValueError` if JSON cannot represent the
+    value.
     """
     try:
         data: bytes = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
@@ -62,17 +60,9 @@ def decode(
     *,
     registry: Mapping[str, type[BaseEvent]] = REGISTRY,
 ) -> BaseEvent:
-    """Return the event of a stored payload, upcast to the current schema version.
+    """Return the event of a stored payload, upcast to the current schema version, with its envelope.
 
-    Args:
-        topic: The event's topic.
-        schema_version: Schema version of the payload.
-        state: The payload.
-        envelope: The envelope to attach.
-        registry: Event types by topic.
-
-    Raises:
-        SchemaError: The topic is unknown, the version is newer than this code, or the payload violates its schema.
+    Raises `SchemaError` for an unknown topic, a version newer than this code, or a payload that violates its schema.
     """
     position = envelope.position if envelope else None
     event_type = registry.get(topic)

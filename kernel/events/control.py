@@ -14,7 +14,6 @@ from kernel.order_spec import Counter, ExchangeId, IntentId, SymbolId
 class LogCreated(BaseEvent):
     """The first event of every log."""
 
-    topic = "LogCreated"
     log_id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
     """64 random bits in hex; part of every client order id."""
     exchange_id: ExchangeId
@@ -24,7 +23,6 @@ class LogCreated(BaseEvent):
 class LeaderElected(BaseEvent):
     """A kernel became the leader; verdicts of earlier epochs are refused from here on."""
 
-    topic = "LeaderElected"
     epoch: Counter
     """The previous epoch plus one."""
     holder: str
@@ -34,7 +32,6 @@ class LeaderElected(BaseEvent):
 class KernelStarted(BaseEvent):
     """A kernel started to reconcile."""
 
-    topic = "KernelStarted"
     kernel_version: str
     """Version of the software."""
     code_hash: str
@@ -50,7 +47,6 @@ class KernelStarted(BaseEvent):
 class CapabilitiesChanged(BaseEvent):
     """The venue's capabilities changed."""
 
-    topic = "CapabilitiesChanged"
     capabilities: JsonObject
     """The new capabilities."""
 
@@ -58,7 +54,6 @@ class CapabilitiesChanged(BaseEvent):
 class KernelStopped(BaseEvent):
     """A kernel stopped in order."""
 
-    topic = "KernelStopped"
     epoch: Counter
     """Its epoch."""
     reason: str = ""
@@ -68,7 +63,6 @@ class KernelStopped(BaseEvent):
 class Paused(BaseEvent):
     """Sending is paused; commands are still recorded."""
 
-    topic = "Paused"
     intent_id: IntentId | None = None
     """The paused intent; absent for a symbol or for all intents."""
     reason: str = ""
@@ -82,7 +76,6 @@ class Paused(BaseEvent):
 class Resumed(BaseEvent):
     """Sending is resumed."""
 
-    topic = "Resumed"
     intent_id: IntentId | None = None
     """The resumed intent; absent for a symbol or for all intents."""
     symbol_id: SymbolId | None = None
@@ -92,7 +85,6 @@ class Resumed(BaseEvent):
 class FindingRaised(BaseEvent):
     """A condition that needs attention was found."""
 
-    topic = "FindingRaised"
     finding: Finding
     """The finding."""
 
@@ -100,7 +92,6 @@ class FindingRaised(BaseEvent):
 class FindingResolved(BaseEvent):
     """A finding no longer holds, or an operator has dealt with it."""
 
-    topic = "FindingResolved"
     finding_id: str
     """Id of the finding."""
     text: str = ""

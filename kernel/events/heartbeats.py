@@ -22,7 +22,6 @@ class HeartbeatReceived(BaseEvent):
     Later heartbeats renew it or change `ttl_ns`; at most one is recorded per third of `ttl_ns`.
     """
 
-    topic = "HeartbeatReceived"
     owner: Owner
     """The owner, as in its intents."""
     ttl_ns: Counter
@@ -32,7 +31,6 @@ class HeartbeatReceived(BaseEvent):
 class HeartbeatLapsed(BaseEvent):
     """An owner missed its heartbeat; its intents count as canceled until the next one."""
 
-    topic = "HeartbeatLapsed"
     owner: Owner
     """The owner."""
     beat_position: Counter
@@ -44,7 +42,6 @@ class HeartbeatLapsed(BaseEvent):
 class HeartbeatDisarmed(BaseEvent):
     """The dead-man switch of an owner is off."""
 
-    topic = "HeartbeatDisarmed"
     owner: Owner
     """The owner."""
     reason: str = ""

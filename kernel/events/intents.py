@@ -10,7 +10,6 @@ from kernel.order_spec import Counter, InstantNs, IntentId, OcoMode, Uint64
 class IntentCreated(BaseEvent):
     """An intent was created."""
 
-    topic = "IntentCreated"
     intent: OrderIntent
     """The intent."""
 
@@ -18,7 +17,6 @@ class IntentCreated(BaseEvent):
 class IntentModified(BaseEvent):
     """An intent was replaced by a new record."""
 
-    topic = "IntentModified"
     intent: OrderIntent
     """The new record."""
 
@@ -26,7 +24,6 @@ class IntentModified(BaseEvent):
 class IntentCancelRequested(BaseEvent):
     """An intent was canceled."""
 
-    topic = "IntentCancelRequested"
     intent_id: IntentId
     """The intent."""
     generation: Counter
@@ -40,7 +37,6 @@ class IntentCancelRequested(BaseEvent):
 class IntentDeleted(BaseEvent):
     """An intent's record was deleted. Its stream, attempt numbers and client order ids stay."""
 
-    topic = "IntentDeleted"
     intent_id: IntentId
     """The intent."""
 
@@ -48,7 +44,6 @@ class IntentDeleted(BaseEvent):
 class GroupCreated(BaseEvent):
     """A group of contingent orders was created."""
 
-    topic = "GroupCreated"
     group_id: IntentId
     """The group."""
     mode: OcoMode
@@ -63,7 +58,6 @@ class GroupWorked(BaseEvent):
     Decided again only if the venue has no order of the group.
     """
 
-    topic = "GroupWorked"
     group_id: IntentId
     """The group."""
     native: bool
@@ -78,7 +72,6 @@ class GroupUpdated(BaseEvent):
     Appended together with the report that shows it.
     """
 
-    topic = "GroupUpdated"
     group_id: IntentId
     """The group."""
     intent_id: IntentId

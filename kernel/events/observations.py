@@ -21,7 +21,6 @@ from kernel.order_spec import (
 class OrderStateRecorded(BaseEvent):
     """A store wrote an order state. Later reports apply on top; known fills stay known."""
 
-    topic = "OrderStateRecorded"
     state: OrderState
     """The whole record."""
     created: bool
@@ -31,7 +30,6 @@ class OrderStateRecorded(BaseEvent):
 class OrderStateForgotten(BaseEvent):
     """A store deleted an order state. Client order ids, attempt numbers and fill keys stay known."""
 
-    topic = "OrderStateForgotten"
     intent_id: IntentId
     """The intent."""
 
@@ -39,7 +37,6 @@ class OrderStateForgotten(BaseEvent):
 class VenueSnapshotTaken(BaseEvent):
     """A query of the venue ended; the events before it hold its results. Without an order it is about the account."""
 
-    topic = "VenueSnapshotTaken"
     scopes: tuple[LookScope, ...]
     """What was queried."""
     complete: bool
@@ -69,7 +66,6 @@ class VenueSnapshotTaken(BaseEvent):
 class BalancesObserved(BaseEvent):
     """Balances of the account at the venue."""
 
-    topic = "BalancesObserved"
     balances: dict[AssetId, Balance]
     """Balances by asset."""
     began_ns: InstantNs
@@ -81,7 +77,6 @@ class BalancesObserved(BaseEvent):
 class PositionObserved(BaseEvent):
     """A position at the venue."""
 
-    topic = "PositionObserved"
     symbol_id: SymbolId
     """The symbol."""
     quantity: Int
@@ -93,7 +88,6 @@ class PositionObserved(BaseEvent):
 class TransferObserved(BaseEvent):
     """An asset moved into or out of the account without a trade."""
 
-    topic = "TransferObserved"
     transfer_key: str
     """Permanent unique key of the transfer in the account."""
     asset_id: AssetId
@@ -107,7 +101,6 @@ class TransferObserved(BaseEvent):
 class ExternalOrderObserved(BaseEvent):
     """A report about an external order, one that belongs to no intent, or its first appearance in a list."""
 
-    topic = "ExternalOrderObserved"
     symbol_id: SymbolId
     """The symbol."""
     client_order_id: str | None = None
@@ -151,7 +144,6 @@ class ExternalOrderObserved(BaseEvent):
 class SymbolObserved(BaseEvent):
     """A symbol's scales and constraints, new or changed."""
 
-    topic = "SymbolObserved"
     symbol: SymbolMetadata
     """The symbol."""
 
@@ -159,6 +151,5 @@ class SymbolObserved(BaseEvent):
 class AssetObserved(BaseEvent):
     """An asset's scale and name, new or changed."""
 
-    topic = "AssetObserved"
     asset: AssetMetadata
     """The asset."""

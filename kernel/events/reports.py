@@ -10,7 +10,6 @@ from kernel.order_spec import AssetId, Counter, InstantNs, Int, IntentId, Side, 
 class OrderReport(BaseEvent):
     """Base of a venue report about one order. Absent fields are None; the venue's totals are evidence, not state."""
 
-    topic = "OrderReport"
     intent_id: IntentId
     """The intent of the order."""
     symbol_id: SymbolId
@@ -48,25 +47,18 @@ class OrderReport(BaseEvent):
 class OrderAccepted(OrderReport):
     """The order is open at the venue."""
 
-    topic = "OrderAccepted"
-
 
 class OrderRejected(OrderReport):
     """The venue rejected the order."""
-
-    topic = "OrderRejected"
 
 
 class OrderTriggered(OrderReport):
     """A stop order was triggered."""
 
-    topic = "OrderTriggered"
-
 
 class OrderFilled(OrderReport):
     """A trade of the order."""
 
-    topic = "OrderFilled"
     side: Side
     """Side of the order."""
     fill_key: str
@@ -80,13 +72,12 @@ class OrderFilled(OrderReport):
     fee_asset: AssetId | None = None
     """Asset of the fee."""
     liquidity: Liquidity | None = None
-    """True if the order added or took liquidity."""
+    """The liquidity side of the fill."""
 
 
 class FillInferred(OrderReport):
     """The venue shows a filled quantity that no known trade explains. Records the estimate; changes no quantity."""
 
-    topic = "FillInferred"
     inferred_qty: Uint64
     """The venue's cum_qty less the known trades, at this position."""
 
@@ -94,7 +85,6 @@ class FillInferred(OrderReport):
 class FillCorrected(OrderReport):
     """A trade was corrected."""
 
-    topic = "FillCorrected"
     side: Side
     """Side of the order."""
     fill_key: str
@@ -114,7 +104,6 @@ class FillCorrected(OrderReport):
 class FillBusted(OrderReport):
     """A trade was busted."""
 
-    topic = "FillBusted"
     fill_key: str
     """Key of the bust."""
     ref_fill_key: str
@@ -124,7 +113,6 @@ class FillBusted(OrderReport):
 class OrderModified(OrderReport):
     """The order's terms changed at the venue (FIX Replaced, Restated)."""
 
-    topic = "OrderModified"
     corporate_action: bool = False
     """Restated for a split: earlier fills count in the new units from then on."""
 
@@ -132,31 +120,22 @@ class OrderModified(OrderReport):
 class ModifyRejected(OrderReport):
     """The venue refused to modify the order; proves neither that it is open nor that it is closed."""
 
-    topic = "ModifyRejected"
-
 
 class OrderCanceled(OrderReport):
     """The order was canceled."""
-
-    topic = "OrderCanceled"
 
 
 class CancelRejected(OrderReport):
     """The venue refused to cancel the order; proves neither that it is open nor that it is closed."""
 
-    topic = "CancelRejected"
-
 
 class OrderExpired(OrderReport):
     """The order ended by its own terms."""
-
-    topic = "OrderExpired"
 
 
 class OrderStateObserved(OrderReport):
     """The order's state at the venue: the answer to a status query, or a pending, stopped or done-for-day report."""
 
-    topic = "OrderStateObserved"
     gone: bool = False
     """A complete list of open orders that began late enough no longer has it: closed, reason unknown."""
     began_ns: InstantNs | None = None

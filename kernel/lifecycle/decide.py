@@ -9,14 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from kernel import events
-from kernel.errors import (
-    AlreadyExistsError,
-    ConflictError,
-    ExchangeError,
-    NotFoundError,
-    ValidationError,
-    Violation,
-)
+from kernel.errors import AlreadyExistsError, ConflictError, ExchangeError, NotFoundError, ValidationError, Violation
 from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import finding_events
 from kernel.lifecycle.record import Record, is_over, order_state
@@ -231,8 +224,7 @@ def check_constraints(order: StandardOrder, symbol: SymbolMetadata, *, open_orde
 def next_intent(known: OrderIntent, new: OrderIntent, *, now_ns: int) -> OrderIntent:
     """Return the record to keep when `new` replaces `known`: generation and update time are the store's.
 
-    Raises:
-        ConflictError: `new` was made from an older generation.
+    Raises `ConflictError` if `new` was made from an older generation.
     """
     if new.generation < known.generation:
         raise ConflictError(

@@ -60,17 +60,9 @@ def decide_report(
     began_ns: int | None = None,
     attempt_position: int | None = None,
 ) -> list[events.BaseEvent]:
-    """Return the events of a report about an order of this intent; none if it has no news.
+    """Return the events of a report about an order of this intent, received at `now_ns`; none if it has no news.
 
-    Args:
-        record: The intent's record.
-        report: The venue's report.
-        now_ns: When the report was received.
-        began_ns: When the status query that brought it began.
-        attempt_position: Log position of the attempt that it answers.
-
-    Raises:
-        OutcomeUnknown: The report lacks a field that its kind requires.
+    `began_ns` is when the status query that brought it began. Raises `OutcomeUnknown` if it lacks a field of its kind.
     """
     event = event_of(record.intent_id, report, began_ns=began_ns, attempt_position=attempt_position)
     after = evolve(record, event)

@@ -55,7 +55,6 @@ def evolve(record: Record, event: events.BaseEvent) -> Record:
     return after
 
 
-# ---------------------------------------------------------------------------------------------------------- intents
 def intent_created(record: Record, event: events.IntentCreated) -> Record:
     """Start a reused id afresh: client order ids and attempt numbers stay known, old orders no longer count."""
     if not record.deleted:
@@ -95,7 +94,6 @@ def cancel_requested(record: Record, event: events.IntentCancelRequested) -> Rec
     return with_intent(record, canceled)
 
 
-# --------------------------------------------------------------------------------------------------------- attempts
 def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
     attempt = construct(
         Attempt,
@@ -201,7 +199,6 @@ def with_attempt(record: Record, attempt: Attempt) -> Record:
     return replace(record, attempts=keep_attempts(attempts))
 
 
-# ---------------------------------------------------------------------------------------------------------- reports
 def reported(record: Record, event: events.OrderReport) -> Record:
     """Apply a fact about one venue order: find the order, add the fact, resolve the attempts that it answers."""
     if is_ambiguous_reject(record, event):
@@ -424,7 +421,6 @@ def aims_at(attempt: Attempt, facts: OrderFacts) -> bool:
     return attempt.target_client_order_id in facts.client_order_ids
 
 
-# ---------------------------------------------------------------------------------------------------------- records
 def state_recorded(record: Record, event: events.OrderStateRecorded) -> Record:
     """Apply a store's write as a baseline: known fills stay known, later reports apply on top.
 
@@ -504,7 +500,6 @@ def left_behind(facts: OrderFacts, now_ns: int) -> OrderFacts:
     return replace(facts, retired=True, recorded=False, gone_ns=gone_ns, closed_ns=closed_ns, closed_cum=total)
 
 
-# ------------------------------------------------------------------------------------------------- queries and findings
 def apply_snapshot_taken(record: Record, event: events.VenueSnapshotTaken) -> Record:
     """Apply a status query: a hit confirms the order; an admissible miss is the first of the two queries (H15)."""
     if event.found:

@@ -103,13 +103,7 @@ def finding_id(kind: FindingKind, name: str) -> str:
 
 
 def raised(
-    name: str,
-    kind: FindingKind,
-    text: str,
-    *,
-    now_ns: int,
-    intent_id: str | None = None,
-    symbol_id: str | None = None,
+    name: str, kind: FindingKind, text: str, *, now_ns: int, intent_id: str | None = None, symbol_id: str | None = None
 ) -> events.FindingRaised:
     """Return the event that raises a finding, with its remedy."""
     finding = Finding(

@@ -80,10 +80,7 @@ def open_log(
 def exchange_at(url: str) -> str:
     """Return the exchange id of the only log at a URL.
 
-    Raises:
-        NotFoundError: There is no log.
-        ValidationError: There are several logs, one per PostgreSQL schema.
-        KernelError: As `open_log`.
+    Raises as `open_log`, and `ValidationError` if there are several logs, one per PostgreSQL schema.
     """
     if url.startswith("sqlite://"):
         found = _exchange_in_file(sqlite_path(url))

@@ -80,15 +80,9 @@ def chain_hash(previous: bytes, position: int, leaf: bytes) -> bytes:
 
 
 def verify_rows(rows: Iterable[StoredRow], *, after: int, chain: bytes) -> bytes:
-    """Check rows, and return the chain hash of the last one.
+    """Check the rows that follow position `after`, with the chain hash `chain`; return the chain hash of the last one.
 
-    Args:
-        rows: The rows from position `after` + 1.
-        after: The position before the first row.
-        chain: The chain hash at `after`.
-
-    Raises:
-        IntegrityError: A gap, a wrong leaf or a broken chain, at the first bad position.
+    Raises `IntegrityError` with the first bad position: a gap, a wrong leaf or a broken chain.
     """
     expected = after + 1
     for row in rows:

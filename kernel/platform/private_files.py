@@ -42,18 +42,10 @@ COMPANIONS = ("-journal", "-wal", "-shm")
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a file that belongs to this user alone.
+    """Open a file that belongs to this user alone, tightened if others can read it; the caller closes the descriptor.
 
-    Args:
-        path: The file; it is tightened if others can read it.
-        flags: As for `os.open`. Truncate only after this returns: the file may be another user's until then.
-
-    Returns:
-        The descriptor, which the caller closes.
-
-    Raises:
-        UnsafeFileError: Another user owns, can write or can replace the file, or it is no regular file.
-        OSError: The file cannot be opened.
+    Truncate only after this returns: the file may be another user's until then. Raises `UnsafeFileError` if another
+    user owns, can write or can replace it, or if it is no regular file; `OSError` if it cannot be opened.
     """
     check_directory(path.parent)
     try:
@@ -116,7 +108,6 @@ def check_directory(path: Path, *, sticky_allowed: bool = True) -> None:
         raise UnsafeFileError(f"the directory {path} {_writable(status)}, who can replace its files: {remedy}")
 
 
-# -------------------------------------------------------------------------------------------------------------- databases
 def check_database(path: Path, *, create: bool) -> None:
     """Check the files of a SQLite database before SQLite opens them; with `create`, create it empty if it is missing.
 
@@ -150,7 +141,6 @@ def _companions(path: Path) -> list[Path]:
     return [path.with_name(path.name + suffix) for suffix in COMPANIONS]
 
 
-# ------------------------------------------------------------------------------------------------------------------ rules
 def _check_file(status: os.stat_result, path: Path) -> None:
     if stat.S_ISLNK(status.st_mode):
         raise _is_a_link(path)

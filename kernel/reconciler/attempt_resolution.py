@@ -66,16 +66,11 @@ HOPELESS_QUERY_NS_MAX = 30_000_000_000
 
 
 def next_query_ns(attempt: Attempt, capabilities: VenueCapabilities, *, last_query_ns: int | None) -> int | None:
-    """Return when to query next for an attempt; None if only the backoff spaces the queries.
+    """Return when to query next for an unresolved attempt; None if only the backoff spaces the queries.
 
-    At 0, 1/4 and 1/2 of the time to `absent_after_ns` a query can find the order but not rule it out; from then on it can.
-    If no query can ever prove absence, each is later by half of the elapsed time, at most 30 s: many such attempts must
-    not use up the rate limit, and the stream and each snapshot report an order that appears.
-
-    Args:
-        attempt: The unresolved attempt.
-        capabilities: The venue's capabilities.
-        last_query_ns: When the last query began; None if there was none.
+    At 0, 1/4 and 1/2 of the time to `absent_after_ns` a query can find the order but not rule it out; from then on it
+    can. If no query can ever prove absence, each is later by half of the elapsed time, at most 30 s: many such attempts
+    must not use up the rate limit, and the stream and each snapshot report an order that appears.
     """
     if last_query_ns is None:
         return attempt.stamp_ns
@@ -122,15 +117,10 @@ def conclude(
     ended_ns: int,
     assumed_max_delay_ns: int | None = None,
 ) -> Conclusion:
-    """Return what follows from a complete query that did not show the order.
+    """Return what follows from a complete query that did not show the order of an unresolved attempt.
 
-    Args:
-        attempt: The unresolved attempt.
-        capabilities: The venue's capabilities.
-        may_resend: Whether a resend would be placed: the intent still needs the order.
-        began_ns: When the query began.
-        ended_ns: When its answer was complete.
-        assumed_max_delay_ns: The operator's bound on the delay of a request; None: no bound.
+    `may_resend`: a resend would be placed, as the intent still needs the order. `assumed_max_delay_ns` is the
+    operator's bound on the delay of a request.
     """
     if may_repeat(attempt, capabilities, may_resend=may_resend):
         return MayResend()

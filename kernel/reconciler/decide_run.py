@@ -46,11 +46,7 @@ from kernel.venues.base import AmendDialect
 def decide_run(inputs: RunInputs) -> Decision:
     """Decide what one reconciler run does for one intent: at most one side effect at the venue.
 
-    Args:
-        inputs: The intent, its order, and everything that the decision depends on.
-
-    Returns:
-        The decision; equal inputs give equal decisions.
+    Equal inputs give equal decisions.
     """
     if inputs.intent is None and inputs.order is None:
         return planning.Nothing("the intent is unknown")
@@ -106,7 +102,6 @@ def venue_step(inputs: RunInputs, action: planning.Action) -> Decision:
     return planning.WaitUntil(None, "there is nothing to act on")
 
 
-# -------------------------------------------------------------------------------------------------------------- readiness
 def unmet_conditions(inputs: RunInputs, kind: ActionKind) -> tuple[str, ...]:
     """Return the unmet conditions of an action; a status query waits for neither a pause nor the first snapshot."""
     if ACTION_RULES[kind].attempt is not None:
@@ -121,7 +116,6 @@ def unmet_of(inputs: RunInputs, record: Record, symbol_id: str, kind: ActionKind
     )
 
 
-# --------------------------------------------------------------------------------------------------------------- findings
 def overfill_report(inputs: RunInputs, group: Group) -> ReportFindings:
     """Raise or resolve the finding that a group has filled more than its mode permits."""
     name = finding_id(FindingKind.GROUP_OVERFILL, group.group_id)
@@ -164,7 +158,6 @@ def intent_findings(inputs: RunInputs, found: tuple[events.BaseEvent, ...], reas
     return ReportFindings(events.intent_stream(inputs.intent_id), found, inputs.record.version, reason)
 
 
-# -------------------------------------------------------------------------------------------------- unresolved attempts
 def resolve(inputs: RunInputs, order: OrderState, attempt: Attempt) -> Decision:
     """Decide how to resolve an attempt, or when to query next (step 3)."""
     if attempt.outcome is AttemptOutcome.PENDING and attempt.position in inputs.memory.running_calls:
@@ -234,7 +227,6 @@ def decide_resend(inputs: RunInputs) -> SendOrder | BackOff:
     return submit(inputs, intent, action.order, resend=True) if isinstance(action, planning.Submit) else waits
 
 
-# ------------------------------------------------------------------------------------------------------- single requests
 def cancel(inputs: RunInputs, order: OrderState, item: VenueOrder, reason: str) -> Decision:
     """Cancel an order; report a duplicate order first."""
     if len(planning.live_orders(order)) > 1 and (
@@ -350,7 +342,6 @@ def next_submit_number(record: Record) -> int:
     return record.number + 1
 
 
-# ----------------------------------------------------------------------------------------------------------------- groups
 def guarding_group(inputs: RunInputs) -> Group | None:
     """Return the group whose fills limit an intent's order."""
     group = inputs.group.group if inputs.group is not None else None

@@ -46,8 +46,7 @@ class GroupSender:
     async def send(self, decision: SendGroup) -> None:
         """Append all attempts, make the one call and append each answer; send nothing if another append came first.
 
-        Raises:
-            RateLimitExceeded: No capacity; nothing is appended.
+        Raises `RateLimitExceeded` without capacity; then nothing is appended.
         """
         priority, count = ACTION_RULES[decision.kind].priority, len(decision.started)
         with self.orders.limiter.permitted(priority, Operation.SUBMIT, times=count) as permit:

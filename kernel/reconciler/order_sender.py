@@ -51,12 +51,10 @@ class OrderSender:
     calls: set[int] = field(default_factory=set)
     """Positions of the attempts whose call is running."""
 
-    # ---------------------------------------------------------------------------------------------------- one request
     async def send(self, decision: SendOrder) -> None:
         """Append the attempt, make its call and append the answer; send nothing if another append came first.
 
-        Raises:
-            RateLimitExceeded: No capacity; nothing is appended.
+        Raises `RateLimitExceeded` without capacity; then nothing is appended.
         """
         started, rule = decision.started, ACTION_RULES[decision.kind]
         known = self.state.record(started.intent_id).attempts
@@ -149,7 +147,6 @@ class OrderSender:
         change = ModifyRequest(**vars(cancel), order=order, cum_qty=target.cum_qty)
         return lambda: venue.modify(change)
 
-    # ------------------------------------------------------------------------- the check, the call and the answer to it
     def objection(self, record: Record, attempt: Attempt, group: Group | None) -> str | None:
         """Return why the request must not be sent now; None if it may."""
         now_ns = self.clock.now_ns()

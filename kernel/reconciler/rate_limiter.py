@@ -214,11 +214,7 @@ class RateLimiter:
         return lacking
 
     def take(self, priority: Priority, call: Operation, now_ns: int, *, times: int = 1) -> Permit:
-        """Reserve capacity for a call (`times` for a group) until `finish`.
-
-        Raises:
-            RateLimitExceeded: No capacity now.
-        """
+        """Reserve capacity for a call (`times` for a group) until `finish`. Raises `RateLimitExceeded` without it."""
         calls = (call,) * times
         if (wait := self.wait(priority, calls, now_ns)) is not None:
             raise RateLimitExceeded(wait, priority=priority, call=call)

@@ -112,15 +112,9 @@ def gather_inputs(
     context: DecisionContext,
     memory: RunMemory,
 ) -> RunInputs:
-    """Return the inputs of a decision; later changes of the state do not affect them.
+    """Return the inputs of a decision about an intent; later changes of the state do not affect them.
 
-    Args:
-        state: The fold of the log; only read.
-        intent_id: The intent to decide about.
-        intent: The effective intent, from the intent store.
-        order: The observed order.
-        context: What is the same for every intent.
-        memory: What the reconciler remembers of this intent.
+    `intent` is the effective intent, from the intent store, and `order` the observed order.
     """
     overfilled = state.overfilled_group(intent_id)
     return RunInputs(

@@ -105,7 +105,6 @@ class StatusQuerier:
         await self._resolve(record, step.attempt, "its target is no longer open")
         return QueryOutcome(resolved=True)
 
-    # ------------------------------------------------------------------------------------------------------- submits
     async def find_order(self, order: OrderState, attempt: Attempt, *, may_resend: bool) -> QueryOutcome:
         """Query the client order id of a submit."""
         record = self.state.record(order.intent_id)
@@ -180,7 +179,6 @@ class StatusQuerier:
         )
         await self._verdict(record.intent_id, [unknown], Evidence.INFERRED, version=version)
 
-    # ----------------------------------------------------------------------------------------------- cancels and changes
     async def check_cancel(self, attempt: Attempt, target: VenueOrder, *, intent_id: str) -> QueryOutcome:
         """Query the target of a cancel. A cancel is idempotent, so an open target is canceled again."""
         still_open = await self._query_known(self.state.record(intent_id), target)
@@ -237,7 +235,6 @@ class StatusQuerier:
         )
         await self._verdict(record.intent_id, [event], Evidence.QUERY, version=record.version)
 
-    # --------------------------------------------------------------------------------------------------------- orders
     async def ask(self, intent_id: str, item: VenueOrder) -> QueryOutcome:
         """Query an order that is not confirmed, or whose final quantity or trades are not known."""
         record = self.state.record(intent_id)
@@ -315,7 +312,6 @@ class StatusQuerier:
         await self._fact(record.intent_id, [event], Evidence.INFERRED)
         return QueryOutcome(resolved=True)
 
-    # --------------------------------------------------------------------------------------------------------- the venue
     async def _query_order(
         self, symbol_id: str, client_order_id: str, exchange_order_id: str | None, *, since_ns: int
     ) -> StatusAnswer:
@@ -363,7 +359,6 @@ class StatusQuerier:
             self.metrics.looked(scopes, LookResult.FAILED)
             raise
 
-    # ---------------------------------------------------------------------------------------------------------- the log
     async def _record_found(self, record: Record, answer: StatusAnswer, client_order_id: str) -> None:
         await self._report(record.intent_id, answer.reports, answer.began_ns)
         found = self._query_event(
@@ -484,10 +479,4 @@ def answer_of(snapshot: VenueSnapshot, client_order_id: str, exchange_order_id: 
     listed = tuple(report for report in snapshot.open_orders if concerns(report))
     ids = {report.exchange_order_id for report in listed if report.exchange_order_id}
     fills = tuple(report for report in snapshot.fills if concerns(report) or report.exchange_order_id in ids)
-    return StatusAnswer(
-        LIST_SCOPES,
-        snapshot.began_ns,
-        snapshot.ended_ns,
-        (*fills, *listed),
-        listed=bool(listed),
-    )
+    return StatusAnswer(LIST_SCOPES, snapshot.began_ns, snapshot.ended_ns, (*fills, *listed), listed=bool(listed))

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from kernel import plan as planning
 from kernel.actions import ACTION_RULES, ActionKind, Priority
@@ -49,61 +50,55 @@ from kernel.workqueue import WorkQueue
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class VenueReconciler:
     """Makes the orders at one venue match the intents while its kernel leads."""
 
-    def __init__(
-        self,
-        intent_store: IntentStateStore,
-        actual_store: ActualStateStore,
-        state: KernelState,
-        log: EventLog,
-        venue: Venue,
-        lease: Lease,
-        *,
-        clock: Clock,
-        ids: IdFactory,
-        settings: KernelSettings,
-        metrics: Metrics,
-        missing: Callable[[], tuple[str, ...]],
-    ) -> None:
-        """`missing` returns the unmet readiness conditions; while there are any, nothing is sent."""
-        self._intent_store = intent_store
-        self._actual_store = actual_store
-        self._state = state
-        self._venue = venue
-        self._clock = clock
-        self._settings = settings
-        self._metrics = metrics
-        self._missing = missing
-        self._writer = writer = EventWriter(log, state, clock=clock, ids=ids, metrics=metrics)
-        self.limiter = limiter = VenueRateLimiter(venue, clock=clock, settings=settings, metrics=metrics)
+    intent_store: IntentStateStore
+    actual_store: ActualStateStore
+    state: KernelState
+    log: EventLog
+    venue: Venue
+    lease: Lease
+    clock: Clock
+    ids: IdFactory
+    settings: KernelSettings
+    metrics: Metrics
+    missing: Callable[[], tuple[str, ...]]
+    """Returns the unmet readiness conditions; while there are any, nothing is sent."""
+    epoch: int = field(default=0, init=False)
+    running: bool = field(default=False, init=False)
+    lag_ns: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        writer = self._writer = EventWriter(self.log, self.state, clock=self.clock, ids=self.ids, metrics=self.metrics)
+        self.limiter = limiter = VenueRateLimiter(
+            self.venue, clock=self.clock, settings=self.settings, metrics=self.metrics
+        )
         limiter.on_capacity = self._on_capacity
-        self._admission = RateLimitAdmission(limiter, venue, ids, settings)
-        self._sender = OrderSender(state, writer, venue, lease, clock, ids, settings, metrics, limiter)
+        self._admission = RateLimitAdmission(limiter, self.venue, self.ids, self.settings)
+        self._sender = OrderSender(
+            self.state, writer, self.venue, self.lease, self.clock, self.ids, self.settings, self.metrics, limiter
+        )
         self._group_sender = GroupSender(self._sender)
-        self._querier = StatusQuerier(state, writer, venue, clock, settings, metrics, limiter)
-        self._backoff = KeyBackoff(clock, ids, settings)
+        self._querier = StatusQuerier(self.state, writer, self.venue, self.clock, self.settings, self.metrics, limiter)
+        self._backoff = KeyBackoff(self.clock, self.ids, self.settings)
         self._suspects: set[str] = set()
         """Intents whose live order a list did not show."""
         self._forced: set[str] = set()
         """Intents to run once without backoff."""
         self._queue = self._new_queue()
         self._tasks: list[asyncio.Task[None]] = []
-        self.epoch = 0
-        self.running = False
-        self.lag_ns = 0
         self.on_fenced: Callable[[], None] = lambda: None
 
     def _new_queue(self) -> WorkQueue:
-        return WorkQueue(self._clock, keys_max=self._settings.queue_keys_max, metrics=self._metrics)
+        return WorkQueue(self.clock, keys_max=self.settings.queue_keys_max, metrics=self.metrics)
 
     @property
     def pending(self) -> int:
         """Keys that are ready, parked, delayed or in work."""
         return self._queue.pending
 
-    # ---------------------------------------------------------------------------------------------------- life
     def lead(self, epoch: int) -> None:
         self.epoch = self._sender.epoch = self._querier.epoch = epoch
 
@@ -114,7 +109,7 @@ class VenueReconciler:
         self.running = True
         self._queue = self._new_queue()
         self._tasks = [
-            asyncio.create_task(self._work(), name=f"reconciler-{number}") for number in range(self._settings.workers)
+            asyncio.create_task(self._work(), name=f"reconciler-{number}") for number in range(self.settings.workers)
         ]
         self._tasks.append(asyncio.create_task(self._resync_forever(), name="reconciler-resync"))
         self.resync()
@@ -126,10 +121,10 @@ class VenueReconciler:
         self.running = False
         self._queue.close()
         try:
-            async with asyncio.timeout(self._settings.stop_timeout_s):
+            async with asyncio.timeout(self.settings.stop_timeout_s):
                 await self._queue.drained()
         except TimeoutError:
-            logger.warning("calls still running after %s s: their outcome is unknown", self._settings.stop_timeout_s)
+            logger.warning("calls still running after %s s: their outcome is unknown", self.settings.stop_timeout_s)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -144,17 +139,17 @@ class VenueReconciler:
                 # It runs again anyway; its worker may be about to send and must not wait for the diff.
                 self._queue.add(intent_id, Priority.RESOLVE)
                 continue
-            found = planning.difference(self._state.effective_intent(intent_id), self._state.observed_order(intent_id))
+            found = planning.difference(self.state.effective_intent(intent_id), self.state.observed_order(intent_id))
             if found is not None:
                 self._queue.add(intent_id, ACTION_RULES[found.kind].priority)
-            elif self._state.overfilled_group(intent_id) is not None:
+            elif self.state.overfilled_group(intent_id) is not None:
                 self._queue.add(intent_id, Priority.RESOLVE)
 
     def resync(self) -> None:
         """Queue every live intent and forget the others; makes no venue call by itself."""
         if not self.running:
             return
-        live = self._state.live_intent_ids()
+        live = self.state.live_intent_ids()
         self._retain_only(frozenset(live))
         for intent_id in live:
             self._queue.add(intent_id, Priority.RESYNC)
@@ -183,7 +178,7 @@ class VenueReconciler:
 
     async def _resync_forever(self) -> None:
         while True:
-            await self._clock.sleep_until(self._clock.now_ns() + ns(self._settings.resync_interval_s))
+            await self.clock.sleep_until(self.clock.now_ns() + ns(self.settings.resync_interval_s))
             self.resync()
 
     def reading(self) -> EngineReading:
@@ -191,12 +186,11 @@ class VenueReconciler:
         return EngineReading(
             lag_ms=self.lag_ns / NS_PER_MS,
             pending=self.pending,
-            workers=self._settings.workers,
+            workers=self.settings.workers,
             ready=len(self._queue),
             ages_s=self._queue.ages_s(),
         )
 
-    # ---------------------------------------------------------------------------------------------------- the loop
     async def _work(self) -> None:
         while True:
             intent_id = await self._queue.get()
@@ -206,11 +200,11 @@ class VenueReconciler:
                 self._queue.done(intent_id)
 
     async def _run(self, intent_id: str) -> ReconcileResult:
-        began_ns = self._clock.now_ns()
+        began_ns = self.clock.now_ns()
         result, metric = await self._try(intent_id)
-        took_ns = self._clock.now_ns() - began_ns
-        self._metrics.reconciles.labels(metric).inc()
-        observe_ns(self._metrics.reconcile_duration, took_ns)
+        took_ns = self.clock.now_ns() - began_ns
+        self.metrics.reconciles.labels(metric).inc()
+        observe_ns(self.metrics.reconcile_duration, took_ns)
         if metric in (RunResult.DONE, RunResult.AFTER, RunResult.FAILED):
             self.lag_ns = took_ns
         return result
@@ -239,12 +233,11 @@ class VenueReconciler:
             case RequeueAfter(instant_ns=instant_ns):
                 self._queue.add_at(intent_id, instant_ns)
             case RequeueWithBackoff(error=error):
-                self._metrics.error_count.inc()
-                self._metrics.retry_count.inc()
+                self.metrics.error_count.inc()
+                self.metrics.retry_count.inc()
                 logger.info("%s: %s; retrying later", intent_id, error, extra={"intent_id": intent_id})
                 self._queue.add_at(intent_id, self._backoff.record_failure(intent_id))
 
-    # ---------------------------------------------------------------------------------------------------- one run
     async def reconcile(self, intent_id: str) -> ReconcileResult:
         """Run once for one intent: decide, wait for backoff and rate limits, perform."""
         inputs = self._gather(intent_id, *await self._read(intent_id))
@@ -259,7 +252,7 @@ class VenueReconciler:
                 return RequeueAfter(self._backoff.record_failure(intent_id), reason)
             case ReportFindings() as report:
                 await self._append_findings(report)
-                return RequeueAfter(self._clock.now_ns(), report.reason)
+                return RequeueAfter(self.clock.now_ns(), report.reason)
             case TakeOverGroup(group=group, reason=reason):
                 await self._group_sender.take_over(group)
                 return Done(reason)
@@ -271,16 +264,16 @@ class VenueReconciler:
         intent: OrderIntent | None = None
         order: OrderState | None = None
         with suppress(NotFoundError):
-            await self._intent_store.get_intent(intent_id)
-            intent = self._state.effective_intent(intent_id)
+            await self.intent_store.get_intent(intent_id)
+            intent = self.state.effective_intent(intent_id)
         with suppress(NotFoundError):
-            order = await self._actual_store.get_order_state(intent_id)
+            order = await self.actual_store.get_order_state(intent_id)
         # Deleting an order state in the store does not end the order at the venue.
-        return intent, order or self._state.observed_order(intent_id)
+        return intent, order or self.state.observed_order(intent_id)
 
     def _gather(self, intent_id: str, intent: OrderIntent | None, order: OrderState | None) -> RunInputs:
         context = DecisionContext(
-            self._settings, self._venue.capabilities, self.epoch, self._clock.now_ns(), self._missing()
+            self.settings, self.venue.capabilities, self.epoch, self.clock.now_ns(), self.missing()
         )
         memory = RunMemory(
             suspect=intent_id in self._suspects,
@@ -288,7 +281,7 @@ class VenueReconciler:
             running_calls=frozenset(self._sender.calls),
             last_queries=self._querier.last_queries(intent_id),
         )
-        return gather_inputs(self._state, intent_id, intent, order, context=context, memory=memory)
+        return gather_inputs(self.state, intent_id, intent, order, context=context, memory=memory)
 
     async def plan(self, intent_id: str) -> planning.Action:
         return next_action(self._gather(intent_id, *await self._read(intent_id)))
@@ -345,7 +338,7 @@ class VenueReconciler:
         if not outcome.resend:
             return self._after_query(intent_id, outcome)
         # Decide on the state of now: the query took time.
-        inputs = self._gather(intent_id, self._state.effective_intent(intent_id), self._state.observed_order(intent_id))
+        inputs = self._gather(intent_id, self.state.effective_intent(intent_id), self.state.observed_order(intent_id))
         resend = decide_resend(inputs)
         if isinstance(resend, SendOrder):
             return await self._perform_step(inputs, resend)
@@ -356,7 +349,7 @@ class VenueReconciler:
         if outcome.resolved and not confirm:
             self._backoff.record_success(intent_id)
             return Done("resolved")
-        if outcome.again_ns is not None and outcome.again_ns > self._clock.now_ns():
+        if outcome.again_ns is not None and outcome.again_ns > self.clock.now_ns():
             return RequeueAfter(outcome.again_ns, "the next status query is not due")
         return RequeueAfter(self._backoff.record_failure(intent_id), "nothing can be concluded yet")
 

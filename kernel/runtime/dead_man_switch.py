@@ -58,18 +58,9 @@ class Heartbeats:
     """When this process recorded each owner's last beat, by its clock."""
 
     async def record_heartbeat(self, owner: str, ttl_s: float, *, actor: str) -> bool:
-        """Record that an owner is alive, and arm its switch.
+        """Record that an owner is alive, and arm its switch; False within a third of `ttl_s` after the last heartbeat.
 
-        Args:
-            owner: The owner of the intents to cancel.
-            ttl_s: Seconds until the owner lapses without another heartbeat.
-            actor: Who sends the heartbeat.
-
-        Returns:
-            Whether an event was recorded: False within a third of `ttl_s` after the last one.
-
-        Raises:
-            ValidationError: The owner or the time is out of bounds.
+        Raises `ValidationError` if the owner or the time is out of bounds.
         """
         check_owner(owner)
         ttl_ns = checked_ttl_ns(ttl_s)

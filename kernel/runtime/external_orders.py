@@ -13,6 +13,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 from kernel import events
 from kernel.clock import Clock
@@ -53,24 +54,16 @@ ORDER_EVIDENCE = frozenset(
 ENDED = frozenset({OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED, OrdStatus.FILLED})
 
 
+@dataclass(eq=False)
 class ExternalOrders:
     """Handles external orders for one leader."""
 
-    def __init__(
-        self,
-        state: KernelState,
-        writer: EventWriter,
-        *,
-        clock: Clock,
-        settings: KernelSettings,
-        on_fenced: Callable[[], None],
-    ) -> None:
-        self._state = state
-        self._writer = writer
-        self._clock = clock
-        self._settings = settings
-        self._on_fenced = on_fenced
-        self.epoch = 0
+    state: KernelState
+    writer: EventWriter
+    clock: Clock
+    settings: KernelSettings
+    on_fenced: Callable[[], None]
+    epoch: int = field(default=0, init=False)
 
     async def ingest(self, reports: Iterable[ExecutionReport], source: ReportSource) -> None:
         """Record new reports of external orders, and adopt the orders if the policy says so."""
@@ -94,34 +87,33 @@ class ExternalOrders:
         order_id, also = report.exchange_order_id, self._unexpected(report)
         try:
             unless = events.intent_stream(adopted_id(order_id)) if order_id else None
-            await self._writer.external(report, source, also=also, unless=unless)
+            await self.writer.external(report, source, also=also, unless=unless)
         except ConflictError:
             intent_id = await self._adopted_meanwhile(report)
             if intent_id is None:  # the intent was deleted, so that the order is external again
-                await self._writer.external(report, source, also=also)
+                await self.writer.external(report, source, also=also)
             return intent_id
         return None
 
     async def _adopted_meanwhile(self, report: ExecutionReport) -> str | None:
-        await self._writer.caught_up()
-        return await self._writer.owner(exchange_order_id=report.exchange_order_id)
+        await self.writer.caught_up()
+        return await self.writer.owner(exchange_order_id=report.exchange_order_id)
 
     async def _report(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
         try:
-            await self._writer.report(intent_id, reports, source)
+            await self.writer.report(intent_id, reports, source)
         except OutcomeUnknown as problem:
             logger.warning("a report of intent %s cannot be interpreted: %s", intent_id, problem)
 
     def _adopter(self, report: ExecutionReport) -> str | None:
         order_id = report.exchange_order_id
-        return self._state.intent_id_of(exchange_order_id=order_id) if order_id else None
+        return self.state.intent_id_of(exchange_order_id=order_id) if order_id else None
 
-    # ------------------------------------------------------------------------------------------------------- recording
     def _is_new(self, report: ExecutionReport) -> bool:
         """Return whether a report is worth an event: a list's unchanged order is not."""
         if report.exec_type is not ExecType.ORDER_STATUS:
             return True
-        known = self._state.external_order(report.exchange_order_id or "")
+        known = self.state.external_order(report.exchange_order_id or "")
         if known is None or not known.live:
             return known is None
         shown = (report.order_qty, report.price, report.cum_qty)
@@ -133,18 +125,18 @@ class ExternalOrders:
             return []
         order_id = report.exchange_order_id or report.fill_key or "?"
         name = finding_id(FindingKind.UNEXPECTED_TRADE, order_id)
-        known = self._state.finding(name)
+        known = self.state.finding(name)
         if known is not None and known.resolved_at_ns is None:
             return []
         text = (
             f"external order {order_id} (client id {report.client_order_id or 'none'}) traded {self._traded(report)}, trade"
             f" {report.fill_key}: it changes the balances, and no position of this kernel"
         )
-        now_ns = self._clock.now_ns()
+        now_ns = self.clock.now_ns()
         return [raised(name, FindingKind.UNEXPECTED_TRADE, text, symbol_id=report.symbol_id, now_ns=now_ns)]
 
     def _traded(self, report: ExecutionReport) -> str:
-        symbol, quantity, price = self._state.symbol(report.symbol_id), report.last_qty, report.last_px
+        symbol, quantity, price = self.state.symbol(report.symbol_id), report.last_qty, report.last_px
         if symbol is None or quantity is None or price is None:
             return f"{report.side} {quantity} at {price} (scaled integers)"
         return f"{report.side} {symbol.quantity_to_decimal(quantity)} at {symbol.price_to_decimal(price)}"
@@ -152,7 +144,7 @@ class ExternalOrders:
     async def close_missing(self, snapshot: VenueSnapshot, *, shown_before_ns: int, source: ReportSource) -> None:
         """Record as gone the open external orders that a complete list lacks."""
         listed = {report.exchange_order_id for report in snapshot.open_orders}
-        for known in [*self._state.external_orders()]:
+        for known in [*self.state.external_orders()]:
             if not known.live or known.exchange_order_id in listed or known.last_seen_ns >= shown_before_ns:
                 continue
             gone: events.BaseEvent = events.ExternalOrderObserved(
@@ -166,35 +158,34 @@ class ExternalOrders:
 
     async def resolve_explained(self, source: ReportSource) -> None:
         """Resolve unexpected trades whose order turns out to belong to an intent: adopted, or reported without its id."""
-        for finding in [*self._state.findings()]:
+        for finding in [*self.state.findings()]:
             if finding.kind is not FindingKind.UNEXPECTED_TRADE or finding.resolved_at_ns is not None:
                 continue
             order_id = finding.finding_id.removeprefix(f"{finding.kind}:")
-            intent_id = self._state.intent_id_of(exchange_order_id=order_id)
-            if intent_id is None and self._state.evicted_count:
-                intent_id = await self._writer.owner(exchange_order_id=order_id)
+            intent_id = self.state.intent_id_of(exchange_order_id=order_id)
+            if intent_id is None and self.state.evicted_count:
+                intent_id = await self.writer.owner(exchange_order_id=order_id)
             if intent_id is not None:
                 text = f"the order belongs to intent {intent_id}"
                 await self._fact([events.FindingResolved(finding_id=finding.finding_id, text=text)], source)
 
     async def _fact(self, made: Sequence[events.BaseEvent], source: ReportSource) -> None:
-        await self._writer.append(events.VENUE_STREAM, made, actor=source.actor, evidence=source.evidence, is_fact=True)
+        await self.writer.append(events.VENUE_STREAM, made, actor=source.actor, evidence=source.evidence, is_fact=True)
 
-    # -------------------------------------------------------------------------------------------------------- adopting
     async def _adopt(self, report: ExecutionReport, source: ReportSource) -> str | None:
         """Create an intent for the order, and return its id; None if the order is left alone."""
         intent = self._intent_for(report) if self._is_adoptable(report) else None
         if intent is None:
             return None
         created = events.IntentCreated(intent=intent)
-        before = self._state.record(intent.intent_id)
+        before = self.state.record(intent.intent_id)
         if before.version:
             logger.warning("order %s is not adopted: intent %s exists", report.exchange_order_id, intent.intent_id)
             return None
-        now_ns = self._clock.now_ns()
+        now_ns = self.clock.now_ns()
         try:
             seen = decide_report(evolve(before, created), report, now_ns=now_ns, began_ns=source.began_ns)
-            await self._writer.append(
+            await self.writer.append(
                 events.intent_stream(intent.intent_id),
                 [created, *seen],
                 actor="kernel",
@@ -204,7 +195,7 @@ class ExternalOrders:
             )
         except FencedError as problem:
             logger.warning("%s", problem)
-            self._on_fenced()
+            self.on_fenced()
             return None
         except ConflictError:
             return await self._adopted_meanwhile(report)
@@ -215,7 +206,7 @@ class ExternalOrders:
         return intent.intent_id
 
     def _is_adoptable(self, report: ExecutionReport) -> bool:
-        if self._settings.external_orders is ExternalOrderPolicy.IGNORE or not report.exchange_order_id:
+        if self.settings.external_orders is ExternalOrderPolicy.IGNORE or not report.exchange_order_id:
             return False
         if report.exec_type not in ORDER_EVIDENCE or report.side is None or report.order_qty is None:
             return False
@@ -223,11 +214,11 @@ class ExternalOrders:
             return False
         if report.exec_type is not ExecType.TRADE and report.ord_status in ENDED:
             return False
-        return self._settings.external_orders_of_kernels or not is_kernel_client_id(report.client_order_id)
+        return self.settings.external_orders_of_kernels or not is_kernel_client_id(report.client_order_id)
 
     def _has_unresolved(self, symbol_id: str) -> bool:
         """Return whether an attempt in a symbol is unresolved: an order without a client id may be its order."""
-        live = (self._state.record(intent_id) for intent_id in self._state.live_intent_ids())
+        live = (self.state.record(intent_id) for intent_id in self.state.live_intent_ids())
         return any(
             record.sent_order is not None and record.sent_order.symbol_id == symbol_id
             for record in live
@@ -236,17 +227,17 @@ class ExternalOrders:
 
     def _intent_for(self, report: ExecutionReport) -> OrderIntent | None:
         """Return an intent with the order's terms; None if an intent cannot express them."""
-        policy = self._settings.external_orders
+        policy = self.settings.external_orders
         found = {"exchange_order_id": report.exchange_order_id, "client_order_id": report.client_order_id}
         try:
             intent = new_intent(
                 terms_of(report),
                 intent_id=adopted_id(report.exchange_order_id or ""),
-                exchange_id=self._state.exchange_id,
+                exchange_id=self.state.exchange_id,
                 owner=OWNER,
                 on_unsolicited_cancel=UnsolicitedCancelPolicy.STOP,
                 metadata={"adopted": found | {"policy": str(policy), "terms": "given" if report.order else "assumed"}},
-                now_ns=self._clock.now_ns(),
+                now_ns=self.clock.now_ns(),
             )
         except ValueError as problem:
             logger.warning("order %s cannot be adopted: %s", report.exchange_order_id, problem)

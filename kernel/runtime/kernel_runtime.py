@@ -104,7 +104,6 @@ class KernelRuntime:
         self._reader: asyncio.Task[None] | None = None
         self._leading: asyncio.Task[None] | None = None
 
-    # ---------------------------------------------------------------------------------------------------- start, stop
     async def start(self) -> None:
         if self._started:
             return
@@ -215,7 +214,6 @@ class KernelRuntime:
             )
             raise NotReadyError(f"not ready after {timeout_s:g} s: {details}", missing=self.readiness.missing())
 
-    # ---------------------------------------------------------------------------------------------------- health
     async def health_check(self) -> dict[str, Any]:
         conditions = self.readiness.conditions()
         lag: int | None = None

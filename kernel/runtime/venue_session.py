@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -44,43 +45,35 @@ class ScaleChanged(VenueError):
     """The venue changed the scale of an asset or symbol, so that its numbers cannot be compared with the log's."""
 
 
+@dataclass(eq=False)
 class VenueSession:
     """One leader's connection to one venue, without the orders' requests."""
 
-    def __init__(
-        self,
-        state: KernelState,
-        writer: EventWriter,
-        venue: Venue,
-        reconciler: VenueReconciler,
-        readiness: Readiness,
-        *,
-        clock: Clock,
-        ids: IdFactory,
-        settings: KernelSettings,
-        metrics: Metrics,
-    ) -> None:
-        self._state = state
-        self._writer = writer
-        self._venue = venue
-        self._reconciler = reconciler
-        self._readiness = readiness
-        self._clock = clock
-        self._ids = ids
-        self._settings = settings
-        self._metrics = metrics
-        self._limiter = reconciler.limiter
-        self._external = ExternalOrders(state, writer, clock=clock, settings=settings, on_fenced=reconciler.on_fenced)
+    state: KernelState
+    writer: EventWriter
+    venue: Venue
+    reconciler: VenueReconciler
+    readiness: Readiness
+    clock: Clock
+    ids: IdFactory
+    settings: KernelSettings
+    metrics: Metrics
+    latency_ms: int | None = field(default=None, init=False)
+    error_count: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._limiter = self.reconciler.limiter
+        self._external = ExternalOrders(
+            self.state, self.writer, clock=self.clock, settings=self.settings, on_fenced=self.reconciler.on_fenced
+        )
         self._relist_requested = asyncio.Event()
         self._recorded_capabilities: dict[str, Any] = {}
         """The venue's capabilities as last recorded by this leader."""
-        self.latency_ms: int | None = None
-        self.error_count = 0
 
     def known_capabilities(self) -> dict[str, Any]:
         """Return the venue's capabilities as JSON; empty for a venue that knows them only once connected."""
         try:
-            self._recorded_capabilities = self._venue.capabilities.model_dump(mode="json")
+            self._recorded_capabilities = self.venue.capabilities.model_dump(mode="json")
         except VenueError:
             self._recorded_capabilities = {}
         return self._recorded_capabilities
@@ -89,7 +82,7 @@ class VenueSession:
         """Keep a session with the venue as the leader of an epoch, until canceled."""
         self._external.epoch = epoch
         failures = 0
-        self._metrics.relisted_ns = self._clock.now_ns()
+        self.metrics.relisted_ns = self.clock.now_ns()
         try:
             while True:
                 try:
@@ -102,28 +95,28 @@ class VenueSession:
                     self._lost("ConnectFailed", str(problem))
                 await self._pause(failures)
         finally:
-            self._metrics.relisted_ns = None
+            self.metrics.relisted_ns = None
             self._lost("NotLeading", "")
-            await self._venue.close()
+            await self.venue.close()
 
     def _lost(self, reason: str, message: str) -> None:
-        self._readiness.set(VENUE_CONNECTED, False, reason, message)
-        self._readiness.set(VENUE_SNAPSHOT_COMPLETE, False, reason, "waiting for a complete snapshot after connecting")
+        self.readiness.set(VENUE_CONNECTED, False, reason, message)
+        self.readiness.set(VENUE_SNAPSHOT_COMPLETE, False, reason, "waiting for a complete snapshot after connecting")
 
     async def _pause(self, failures: int) -> None:
-        longest = min(self._settings.reconnect_s_max, self._settings.reconnect_s_min * 2 ** min(failures, 20))
-        delay_s = longest * (0.5 + 0.5 * self._ids.fraction())
-        await self._clock.sleep_until(self._clock.now_ns() + ns(delay_s))
+        longest = min(self.settings.reconnect_s_max, self.settings.reconnect_s_min * 2 ** min(failures, 20))
+        delay_s = longest * (0.5 + 0.5 * self.ids.fraction())
+        await self.clock.sleep_until(self.clock.now_ns() + ns(delay_s))
 
     async def _one_session(self, epoch: int) -> None:
         """Run one session until the report stream ends. The stream is read before the first query is sent."""
-        await self._query(Operation.CONNECT, self._venue.connect)
-        if value_of(self._metrics.connects):
-            self._metrics.reconnects.inc()
-        self._metrics.connects.inc()
+        await self._query(Operation.CONNECT, self.venue.connect)
+        if value_of(self.metrics.connects):
+            self.metrics.reconnects.inc()
+        self.metrics.connects.inc()
         self._limiter.declare()
         await self._record_capabilities(epoch)
-        self._readiness.set(VENUE_CONNECTED, True, "Connected")
+        self.readiness.set(VENUE_CONNECTED, True, "Connected")
         queue: asyncio.Queue[ExecutionReport | None] = asyncio.Queue(REPORTS_MAX)
         listening = asyncio.create_task(self._listen(queue), name="venue-stream")
         recording = asyncio.create_task(self._record_reports(queue), name="venue-reports")
@@ -138,7 +131,7 @@ class VenueSession:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self._venue.close()
+            await self.venue.close()
 
     async def _query(self, operation: Operation, query: Callable[[], Awaitable[Answer]]) -> Answer:
         """Send a query when the rate limit permits, at the lowest priority."""
@@ -146,16 +139,16 @@ class VenueSession:
         with (
             self._limiter.permitted(Priority.RESYNC, operation) as permit,
             self._limiter.calling(permit),
-            self._metrics.calling(operation, self._clock),
+            self.metrics.calling(operation, self.clock),
         ):
-            return await answer_within(self._settings.query_timeout_s, query())
+            return await answer_within(self.settings.query_timeout_s, query())
 
     async def _record_capabilities(self, epoch: int) -> None:
         """Record new capabilities before any decision uses them, so that a replay needs no settings."""
         recorded = self._recorded_capabilities
         known = self.known_capabilities()
         if known != recorded:
-            await self._writer.append(
+            await self.writer.append(
                 events.CONTROL_STREAM,
                 [events.CapabilitiesChanged(capabilities=known)],
                 actor="kernel",
@@ -165,7 +158,7 @@ class VenueSession:
 
     async def _listen(self, queue: asyncio.Queue[ExecutionReport | None]) -> None:
         try:
-            async for report in self._venue.reports():
+            async for report in self.venue.reports():
                 await queue.put(report)
         except VenueError as problem:
             logger.warning("the report stream failed: %s", problem)
@@ -173,20 +166,19 @@ class VenueSession:
 
     async def _record_reports(self, queue: asyncio.Queue[ExecutionReport | None]) -> None:
         """Record reports in batches of those waiting, until the stream ends."""
-        source = ReportSource(f"venue:{self._state.exchange_id}", Evidence.STREAM)
+        source = ReportSource(f"venue:{self.state.exchange_id}", Evidence.STREAM)
         while True:
             batch = [await queue.get()]
             while not queue.empty():
                 batch.append(queue.get_nowait())
             reports = [report for report in batch if report is not None]
             if reports:
-                self._metrics.reports.inc(len(reports))
-                self._metrics.heard_ns = self._clock.now_ns()
+                self.metrics.reports.inc(len(reports))
+                self.metrics.heard_ns = self.clock.now_ns()
             await self.ingest(reports, source)
             if batch[-1] is None:
                 return
 
-    # ------------------------------------------------------------------------------------------------------- reports
     async def ingest(self, reports: Iterable[ExecutionReport], source: ReportSource) -> None:
         """Record new reports in their intents' streams, or as external orders."""
         ours: dict[str, list[ExecutionReport]] = defaultdict(list)
@@ -205,21 +197,21 @@ class VenueSession:
 
     async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
         try:
-            await self._writer.report(intent_id, reports, source)
+            await self.writer.report(intent_id, reports, source)
         except OutcomeUnknown as problem:
             self.error_count += 1
             logger.warning("a report of intent %s cannot be interpreted: %s", intent_id, problem)
 
     async def _owner(self, report: ExecutionReport) -> str | None:
         """Return the intent whose order a report is about, also if it was evicted from memory."""
-        intent_id = self._state.intent_id_of(
+        intent_id = self.state.intent_id_of(
             client_order_id=report.client_order_id, exchange_order_id=report.exchange_order_id
         )
         if intent_id is None and report.orig_client_order_id is not None:
-            intent_id = self._state.intent_id_of(client_order_id=report.orig_client_order_id)
-        if intent_id is not None or not self._state.evicted_count or self._is_external(report):
+            intent_id = self.state.intent_id_of(client_order_id=report.orig_client_order_id)
+        if intent_id is not None or not self.state.evicted_count or self._is_external(report):
             return intent_id
-        return await self._writer.owner(
+        return await self.writer.owner(
             client_order_id=report.client_order_id or report.orig_client_order_id,
             exchange_order_id=report.exchange_order_id,
         )
@@ -227,9 +219,8 @@ class VenueSession:
     def _is_external(self, report: ExecutionReport) -> bool:
         """Return whether a report has only the venue id of a known external order."""
         named = report.client_order_id or report.orig_client_order_id
-        return named is None and self._state.external_order(report.exchange_order_id or "") is not None
+        return named is None and self.state.external_order(report.exchange_order_id or "") is not None
 
-    # ------------------------------------------------------------------------------------------------------- relist
     def relist_now(self) -> None:
         """Relist without waiting for the next interval."""
         self._relist_requested.set()
@@ -240,12 +231,12 @@ class VenueSession:
             try:
                 await self._sync_reference()  # each time, as symbols may resume trading or change their tick size
                 complete = await self.relist()
-                self._metrics.relists.labels(RelistResult.COMPLETE if complete else RelistResult.INCOMPLETE).inc()
+                self.metrics.relists.labels(RelistResult.COMPLETE if complete else RelistResult.INCOMPLETE).inc()
             except ScaleChanged:
                 raise
             except VenueError as problem:
                 complete = False
-                self._metrics.relists.labels(RelistResult.FAILED).inc()
+                self.metrics.relists.labels(RelistResult.FAILED).inc()
                 self.error_count += 1
                 logger.warning("relisting failed, retrying: %s", problem)
             failures = 0 if complete else failures + 1
@@ -257,9 +248,9 @@ class VenueSession:
     async def _next_relist(self) -> None:
         """Wait for the relist interval or for `relist_now`."""
         self._relist_requested.clear()
-        due_ns = self._clock.now_ns() + ns(self._settings.relist_interval_s)
+        due_ns = self.clock.now_ns() + ns(self.settings.relist_interval_s)
         waiting = [
-            asyncio.create_task(self._clock.sleep_until(due_ns)),
+            asyncio.create_task(self.clock.sleep_until(due_ns)),
             asyncio.create_task(self._relist_requested.wait()),
         ]
         try:
@@ -271,46 +262,46 @@ class VenueSession:
     async def relist(self) -> bool:
         """Query open orders, trades and balances, record what is new, and return whether the answer was complete."""
         since_ns = self._trades_since_ns()
-        snapshot = await self._query(Operation.SNAPSHOT, lambda: self._venue.snapshot(since_ns))
+        snapshot = await self._query(Operation.SNAPSHOT, lambda: self.venue.snapshot(since_ns))
         self.latency_ms = (snapshot.ended_ns - snapshot.began_ns) // NS_PER_MS
-        source = ReportSource(f"venue:{self._state.exchange_id}", Evidence.QUERY, began_ns=snapshot.began_ns)
+        source = ReportSource(f"venue:{self.state.exchange_id}", Evidence.QUERY, began_ns=snapshot.began_ns)
         await self.ingest((*snapshot.fills, *snapshot.open_orders), source)
         if snapshot.open_orders_complete:
             await self._close_missing(snapshot, source)
         await self._external.resolve_explained(source)
         await self._record_snapshot(snapshot, since_ns)
         if snapshot.complete:
-            if found := drift_events(self._state, now_ns=self._clock.now_ns()):
+            if found := drift_events(self.state, now_ns=self.clock.now_ns()):
                 await self._fact(events.VENUE_STREAM, found)
-            self._metrics.relisted_ns = self._clock.now_ns()
-            self._readiness.set(VENUE_SNAPSHOT_COMPLETE, True, "SnapshotTaken")
+            self.metrics.relisted_ns = self.clock.now_ns()
+            self.readiness.set(VENUE_SNAPSHOT_COMPLETE, True, "SnapshotTaken")
         return snapshot.complete
 
     def _trades_since_ns(self) -> int:
         """Return the cursor, or the log's beginning, minus the overlap, the query's lag and the clocks' skew."""
-        capabilities = self._venue.capabilities
-        overlap_ns = ns(self._settings.trades_overlap_s) + capabilities.read_lag.trades_ns + capabilities.clock_skew_ns
-        cursor_ns = self._state.trades_cursor_ns
-        return max(0, (self._state.created_at_ns if cursor_ns is None else cursor_ns) - overlap_ns)
+        capabilities = self.venue.capabilities
+        overlap_ns = ns(self.settings.trades_overlap_s) + capabilities.read_lag.trades_ns + capabilities.clock_skew_ns
+        cursor_ns = self.state.trades_cursor_ns
+        return max(0, (self.state.created_at_ns if cursor_ns is None else cursor_ns) - overlap_ns)
 
     async def _close_missing(self, snapshot: VenueSnapshot, source: ReportSource) -> None:
         """Query live orders missing from a complete list, or close them where ended orders cannot be queried."""
-        capabilities = self._venue.capabilities
+        capabilities = self.venue.capabilities
         shown_before_ns = snapshot.began_ns - capabilities.read_lag.open_orders_ns - capabilities.hosts_skew_ns
         await self._external.close_missing(snapshot, shown_before_ns=shown_before_ns, source=source)
         listed = {report.exchange_order_id for report in snapshot.open_orders}
-        for intent_id in self._state.live_intent_ids():
-            for facts in self._state.record(intent_id).live_orders:
+        for intent_id in self.state.live_intent_ids():
+            for facts in self.state.record(intent_id).live_orders:
                 known_ns = max(facts.first_seen_ns, facts.last_seen_ns)
                 if facts.exchange_order_id in listed or known_ns >= shown_before_ns:
                     continue
                 if capabilities.sees_closed:
-                    self._reconciler.mark_suspect(intent_id)
+                    self.reconciler.mark_suspect(intent_id)
                 else:
                     await self._gone(intent_id, facts.exchange_order_id, facts.client_order_id, snapshot.began_ns)
 
     async def _gone(self, intent_id: str, exchange_order_id: str, client_order_id: str, began_ns: int) -> None:
-        record = self._state.record(intent_id)
+        record = self.state.record(intent_id)
         order = record.sent_order or (record.intent.order if record.intent else None)
         if order is None:
             return
@@ -358,31 +349,28 @@ class VenueSession:
         """Return the positions at a venue that has them; one that it does not list is flat."""
         if snapshot.positions is None:
             return []
-        symbols = sorted({*snapshot.positions, *(item.symbol_id for item in self._state.positions())})
+        symbols = sorted({*snapshot.positions, *(item.symbol_id for item in self.state.positions())})
         return [
             events.PositionObserved(
-                symbol_id=symbol_id,
-                quantity=snapshot.positions.get(symbol_id, 0),
-                observed_at_ns=snapshot.began_ns,
+                symbol_id=symbol_id, quantity=snapshot.positions.get(symbol_id, 0), observed_at_ns=snapshot.began_ns
             )
             for symbol_id in symbols
         ]
 
-    # ------------------------------------------------------------------------------------------------------- reference
     async def _sync_reference(self) -> None:
         """Record new and changed symbols and assets; raises `ScaleChanged` if a scale changed."""
-        assets = await self._query(Operation.ASSETS, self._venue.assets)
-        symbols = await self._query(Operation.SYMBOLS, self._venue.symbols)
+        assets = await self._query(Operation.ASSETS, self.venue.assets)
+        symbols = await self._query(Operation.SYMBOLS, self.venue.symbols)
         made: list[events.BaseEvent] = [
             events.AssetObserved(asset=asset) for asset in assets if self._is_new_asset(asset)
         ]
         made += [events.SymbolObserved(symbol=symbol) for symbol in symbols if self._is_new_symbol(symbol)]
         if made:
             await self._fact(events.REFERENCE_STREAM, made)
-            self._reconciler.resync()
+            self.reconciler.resync()
 
     def _is_new_asset(self, asset: AssetMetadata) -> bool:
-        known = self._state.asset(asset.asset_id)
+        known = self.state.asset(asset.asset_id)
         if known is not None and known.decimals != asset.decimals:
             raise ScaleChanged(
                 f"the venue changed the decimals of {asset.asset_id} from {known.decimals} to {asset.decimals}: decimals"
@@ -391,7 +379,7 @@ class VenueSession:
         return known != asset
 
     def _is_new_symbol(self, symbol: SymbolMetadata) -> bool:
-        known = self._state.symbol(symbol.symbol_id)
+        known = self.state.symbol(symbol.symbol_id)
         if known is not None and scales(known) != scales(symbol):
             raise ScaleChanged(
                 f"the venue changed the decimals of {symbol.symbol_id} (price, quantity) from {scales(known)} to"
@@ -400,8 +388,8 @@ class VenueSession:
         return known != symbol
 
     async def _fact(self, stream_id: str, made: Sequence[events.BaseEvent]) -> None:
-        actor = f"venue:{self._state.exchange_id}"
-        await self._writer.append(stream_id, made, actor=actor, evidence=Evidence.QUERY, is_fact=True)
+        actor = f"venue:{self.state.exchange_id}"
+        await self.writer.append(stream_id, made, actor=actor, evidence=Evidence.QUERY, is_fact=True)
 
 
 def scales(symbol: SymbolMetadata) -> tuple[int, int]:

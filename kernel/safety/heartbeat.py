@@ -84,14 +84,9 @@ def observe(
     began_ns: int,
     now_ns: int,
 ) -> dict[str, Observation]:
-    """Return the observations after another read of the whole log.
+    """Return the observations of each owner after another read of the whole log, from `began_ns` to `now_ns`.
 
-    Args:
-        observations: The observations so far, by owner.
-        beats: All heartbeats recorded before `began_ns`, by owner.
-        last_ns: When the previous read began; None for the first.
-        began_ns: When this read began.
-        now_ns: When it ended.
+    `beats` were recorded before `began_ns`; `last_ns` is when the previous read began, None for the first.
     """
     found = {}
     for owner, beat in beats.items():

@@ -101,8 +101,7 @@ class EventWriter:
     ) -> Appended | None:
         """Append an attempt or a verdict of the leader; None if the stream changed meanwhile.
 
-        Raises:
-            FencedError: A newer leader was elected.
+        Raises `FencedError` if a newer leader was elected.
         """
         try:
             return await self.append(

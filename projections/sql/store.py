@@ -185,15 +185,8 @@ class TableStore(ABC):
     def switch(self, number: int, *, behind: bool = False) -> bool:
         """Make a version active with its views, keep the previous one for rollback, and drop the others.
 
-        Args:
-            number: The version.
-            behind: Switch even if the version is behind the active one.
-
-        Returns:
-            Whether the switch happened: not if the version is behind the active one.
-
-        Raises:
-            ConflictError: Another rebuild dropped the version.
+        Returns whether that happened: not if the version is behind the active one, unless `behind` allows that. Raises
+        `ConflictError` if another rebuild dropped the version.
         """
         with self.transaction():
             self.lock()
@@ -227,8 +220,7 @@ class TableStore(ABC):
     ) -> bool:
         """Write rows and position in one transaction.
 
-        Returns:
-            Whether that happened: not if the version is no longer at `after`, is dropped, or is inactive with `if_active`.
+        Returns False if the version is no longer at `after`, is dropped, or is inactive with `if_active`.
         """
         condition = " AND active = 1" if if_active else ""
         moved = "UPDATE @projection SET position = ?, chain_hash = ? WHERE name = ? AND version = ? AND position = ?"

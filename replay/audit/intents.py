@@ -240,9 +240,7 @@ def target_of(before: Record, event: events.AttemptStarted) -> OrderFacts | None
 
 
 def verdict_wrong(
-    book: Book,
-    event: events.AttemptFailed | events.AttemptUnknown | events.AttemptResolved,
-    around: Surroundings,
+    book: Book, event: events.AttemptFailed | events.AttemptUnknown | events.AttemptResolved, around: Surroundings
 ) -> Iterator[Wrong]:
     if event.attempt_position not in book.starts:
         yield CAUSE, f"position {event.attempt_position} is not an attempt of this intent"

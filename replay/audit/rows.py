@@ -56,14 +56,7 @@ class RowChecks:
     def __init__(
         self, problems: Problems, *, after: int = 0, chain: bytes = hashing.GENESIS, hashes_only: bool = False
     ) -> None:
-        """Initialize the checks.
-
-        Args:
-            problems: Collects the problems found.
-            after: The position before the first row.
-            chain: The chain hash at `after`.
-            hashes_only: Skip versions, commands and timestamps.
-        """
+        """Begin after position `after` with chain hash `chain`; `hashes_only` skips versions, commands and times."""
         self.position = after
         self.streams = 0
         self.commands = 0

@@ -22,7 +22,6 @@ FORMATS = ("table", "wide", "json", "yaml", "name", "jsonl")
 UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-# -------------------------------------------------------------------------------------------------------------- printing
 def echo(text: str) -> None:
     """Print data to stdout."""
     click.echo(text, nl=False)
@@ -87,7 +86,6 @@ def counted(number: int, what: str = "order") -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
-# -------------------------------------------------------------------------------------------------------- shared options
 @dataclass(frozen=True)
 class LogTarget:
     """The log of a command."""

@@ -42,7 +42,6 @@ from replay.operations import halt as halting
 T = TypeVar("T")
 
 
-# --------------------------------------------------------------------------------------------------------------- options
 @dataclass(frozen=True)
 class ProcessLog:
     """A process's logging options."""
@@ -131,7 +130,6 @@ def venue_config(ctx: click.Context, param: click.Parameter, value: str | None) 
     ctx.default_map = {key: item for key, item in (ctx.default_map or {}).items() if key in known}
 
 
-# ------------------------------------------------------------------------------------------------------------- processes
 def run_until_signal(
     process_log: ProcessLog, work: Callable[[Callable[[str], None]], Coroutine[Any, Any, None]]
 ) -> int:
@@ -232,7 +230,6 @@ def paper_exchange(listen: str, paper: dict[str, Any], process_log: ProcessLog) 
     )
 
 
-# --------------------------------------------------------------------------------------------------------------- control
 @click.command()
 @maybe_intent_argument
 @option("--reason", default="", metavar="TEXT", help="The reason; it is recorded with your name.")

@@ -45,12 +45,7 @@ def decisions(target: LogTarget, form: str) -> int:
         help="Cancel an order this long after the fork.")  # fmt: skip
 @option("--setting", multiple=True, metavar="NAME=VALUE", help="Change a setting of the kernel.")
 @option("--fault", multiple=True, nargs=2, metavar="KIND REQUEST", help="Inject a fault, such as answer_lost submit.")
-@option(
-    "--tape",
-    envvar="ORDERCTL_WHAT_IF_TAPE",
-    metavar="FILE",
-    help="The market's trades. Default: our own fills.",
-)
+@option("--tape", envvar="ORDERCTL_WHAT_IF_TAPE", metavar="FILE", help="The market's trades. Default: our own fills.")
 @option("--symbol", help="The tape's symbol. Default: from the file's name.")
 @option("--seed", default=0, show_default=True, help="Seed of ids, jitter and the synthetic order book.")
 @option("--for", "run_for_s", type=Duration(), default="60s", show_default=True, help="How long to simulate.")

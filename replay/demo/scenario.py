@@ -66,14 +66,9 @@ class DemoOptions:
 
 
 async def demo(options: DemoOptions) -> bool:
-    """Run the demo and print its steps on stdout.
+    """Run the demo and print its steps on stdout; return whether all checks passed.
 
-    Returns:
-        Whether all checks passed.
-
-    Raises:
-        WaitTimeoutError: A step took too long.
-        ConflictError: The log already exists.
+    Raises `WaitTimeoutError` if a step takes too long, `ConflictError` if the log already exists.
     """
     symbol_id = options.symbol or (symbol_of(options.tape) if options.tape else SHIPPED_SYMBOL)
     with tempfile.TemporaryDirectory(prefix="orderctl-demo-") as temporary:

@@ -13,6 +13,7 @@ from typing import Any
 from kernel import events
 from kernel.clock import NS_PER_S
 from kernel.log.base import StoredRow
+from kernel.log.engine.records import COLUMNS
 from replay.formatting.decimals import Scales
 
 Payload = Mapping[str, Any]
@@ -21,12 +22,7 @@ Payload = Mapping[str, Any]
 def stored_object(row: StoredRow) -> dict[str, Any]:
     """Return everything in a row: the envelope, the payload under `state`, hashes in hex."""
     return {
-        "position": row.position,
-        "stream_id": row.stream_id,
-        "version": row.version,
-        "topic": row.topic,
-        "schema_version": row.schema_version,
-        "recorded_at_ns": row.recorded_at_ns,
+        **dict(zip(COLUMNS[:6], row, strict=False)),
         **json.loads(row.meta),
         "command_id": row.command_id.hex(),
         "command_index": row.command_index,
@@ -102,11 +98,7 @@ def _answer(payload: Payload, scales: Scales | None) -> str:
 
 def _report(payload: Payload, scales: Scales | None) -> str:
     order, status = payload.get("exchange_order_id"), payload.get("ord_status")
-    parts = [
-        f"venue order {order}" if order else "",
-        status or "",
-        "no longer listed" if payload.get("gone") else "",
-    ]
+    parts = [f"venue order {order}" if order else "", status or "", "no longer listed" if payload.get("gone") else ""]
     if payload.get("cum_qty"):
         parts.append(f"filled {quantity(payload['symbol_id'], payload['cum_qty'], scales)}")
     return ", ".join(filter(None, parts))

@@ -40,10 +40,8 @@ class OrderInput:
 def order_of(kernel: EventSourcedKernel, text: OrderInput) -> StandardOrder:
     """Return the order at its symbol's scales.
 
-    Raises:
-        ValidationError: Numbers do not fit the scales (all of them are listed), or the symbol is unknown.
-        NotReadyError: The log has no symbols yet.
-        pydantic.ValidationError: The order contradicts itself.
+    Raises `ValidationError` for all numbers that do not fit the scales or an unknown symbol, `NotReadyError` while the
+    log has no symbols, and `pydantic.ValidationError` if the order contradicts itself.
     """
     symbol = symbol_named(kernel.state, text.symbol_id)
     problems: list[Violation] = []
@@ -74,9 +72,8 @@ def modified_order(
 ) -> StandardOrder:
     """Return the order with other numbers, at its symbol's scales; None keeps a number.
 
-    Raises:
-        ValidationError: Numbers do not fit the scales, or none is given.
-        pydantic.ValidationError: The order's type has no such price.
+    Raises `ValidationError` if numbers do not fit the scales or none is given, and `pydantic.ValidationError` if the
+    order's type has no such price.
     """
     given = {"quantity": quantity, "price": limit, "stop_price": stop}
     if not any(given.values()):

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 
 from kernel import events
@@ -25,6 +26,7 @@ from replay.histories.order_history import AttemptSpan, History, Part, Step
 from replay.histories.order_history_text import length_of, message, order_summary_text
 from replay.log_access.atomic_files import write_whole
 
+STYLE = files("replay.histories") / "timeline.css"
 CHAR_W = 7.3
 """Maximum width of a character."""
 ROW_H = 40.0
@@ -110,9 +112,8 @@ class Layout:
 def write(history: History, path: str) -> None:
     """Write the page to a file atomically.
 
-    Raises:
-        NotFoundError: The directory does not exist.
-        ValidationError: The name does not end in `.html`, so that a typing error cannot overwrite a log.
+    Raises `NotFoundError` without its directory, and `ValidationError` if its name does not end in `.html`: a typing
+    error must not overwrite a log.
     """
     target = Path(path)
     if target.suffix != ".html":
@@ -157,14 +158,15 @@ def placed(attempts: Sequence[AttemptSpan], at: dict[int, float], height: float)
 def page(history: History) -> str:
     found = layout(history)
     title = html(f"History of intent {history.intent_id}")
-    about = html(summary(history))
+    about, style = html(summary(history)), STYLE.read_text(encoding="utf-8")
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>{title}</title>
-<style>{STYLE}</style>
+<style>
+{style}</style>
 </head>
 <body>
 <h1>{title}</h1>
@@ -191,12 +193,7 @@ def summary(history: History) -> str:
 def picture(history: History, found: Layout) -> str:
     """Return the column heads and the SVG drawing."""
     size = f'width="{found.width:.0f}" height="{found.height:.0f}" viewBox="0 0 {found.width:.0f} {found.height:.0f}"'
-    parts = (
-        *frame(found),
-        *gaps(found),
-        *(bar_mark(bar, found) for bar in found.bars),
-        *rows_text(history, found),
-    )
+    parts = (*frame(found), *gaps(found), *(bar_mark(bar, found) for bar in found.bars), *rows_text(history, found))
     return (
         f"{heads(found)}\n"
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="title" {size}>\n'
@@ -349,34 +346,3 @@ def fitting(words: str, width: float) -> str:
 
 def html(words: str) -> str:
     return escape(escaped(words))
-
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1c2430; --pale: #5c6675; --ground: #ffffff; --lane: #f3f5f8; --axis: #c6ccd6;
-  --ours: #2257a8; --fill: #18794e; --no: #b42318; --open: #9a6700; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --pale: #9aa5b4; --ground: #14181e; --lane: #1c222b;
-  --axis: #3c4654; --ours: #7fb0ff; --fill: #4cc38a; --no: #ff8b7e; --open: #e0b341; } }
-body { margin: 0; padding: 20px 0; background: var(--ground); color: var(--ink); font: 14px system-ui, sans-serif; }
-h1 { font-size: 20px; margin: 0 20px 8px; overflow-wrap: anywhere; }
-p { margin: 0 20px 8px; max-width: 110ch; overflow-wrap: anywhere; }
-.key { color: var(--pale); }
-.heads { position: sticky; top: 0; height: 28px; background: var(--ground); border-bottom: 1px solid var(--axis); }
-.heads span { position: absolute; top: 6px; font-weight: 600; }
-svg { display: block; }
-text { font: 12px ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace; fill: var(--ink); white-space: pre; }
-.time, .gap, .came-to, text.group, text.kernel, text.cause { fill: var(--pale); }
-.gap { font-style: italic; }
-.name { font-weight: 600; }
-.lane { fill: var(--lane); }
-.axis { stroke: var(--axis); }
-.break { fill: none; stroke: var(--axis); }
-.dot { fill: var(--ours); stroke: var(--ours); stroke-width: 1.5; }
-.fill { fill: var(--fill); stroke: var(--fill); stroke-width: 1.5; }
-.beside { fill: var(--pale); stroke: var(--pale); stroke-width: 1.5; }
-.hollow { fill: var(--ground); }
-.bar { fill: var(--ours); }
-.bar.accepted { fill: var(--fill); }
-.bar.rejected, .bar.dead { fill: var(--no); }
-.bar.open, .bar.unknown { fill: var(--open); }
-.bar.unresolved { fill: none; stroke: var(--open); stroke-width: 2; stroke-dasharray: 4 3; }
-"""

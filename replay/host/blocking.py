@@ -227,7 +227,6 @@ class BlockingKernel:
     ) -> None:
         self.close()
 
-    # ---------------------------------------------------------------------------------------------------- commands
     place_order = blocking_method(EventSourcedKernel.place_order)
     place_order_group = blocking_method(EventSourcedKernel.place_order_group)
     modify_order = blocking_method(EventSourcedKernel.modify_order)
@@ -242,7 +241,6 @@ class BlockingKernel:
     disarm_heartbeat = blocking_method(EventSourcedKernel.disarm_heartbeat)
     limits_exceeded = thread_method(EventSourcedKernel.limits_exceeded)
 
-    # ---------------------------------------------------------------------------------------------------- queries
     get_order_intent = blocking_method(EventSourcedKernel.get_order_intent)
     get_order_state = blocking_method(EventSourcedKernel.get_order_state)
     get_all_intents = blocking_method(EventSourcedKernel.get_all_intents)
@@ -255,7 +253,6 @@ class BlockingKernel:
     get_fills = blocking_method(EventSourcedKernel.get_fills)
     wait_until = blocking_method(EventSourcedKernel.wait_until)
 
-    # ---------------------------------------------------------------------------------------------------- events
     subscribe_events = thread_method(EventSourcedKernel.subscribe_events)
     unsubscribe_events = thread_method(EventSourcedKernel.unsubscribe_events)
     _stream = thread_method(EventSourcedKernel.events)
@@ -266,7 +263,6 @@ class BlockingKernel:
         """Yield events as `EventSourcedKernel.events` does, blocking for the next; ends when the kernel is closed."""
         return BlockingEvents(self._thread, self._stream(event_filter, after=after))
 
-    # ---------------------------------------------------------------------------------------------------- life
     wait_ready = blocking_method(EventSourcedKernel.wait_ready)
     health_check = blocking_method(EventSourcedKernel.health_check)
     force_reconciliation = blocking_method(EventSourcedKernel.force_reconciliation)

@@ -108,8 +108,7 @@ async def open_client(
 ) -> AsyncIterator[EventSourcedKernel]:
     """Open a kernel without a venue on an existing log, to command and query; it never leads.
 
-    Raises:
-        NotFoundError: There is no log; none is created.
+    Raises `NotFoundError` if there is no log; none is created.
     """
     async with (
         existing_log(url, exchange_id) as log,

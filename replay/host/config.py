@@ -27,13 +27,11 @@ RUN_KEYS = ("log", "exchange", "venue", "address", "external_orders", "tape", "s
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """Read a TOML file with the options of `run`, a table `kernel` of settings and a table `limits` of pre-trade limits.
+    """Read a TOML file: the options of `run`, a table `kernel` of settings, a table `limits` of pre-trade limits.
 
-    `[limits]` applies to every symbol, `[limits.symbols.BTCUSDT]` overrides it for one. Amounts are decimals in quotes, in
-    the symbol's own units: scales are not known yet.
-
-    Raises:
-        ValidationError: The file cannot be read, or has unknown keys.
+    `[limits]` applies to every symbol, `[limits.symbols.BTCUSDT]` overrides it for one. Amounts are decimals in quotes,
+    in the symbol's own units: scales are not known yet. Raises `ValidationError` if it is unreadable or has unknown
+    keys.
     """
     try:
         found = tomllib.loads(Path(path).read_text(encoding="utf-8"))

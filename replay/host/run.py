@@ -69,18 +69,10 @@ async def run_kernel(
     notes: TreeHeadOptions | None = None,
     say: Say,
 ) -> None:
-    """Lead, or stand by to lead, until canceled.
+    """Lead, or stand by to lead, until canceled; `say` is called with each line to report.
 
-    Args:
-        url: The log.
-        exchange_id: The exchange account.
-        venue: The venue to trade at.
-        settings: See `open_kernel`, also for `checkpoint_dir` and `notes`.
-        bound: A socket to serve metrics and probes at, from before the log is folded until the kernel has stopped.
-        say: Called with each line to report.
-
-    Raises:
-        KernelError: What ends a kernel, as an unreadable log or a full disk.
+    `bound` is a socket to serve metrics and probes at, from before the log is folded until the kernel has stopped.
+    Raises the `KernelError` that ends a kernel, as for an unreadable log or a full disk.
     """
     metrics = Metrics()
     async with (

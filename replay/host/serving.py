@@ -19,14 +19,9 @@ SERVER = "replay.host.http_server"
 
 @contextmanager
 def listening(host: str, port: int | None) -> Iterator[socket.socket | None]:
-    """Bind a socket to serve at.
+    """Bind a socket to serve at: port 0 takes any free one (see `address_of`), None binds nothing.
 
-    Args:
-        host: Name or address of an interface of this host.
-        port: 0 takes any free port (see `address_of`); None binds nothing.
-
-    Raises:
-        KernelError: The extra `server` is not installed, or the address cannot be bound.
+    Raises `KernelError` if the extra `server` is not installed, or the address cannot be bound.
     """
     if port is None:
         yield None

@@ -51,10 +51,9 @@ def paper_config(options: PaperOptions) -> PaperConfig:
 
 
 def venue_without_log(name: str, address: str | None, journal: str | None, url: str, exchange_id: str) -> Venue:
-    """Return the venue of a log's orders without opening the log; a paper exchange of `orderctl run` opens by its journal.
+    """Return the venue of a log's orders without opening the log; the paper exchange of `run` opens by its journal.
 
-    Raises:
-        ValidationError: There is no journal: an empty exchange must not be taken for the account.
+    Raises `ValidationError` without a journal: an empty exchange must not be taken for the account.
     """
     path = journal or journal_beside(url, exchange_id)
     if address is None and (path is None or not Path(path).exists()):

@@ -23,11 +23,7 @@ from replay.formatting.progress_bar import Progress
 from replay.log_access.log_reader import checked_pages
 
 RECORDS_HELD_MAX = 10_000
-KINDS = {
-    events.OrderFilled.topic: "FILL",
-    events.FillCorrected.topic: "CORRECTION",
-    events.FillBusted.topic: "BUST",
-}
+KINDS = {events.OrderFilled.topic: "FILL", events.FillCorrected.topic: "CORRECTION", events.FillBusted.topic: "BUST"}
 """Kinds of entries by the topic of their event; any other topic is its own kind."""
 
 

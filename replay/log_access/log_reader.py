@@ -41,11 +41,7 @@ async def open_for_reading(
 ) -> AsyncIterator[EventLog]:
     """Yield a log to read: an open one, which stays open, or the existing one at a URL.
 
-    Args:
-        log: An open log or a URL.
-        exchange_id: The exchange account; not needed for a URL with one log.
-        check_end: Refuse a log whose end does not match its head.
-
+    `exchange_id` is not needed for a URL with one log; `check_end` refuses a log whose end does not match its head.
     Raises what `open_log` and `exchange_at` raise.
     """
     if not isinstance(log, str):

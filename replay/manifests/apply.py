@@ -133,7 +133,6 @@ def title(manifest: Manifest) -> str:
     return f"{'order' if isinstance(manifest, OrderManifest) else 'ordergroup'}/{manifest.name}"
 
 
-# --------------------------------------------------------------------------------------------------------------- looking
 async def load_named(kernel: EventSourcedKernel, manifests: Sequence[Manifest]) -> None:
     """Load the intents and groups that manifests name, evicted ones included."""
     names = [name for item in manifests for name in (item.name, *(order.name for order in orders_of(item)))]
@@ -362,7 +361,6 @@ def labels_metadata(manifest: Manifest) -> dict[str, Any]:
     return {"labels": dict(manifest.labels)} if manifest.labels else {}
 
 
-# ----------------------------------------------------------------------------------------------------------------- doing
 async def apply(kernel: EventSourcedKernel, steps: Sequence[Step]) -> AsyncIterator[Step]:
     """Perform the steps in order, several concurrently to share commits; yields each once it is durable.
 
@@ -430,7 +428,6 @@ async def update_metadata(kernel: EventSourcedKernel, step: OrderStep, known: Or
         await kernel.intent_store.update_intent(updated)
 
 
-# --------------------------------------------------------------------------------------------------------------- waiting
 @dataclass(frozen=True, slots=True)
 class Answers:
     """The venue's answers to what was applied."""

@@ -17,7 +17,6 @@ from replay.manifests.apply import Action, GroupStep, OrderStep, Step, title, wi
 from replay.views.conditions import terminal_status
 
 
-# ----------------------------------------------------------------------------------------------- manifests and intents
 def unified(kernel: EventSourcedKernel, steps: Sequence[Step]) -> str:
     """Return what applying would change as a unified diff; empty if nothing."""
     found = (step_diff(kernel.state, step) for step in steps)
@@ -103,7 +102,6 @@ def step_object(state: KernelState, step: Step) -> dict[str, Any]:
     }  # fmt: skip
 
 
-# ----------------------------------------------------------------------------------------------------- a manifest's form
 def group_data(name: str, mode: OcoMode, orders: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """A group in a manifest's form; an order shows the metadata that differs from the group's."""
     shared = {key: value for key, value in orders[0]["metadata"].items() if key != "name"} if orders else {}

@@ -165,7 +165,6 @@ def _is_new(document: Document, holder: dict[str, Any], path: str, key: str, lin
     return key not in holder
 
 
-# ------------------------------------------------------------------------------------------------------------------ JSON
 class _Pairs(list[tuple[str, Any]]):
     """The pairs of a JSON object, duplicates included."""
 
@@ -219,7 +218,6 @@ def _json_value(document: Document, value: Any, path: str, depth: int) -> Any:
     return document.put(path, value)
 
 
-# ------------------------------------------------------------------------------------------------------------------ YAML
 def _yaml_documents(file: str, text: str) -> Iterator[Document]:
     document = Document(file, 0)
     try:

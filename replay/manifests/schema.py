@@ -93,9 +93,7 @@ def orders_of(manifest: Manifest) -> tuple[OrderManifest, ...]:
 def read_manifests(files: Sequence[str | Path], *, stdin: Callable[[], bytes] | None = None) -> tuple[Manifest, ...]:
     """Read the manifests of files, in their order; `-` is stdin.
 
-    Raises:
-        NotFoundError: A file cannot be read.
-        ValidationError: Documents are not valid; lists every problem of all files.
+    Raises `NotFoundError` if a file cannot be read, and `ValidationError` with every problem of all files.
     """
     return parse_manifests([(file_name(file), content_of(str(file), stdin)) for file in dict.fromkeys(map(str, files))])
 
@@ -136,7 +134,6 @@ def parse_manifests(contents: Iterable[tuple[str, bytes]]) -> tuple[Manifest, ..
     return tuple(found)
 
 
-# -------------------------------------------------------------------------------------------------------------- the form
 def refused(constraint: str, limit: str, remedy: str) -> PydanticCustomError:
     return PydanticCustomError("manifest", "{limit}", {"constraint": constraint, "limit": limit, "remedy": remedy})
 
@@ -303,7 +300,6 @@ class GroupDocument(DocumentForm):
 KINDS: dict[str, type[DocumentForm]] = {"Order": OrderDocument, "OrderGroup": GroupDocument}
 
 
-# ------------------------------------------------------------------------------------------------------------ documents
 def manifest_of(document: Document, taken: dict[str, str]) -> Manifest | None:
     """Return a document's manifest, or None and add problems; `taken` has the names used before, and where."""
     take_names(document, taken)

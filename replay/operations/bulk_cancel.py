@@ -40,8 +40,7 @@ class CancelResult:
 def chosen(kernel: EventSourcedKernel, *, symbol_id: str | None = None, owner: str | None = None) -> list[str]:
     """Return the live, not canceled intents of a symbol or owner (default: all), in order of creation.
 
-    Raises:
-        NotFoundError: The symbol is unknown, so that a typing error does not read as "nothing to cancel".
+    Raises `NotFoundError` for an unknown symbol, so that a typing error does not read as "nothing to cancel".
     """
     state = kernel.state
     if symbol_id is not None and state.symbol(symbol_id) is None and not any(state.intents_of_symbol(symbol_id)):

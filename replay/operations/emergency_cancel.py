@@ -98,18 +98,10 @@ async def emergency_cancel(
     timeout_s: float = 5.0,
     clock: Clock | None = None,
 ) -> None:
-    """Cancel every order that the venue lists as open.
+    """Cancel every order that the venue lists as open, or those in a symbol; `summary` shows each answer.
 
-    Args:
-        venue: The venue, not connected; it is closed at the end.
-        summary: Shows each answer and holds the result.
-        symbol_id: Cancel only orders in this symbol.
-        timeout_s: Timeout of each request in seconds.
-        clock: Default: the system clock.
-
-    Raises:
-        NotSent: The venue cannot be reached.
-        VenueError: The first list of open orders failed.
+    The venue is not connected yet, and closed at the end; `timeout_s` is that of each request. Raises `NotSent` if it
+    cannot be reached, and `VenueError` if the first list of open orders fails.
     """
     clock = clock or SystemClock()
     venue_calls = RateLimitedVenue(venue, clock, timeout_s=timeout_s)

@@ -124,11 +124,7 @@ async def rebuild(
 
 
 async def rebuild_tables(
-    log: EventLog | str,
-    target: str | None = None,
-    *,
-    progress: Progress | None = None,
-    exchange_id: str | None = None,
+    log: EventLog | str, target: str | None = None, *, progress: Progress | None = None, exchange_id: str | None = None
 ) -> RebuildReport:
     """Fill new tables beside the live ones, compare where the live ones are, and switch to the new ones at the head.
 

@@ -53,13 +53,7 @@ async def rolled_back(log: str, to: str | None, exchange_id: str) -> str:
 
 
 async def sync(
-    log: str,
-    to: str | None,
-    exchange_id: str,
-    *,
-    follow: bool,
-    checkpoint_dir: str | None,
-    echo: Callable[[str], None],
+    log: str, to: str | None, exchange_id: str, *, follow: bool, checkpoint_dir: str | None, echo: Callable[[str], None]
 ) -> None:
     """Bring the tables to the head; `echo` gets a line when each version first reaches it."""
     known: set[int] = set()

@@ -117,27 +117,21 @@ def beside(log: EventLog) -> str:
     return conninfo
 
 
+@dataclass(eq=False)
 class Filler:
     """Folds a log and fills one version of the tables with it."""
 
-    def __init__(
-        self,
-        log: EventLog,
-        store: TableStore,
-        version: TablesVersion,
-        *,
-        if_active: bool = False,
-        checkpoints: CheckpointFiles | None = None,
-    ) -> None:
-        """With `if_active`, raise `TablesMoved` once the version is inactive. Without `checkpoints`, fold and check the
-        log from its first event."""
-        self.position = version.position
+    log: EventLog
+    store: TableStore
+    version: TablesVersion
+    if_active: bool = False
+    """Raise `TablesMoved` once the version is inactive."""
+    checkpoints: CheckpointFiles | None = None
+    """None: fold and check the log from its first event."""
+
+    def __post_init__(self) -> None:
+        self.position = self.version.position
         self.state = State()
-        self._log = log
-        self._store = store
-        self._version = version
-        self._if_active = if_active
-        self._checkpoints = checkpoints
         self._maker: RowMaker | None = None
         self._changes = Changes()
         self._chain = NO_CHAIN
@@ -146,7 +140,7 @@ class Filler:
         """Fill up to a position. Raises `TablesMoved`, and `IntegrityError` if the tables do not follow from the log."""
         if self._maker is None:
             await self._begin(progress)
-        async for page in folded_pages(self._log, self.state, upto=max(upto, self.position), progress=progress):
+        async for page in folded_pages(self.log, self.state, upto=max(upto, self.position), progress=progress):
             assert self._maker is not None
             self._maker.collect(page.events, page.applied, self._changes)
             self._chain = page.chain_hash
@@ -156,25 +150,25 @@ class Filler:
             await self._write()
 
     async def _begin(self, progress: Progress | None) -> None:
-        version = self._version
-        head = (await self._log.head()).position
+        version = self.version
+        head = (await self.log.head()).position
         if version.position > head:
             text = f"the tables are at {version.position}, and the log ends at {head}: it was truncated"
             raise IntegrityError(text, position=head + 1)
-        if version.position and await chain_at(self._log, version.position) != version.chain_hash:
+        if version.position and await chain_at(self.log, version.position) != version.chain_hash:
             raise IntegrityError(
                 "the tables were filled from a log with another event here: run `orderctl rebuild --tables`",
                 position=version.position,
             )
-        self.state = await restored_state(self._log, self._checkpoints, upto=version.position)
-        await fold(self._log, self.state, upto=version.position, progress=progress)
+        self.state = await restored_state(self.log, self.checkpoints, upto=version.position)
+        await fold(self.log, self.state, upto=version.position, progress=progress)
         self._maker = RowMaker(self.state)
 
     async def _write(self) -> None:
         changes, position = self._changes, self.state.position
         write = partial(
-            self._store.write, self._version.number, changes,
-            after=self.position, position=position, chain_hash=self._chain, if_active=self._if_active,
+            self.store.write, self.version.number, changes,
+            after=self.position, position=position, chain_hash=self._chain, if_active=self.if_active,
         )  # fmt: skip
         if not await in_thread(write):
             raise TablesMoved

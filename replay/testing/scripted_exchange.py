@@ -153,7 +153,6 @@ class ScriptedExchange:
         self._execs = itertools.count()
         self._last_ns = 0
 
-    # ------------------------------------------------------------------------------------------------------ the truth
     def _now_ns(self) -> int:
         """Return the exchange's time; no two changes have the same instant."""
         self._last_ns = max(self._last_ns + 1, self.clock.now_ns())
@@ -229,7 +228,6 @@ class ScriptedExchange:
         self.trace("venue", f"{key} of {order.id} is void: {describe_order(order)}")
         self.publish(self.bust_report(order, key))
 
-    # ------------------------------------------------------------------------------------------------------ reports
     def report_of(self, order: ScriptedOrder, exec_type: ExecType) -> ExecutionReport:
         """Return a report of an order's current state."""
         return ExecutionReport(
@@ -284,7 +282,6 @@ class ScriptedExchange:
         for venue in self.venues:
             venue.receive(report)
 
-    # ------------------------------------------------------------------------------------------------------ the wire
     def hold(self, *legs: str) -> None:
         """Hold these legs from now on.
 
@@ -396,7 +393,6 @@ class ScriptedExchange:
         for venue in self.venues:
             venue.receive(None)
 
-    # ------------------------------------------------------------------------------------------------------ operations
     def do_submit(self, request: SubmitRequest, valid_until_ns: int | None) -> Answer:
         """Execute a submit request."""
         self._check(request.client_order_id, valid_until_ns)

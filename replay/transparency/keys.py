@@ -24,19 +24,10 @@ KEY_FILE_BYTES_MAX = 100_000
 
 
 def create_key(path: str | Path, name: str, *, trust: str | Path | None = None) -> VerifierKey:
-    """Create a signer key in a new file.
+    """Create a signer key in a new file, appending its verifier key to the list `trust`; return the verifier key.
 
-    Args:
-        path: The new file.
-        name: The key's name, without spaces or `+`.
-        trust: A list of verifier keys to append to.
-
-    Returns:
-        The verifier key.
-
-    Raises:
-        AlreadyExistsError: The file exists.
-        ValidationError: The name is invalid, or a file cannot be written. Then no key is created.
+    Raises `AlreadyExistsError` if the file exists, and `ValidationError` for a name with spaces or `+` or if a file
+    cannot be written; then no key is created.
     """
     key = SignerKey.create(name)
     line = f"{key.verifier}\n"
@@ -78,9 +69,8 @@ def _write_new(path: str | Path, text: str) -> None:
 def read_key(path: str | Path) -> SignerKey:
     """Read a signer key from a file.
 
-    Raises:
-        NotFoundError: The file does not exist.
-        ValidationError: Other users own or can read the file, or it does not contain a signer key.
+    Raises `NotFoundError` without the file, `ValidationError` if other users own or can read it or it has no signer
+    key.
     """
     try:
         with Path(path).open("rb") as stream:
@@ -109,14 +99,10 @@ def signer_keys(words: Iterable[str]) -> tuple[SignerKey, ...]:
 
 
 def verifier_keys(words: Iterable[str]) -> tuple[VerifierKey, ...]:
-    """Return verifier keys without duplicates.
+    """Return the verifier keys that are given as such or in files with one per line, without duplicates.
 
-    Args:
-        words: Each is a verifier key, or a file with one key per line. Empty lines and lines with `#` are skipped.
-
-    Raises:
-        NotFoundError: A word is neither a key nor a file.
-        ValidationError: A key is malformed.
+    Empty lines and lines with `#` are skipped. Raises `NotFoundError` for a word that is neither a key nor a file, and
+    `ValidationError` for a malformed key.
     """
     found: dict[VerifierKey, None] = {}
     for word in words:

@@ -18,6 +18,7 @@ from typing import Any
 
 from kernel.errors import IntegrityError, ValidationError
 from kernel.log.base import EventLog, StoredRow
+from kernel.log.engine.records import COLUMNS
 from kernel.log.merkle import Span, SpanRoots, consistency_roots, consistency_spans, inclusion_root, inclusion_spans
 from replay.formatting.progress_bar import Progress
 from replay.log_access.log_reader import checked_pages, open_for_reading
@@ -115,12 +116,7 @@ async def prove_consistency(
 
 
 async def read_spans(
-    log: EventLog,
-    spans: Sequence[Span],
-    size: int,
-    *,
-    position: int | None = None,
-    progress: Progress | None = None,
+    log: EventLog, spans: Sequence[Span], size: int, *, position: int | None = None, progress: Progress | None = None
 ) -> tuple[list[bytes], StoredRow | None]:
     """Read the first `size` events once; return the roots of spans of the tree and the row of a position."""
     roots, found = SpanRoots(spans), None
@@ -145,15 +141,5 @@ def columns(row: StoredRow) -> dict[str, Any]:
         meta, state = row.meta.decode(), row.state.decode()
     except UnicodeDecodeError as problem:
         raise IntegrityError(f"a column is not UTF-8: {problem}", position=row.position) from problem
-    return {
-        "position": row.position,
-        "stream_id": row.stream_id,
-        "version": row.version,
-        "topic": row.topic,
-        "schema_version": row.schema_version,
-        "recorded_at_ns": row.recorded_at_ns,
-        "command_id": row.command_id.hex(),
-        "command_index": row.command_index,
-        "meta": meta,
-        "state": state,
-    }
+    stored = dict(zip(COLUMNS[:-2], row, strict=False))
+    return {**stored, "command_id": row.command_id.hex(), "meta": meta, "state": state}

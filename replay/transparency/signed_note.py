@@ -205,8 +205,7 @@ class SignedNote:
     def signers(self, keys: Iterable[VerifierKey]) -> tuple[VerifierKey, ...]:
         """Return the keys among these that signed the note; other signatures are ignored.
 
-        Raises:
-            ValidationError: A signature in the name of one of the keys is invalid, or none of them signed.
+        Raises `ValidationError` if a signature in the name of one of the keys is invalid, or none of them signed.
         """
         known = {(key.name, key.id): key for key in keys}
         found: dict[VerifierKey, None] = {}

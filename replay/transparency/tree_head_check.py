@@ -34,15 +34,9 @@ def tree_head_inputs(
 ) -> TreeHeadInputs:
     """List the tree heads to check, before the log's head is read so that none can be newer than it.
 
-    Args:
-        origin: The origin of the log to check.
-        notes: A file or directory; default: the directory of `start`.
-        keys: Trusted keys.
-        start: A tree head up to which the log was verified before.
-
-    Raises:
-        ValidationError: No key was given, or `start` is not a good tree head of this log.
-        NotFoundError: There is no tree head.
+    `start` is a tree head up to which the log was verified before; its directory is the default of `notes`. Raises
+    `ValidationError` if no key is given or `start` is not a good tree head of this log, `NotFoundError` without tree
+    heads.
     """
     trusted = tuple(keys)
     if not trusted:

@@ -102,15 +102,10 @@ class TreeHeadWriter:
         self._is_compared = False
 
     async def write(self) -> bool:
-        """Write a tree head of the log's current head.
+        """Write a tree head of the log's current head; False if there is nothing new since the newest one.
 
-        Returns:
-            False if there is nothing new since the newest tree head.
-
-        Raises:
-            IntegrityError: The log does not continue the newest tree head.
-            ValidationError: The newest file is not a tree head of this log.
-            OSError: The directory cannot be read or written.
+        Raises `IntegrityError` if the log does not continue the newest tree head, `ValidationError` if the newest file
+        is not a tree head of this log, `OSError` if the directory cannot be read or written.
         """
         head = await self._log.head()
         if not self._is_compared:

@@ -70,9 +70,7 @@ def covering_tree_head(
 ) -> StoredTreeHead:
     """Return the smallest good tree head that covers a position, reading only candidates.
 
-    Raises:
-        NotFoundError: None covers the position.
-        ValidationError: Those that do are bad.
+    Raises `NotFoundError` if none covers the position, `ValidationError` if those that do are bad.
     """
     files = tree_head_files(path)
     head = _first_good(files, lambda size: size >= position, keys=keys, origin=origin)

@@ -129,11 +129,9 @@ def now_is(kernel: EventSourcedKernel, intent_id: str) -> str:
 async def acknowledged(kernel: EventSourcedKernel, intent_id: str, *, timeout_s: float) -> bool:
     """Wait for the venue's answer to an order; False if there is none in time. Raises `ExchangeError` if it was
     rejected."""
-
-    def is_acknowledged(state: KernelState, intent_id: str) -> bool:
-        return placement_answered(state.record(intent_id))
-
-    answered = await holds_in_time(kernel, intent_id, is_acknowledged, timeout_s=timeout_s)
+    answered = await holds_in_time(
+        kernel, intent_id, lambda state, name: placement_answered(state.record(name)), timeout_s=timeout_s
+    )
     if (refused := refusal(kernel.state.record(intent_id))) is not None:
         raise refused
     return answered
@@ -141,11 +139,9 @@ async def acknowledged(kernel: EventSourcedKernel, intent_id: str, *, timeout_s:
 
 async def off_the_book(kernel: EventSourcedKernel, intent_id: str, *, timeout_s: float) -> bool:
     """Wait until no order of an intent can be open at the venue; False if that takes too long."""
-
-    def is_off_the_book(state: KernelState, intent_id: str) -> bool:
-        return cancel_answered(state.record(intent_id))
-
-    return await holds_in_time(kernel, intent_id, is_off_the_book, timeout_s=timeout_s)
+    return await holds_in_time(
+        kernel, intent_id, lambda state, name: cancel_answered(state.record(name)), timeout_s=timeout_s
+    )
 
 
 async def holds_in_time(kernel: EventSourcedKernel, intent_id: str, holds: Condition, *, timeout_s: float) -> bool:

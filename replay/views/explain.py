@@ -74,7 +74,6 @@ def explain(path: str = "", *, recursive: bool = False) -> str:
     return field_page(walked, field, place)
 
 
-# --------------------------------------------------------------------------------------------------------------- walking
 class PathStop(NamedTuple):
     """A step of a path: the model or enum reached, the field or enum member that led there, and the path so far."""
 
@@ -145,7 +144,6 @@ def below(annotation: Any) -> Place | None:
     return next((found for item in reversed(inner) if (found := below(item)) is not None), None)
 
 
-# ------------------------------------------------------------------------------------------------------------------ types
 def type_text(field: FieldInfo) -> str:
     return typed(field.annotation, field.metadata)
 
@@ -201,7 +199,6 @@ def member_docs(kind: type[Enum]) -> dict[str, str]:
     return docs
 
 
-# ------------------------------------------------------------------------------------------------------------------ pages
 def overview() -> str:
     names = max(map(len, (*TYPES, *events.REGISTRY)))
     types = "".join(f"{INDENT}{name:{names}}  {first_sentence(model)}\n" for name, model in TYPES.items())

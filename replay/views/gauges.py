@@ -39,7 +39,6 @@ NOT_RUNNING: Mapping[str, Any] = {"conditions": (), "ready": False, "leader": Fa
 """The health of a kernel that has not recovered yet, or has stopped."""
 
 
-# ------------------------------------------------------------------------------------------------- found before collecting
 @dataclass
 class Tally:
     """Live intents and open findings, counted as of an instant."""
@@ -88,7 +87,6 @@ async def tally_of(state: KernelState, *, now_ns: int) -> Tally:
     return tally
 
 
-# ---------------------------------------------------------------------------------------------------------- the collectors
 def log_gauges(
     exchange_id: str, tally: Tally, health: Mapping[str, Any], *, position: int, epoch: int
 ) -> Iterator[Metric]:

@@ -53,7 +53,6 @@ def text_of(families: Iterable[Metric]) -> str:
     return generate_latest(WithoutCreated(families)).decode()
 
 
-# ------------------------------------------------------------------------------------------------------------- sources
 def fetched(host: str, port: int) -> str:
     """Fetch the metrics that a running kernel serves. Raises `NotReadyError` if none serves there."""
     connection = http.client.HTTPConnection(host, port, timeout=FETCH_S_MAX)
@@ -85,7 +84,6 @@ async def from_log(kernel: EventSourcedKernel) -> str:
     return text_of(log_gauges(kernel.exchange_id, tally, found, position=state.position, epoch=state.epoch))
 
 
-# ------------------------------------------------------------------------------------------------------------- printing
 def metrics_as(text: str, form: MetricsFormat) -> str:
     """Convert metrics in Prometheus's text format. Raises `KernelError` if the text is not in that format."""
     if form is MetricsFormat.PROMETHEUS:

@@ -12,15 +12,7 @@ from typing import Any, NamedTuple
 from kernel import events
 from kernel.groups import Group
 from kernel.lifecycle.record import reconciliation_status
-from kernel.models import (
-    AccountState,
-    ExternalOrder,
-    Finding,
-    OrderIntent,
-    OrderState,
-    Position,
-    ReconciliationStatus,
-)
+from kernel.models import AccountState, ExternalOrder, Finding, OrderIntent, OrderState, Position, ReconciliationStatus
 from kernel.order_spec import StandardOrder, SymbolMetadata
 from kernel.state import KernelState
 from replay.formatting.decimals import Scales, decimal_text
@@ -66,7 +58,6 @@ def render_context(state: KernelState, now_ns: int) -> RenderContext:
     return RenderContext(state, Scales(state.symbol, state.asset), now_ns)
 
 
-# ------------------------------------------------------------------------------------------------------------- subjects
 def intent_subject(intent: Any) -> Subject:
     return Subject(intent.intent_id, intent, intent.order.symbol_id, intent.intent_id)
 
@@ -92,7 +83,6 @@ def group_subject(state: KernelState, group: Group) -> Subject:
     return Subject(group.group_id, found, found.symbol_id, next(known, None))
 
 
-# ---------------------------------------------------------------------------------------------------------------- lines
 def terms(context: RenderContext, order: StandardOrder) -> tuple[str, ...]:
     """SYMBOL SIDE TYPE QUANTITY PRICE."""
     price = order.price if order.price is not None else order.stop_price
@@ -217,7 +207,6 @@ def group_lines(context: RenderContext, group: GroupState) -> Lines:
     return [(*cells, age(group.created_at_ns, context.now_ns), *wide, names, utc(group.created_at_ns))]
 
 
-# ------------------------------------------------------------------------------------------------------------ resources
 TERMS = ("SYMBOL", "SIDE", "TYPE", "QUANTITY", "PRICE")
 BOTH = frozenset({"owner", "symbol"})
 INTENTS = Resource(

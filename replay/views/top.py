@@ -87,7 +87,6 @@ class Frame:
     """What is missing, and why."""
 
 
-# ------------------------------------------------------------------------------------------------------------ remembered
 @dataclass
 class Watched:
     """What is kept between two frames."""
@@ -224,7 +223,6 @@ class Top:
         return seen, notes
 
 
-# -------------------------------------------------------------------------------------------------------------- a frame
 def frame(
     watched: Watched,
     state: KernelState,

@@ -47,7 +47,6 @@ def address_of(url: str) -> Address:
     raise ValidationError(violations=[Violation("metrics URL", "URL", "http://HOST:PORT/metrics", url)])
 
 
-# --------------------------------------------------------------------------------------------------------------- numbers
 def served_at(address: Address) -> Numbers:
     return numbers_in(fetched(address.host, address.port))
 
@@ -65,7 +64,6 @@ def labeled(name: str, labels: tuple[tuple[str, str], ...]) -> str:
     return name + ("{" + ",".join(f'{key}="{value}"' for key, value in labels) + "}" if labels else "")
 
 
-# --------------------------------------------------------------------------------------------------------------- drawing
 def draw(frame: Frame) -> Group:
     from rich.console import Group
     from rich.text import Text
@@ -106,7 +104,6 @@ def console_on(stream: TextIO) -> Console:
     return Console(file=stream, width=None if stream.isatty() else WIDTH, highlight=False)
 
 
-# --------------------------------------------------------------------------------------------------------------- showing
 async def show(
     kernel: EventSourcedKernel, stream: TextIO, *, once: bool, find: Find | None = None, every_s: float = FRAME_S
 ) -> None:

@@ -258,9 +258,9 @@ def watermark_by_the_stream() -> list[Patch]:
     """H16: the trades cursor follows the stream."""
 
     def since(self: venue_session.VenueSession) -> int:
-        trades = (entry for intent in self._state.intents() for facts in self._state.record(intent.intent_id).orders
+        trades = (entry for intent in self.state.intents() for facts in self.state.record(intent.intent_id).orders
                   for entry in facts.trades)  # fmt: skip
-        return max((entry.time_ns + 1 for entry in trades), default=self._state.created_at_ns)
+        return max((entry.time_ns + 1 for entry in trades), default=self.state.created_at_ns)
 
     return [(venue_session.VenueSession, "_trades_since_ns", since)]
 
@@ -285,8 +285,8 @@ def missing_is_closed() -> list[Patch]:
 
     async def close_missing(self: venue_session.VenueSession, snapshot: Any) -> None:
         listed = {report.exchange_order_id for report in snapshot.open_orders}
-        for intent_id in self._state.live_intent_ids():
-            for facts in self._state.record(intent_id).live_orders:
+        for intent_id in self.state.live_intent_ids():
+            for facts in self.state.record(intent_id).live_orders:
                 if facts.exchange_order_id not in listed:
                     await self._gone(intent_id, facts.exchange_order_id, facts.client_order_id, snapshot.began_ns)
 

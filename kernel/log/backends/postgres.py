@@ -94,7 +94,6 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
             connection.execute(statement)
         connection.execute(self.sql.insert_head, (*_head_values(EMPTY_HEAD), LAYOUT_VERSION))
 
-    # ------------------------------------------------------------------------------------------------------- writing
     def _writer_connection(self) -> Connection:
         if self._connection is None or self._connection.closed:
             connection = self.datastore.connect()
@@ -255,7 +254,6 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         connection.execute(self.sql.set_identity, (identity.exchange_id, identity.log_id))
         return head
 
-    # ------------------------------------------------------------------------------------------------------- reading
     def newest_archive(self) -> tuple[int, str] | None:
         found: tuple[int, str] | None = self.datastore.read(lambda c: c.execute(self.sql.archive).fetchone())
         return found

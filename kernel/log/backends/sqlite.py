@@ -223,7 +223,6 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
                 INSERT_HEAD, (head.position, head.chain_hash, head.epoch, head.recorded_at_ns, LAYOUT_VERSION)
             )
 
-    # ------------------------------------------------------------------------------------------------------- writing
     def _writer_connection(self) -> sqlite3.Connection:
         if self._closed:
             raise LogUnavailableError("the log is closed")
@@ -307,7 +306,6 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
             self._data_version = version
             return changed
 
-    # ------------------------------------------------------------------------------------------------------- reading
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         if self._closed:
@@ -357,12 +355,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
         return [(position, first) for position, first in found if first < position]
 
     def back_up(self, path: Path, *, stopped: Callable[[], bool]) -> None:
-        """Copy the file's current state to another file while writers continue.
-
-        Args:
-            path: The new file.
-            stopped: Called between steps; True ends the copy with `LogUnavailableError`.
-        """
+        """Copy the current state to a new file while writers continue; `LogUnavailableError` once `stopped` is true."""
 
         def check(status: int, remaining: int, total: int) -> None:
             if stopped():

@@ -14,7 +14,7 @@ from kernel.errors import ConflictError, FencedError, IntegrityError, KernelErro
 from kernel.events import BaseEvent, Envelope, LeaderElected, LogCreated
 from kernel.log import hashing
 from kernel.log.base import Appended, Head, StoredRow
-from kernel.log.engine.records import MUST_BE_ABSENT, Command, PreparedWrite, Row, columns_of, event_of
+from kernel.log.engine.records import MUST_BE_ABSENT, Command, PreparedWrite, Row, event_of
 
 Outcome = Appended | KernelError
 """A command's positions, or the reason for its refusal."""
@@ -64,14 +64,10 @@ def decide(
     versions: Mapping[str, int],
     now_ns: int,
 ) -> Batch:
-    """Decide each command in order.
+    """Decide the commands of a transaction in order, on the locked head.
 
-    Args:
-        commands: The commands of the transaction.
-        head: The locked head.
-        known: First and last position of the command ids that are in the log.
-        versions: Version of every existing stream that the commands write to.
-        now_ns: The clock's time; the rows get the head's time if that is later.
+    `known` has the first and last position of the command ids that are in the log, `versions` the version of every
+    existing stream that the commands write to. The rows get the head's time if that is later than `now_ns`.
     """
     assigner = _Assigner(head, known, versions, max(head.recorded_at_ns, now_ns))
     batch = assigner.batch
@@ -86,8 +82,7 @@ def restored_batches(
 ) -> Iterator[Batch]:
     """Yield a batch of unchanged rows for each page, starting from `head`, after checking their hashes.
 
-    Raises:
-        IntegrityError: A row does not follow from the one before, or the log is not the one named.
+    Raises `IntegrityError` if a row does not follow from the one before, or the log is not the one named.
     """
     for rows in filter(None, pages):
         chain = hashing.verify_rows(rows, after=head.position, chain=head.chain_hash)
@@ -96,7 +91,7 @@ def restored_batches(
         elected = [event_of(row) for row in rows if row.topic == LeaderElected.topic]
         epoch = max((event.epoch for event in elected if isinstance(event, LeaderElected)), default=head.epoch)
         batch = Batch(previous=head, head=Head(rows[-1].position, chain, epoch, rows[-1].recorded_at_ns))
-        batch.rows = [columns_of(row) for row in rows]
+        batch.rows = [*rows]
         batch.versions = {row.stream_id: row.version for row in rows}
         yield batch
         head = batch.head

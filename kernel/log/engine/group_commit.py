@@ -32,47 +32,32 @@ class Pending:
     """When it was queued."""
 
 
+@dataclass(eq=False)
 class WriterThread:
     """A queue and the thread that empties it; the thread starts when first needed."""
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        commit: Callable[[list[Pending]], None],
-        idle: Callable[[], float | None],
-        settings: LogSettings,
-    ) -> None:
-        """Prepare the thread.
+    name: str
+    commit: Callable[[list[Pending]], None]
+    """Writes a batch and answers each command of it; must not raise for what a database can do."""
+    idle: Callable[[], float | None]
+    """Called when the queue is empty; returns the seconds until its next call, None for never."""
+    settings: LogSettings
 
-        Args:
-            name: Name of the thread.
-            commit: Writes a batch and answers each command of it; must not raise for what a database can do.
-            idle: Called when the queue is empty; returns the seconds until its next call, None for never.
-            settings: Bounds of the queue and of a batch.
-        """
-        self._commit = commit
-        self._idle = idle
-        self._settings = settings
+    def __post_init__(self) -> None:
         self._queue: deque[Pending] = deque()
         self._changed = threading.Condition()
         self._wake_requested = False
         self._closing = False
         self._started = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
 
     def put(self, pending: Pending, *, is_fact: bool) -> None:
-        """Queue a command.
-
-        Raises:
-            BusyError: The queue is full, and the command is not a fact.
-            LogUnavailableError: The log is closed.
-        """
+        """Queue a command; `BusyError` if the queue is full (never for a fact), `LogUnavailableError` if it is closed."""
         with self._changed:
             if self._closing:
                 raise LogUnavailableError("the log is closed")
             waiting = len(self._queue)
-            if waiting >= self._settings.queue_commands_max and not is_fact:
+            if waiting >= self.settings.queue_commands_max and not is_fact:
                 raise BusyError(f"the log's queue is full with {waiting} commands: nothing was written, try again")
             self._queue.append(pending)
             self._start()
@@ -104,7 +89,7 @@ class WriterThread:
         while True:
             batch = self._take()
             if batch:
-                self._commit(batch)
+                self.commit(batch)
             elif self._closing:
                 return
 
@@ -115,7 +100,7 @@ class WriterThread:
                 return self._drain()
             if self._closing:
                 return []
-        wait_s = self._idle()
+        wait_s = self.idle()
         with self._changed:
             if not self._queue and not self._closing and not self._wake_requested:
                 self._changed.wait(wait_s)
@@ -124,7 +109,7 @@ class WriterThread:
 
     def _drain(self) -> list[Pending]:
         batch: list[Pending] = []
-        bytes_left = self._settings.batch_bytes_max
+        bytes_left = self.settings.batch_bytes_max
         while self._queue and len(batch) < BATCH_COMMANDS_MAX:
             bytes_left -= self._queue[0].command.bytes_size
             if bytes_left < 0 and batch:

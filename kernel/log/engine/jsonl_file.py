@@ -66,7 +66,7 @@ def header_line(header: LogFileHeader) -> bytes:
 
 def row_line(row: StoredRow) -> bytes:
     """Return a row as a line; raises `IntegrityError` for a column that is not text where it must be."""
-    stored: dict[str, Any] = {column: getattr(row, column) for column in COLUMNS}
+    stored = row._asdict()
     try:
         stored.update({column: stored[column].decode() for column in STORED_TEXT})
         stored.update({column: stored[column].hex() for column in HEX})
@@ -75,7 +75,6 @@ def row_line(row: StoredRow) -> bytes:
         raise IntegrityError(f"a column has an impossible value: {problem}", position=row.position) from problem
 
 
-# --------------------------------------------------------------------------------------------------------------- writing
 def check_name(path: str) -> None:
     """Raise `ValidationError` for the file name extension of an unsupported compression."""
     if Path(path).suffix in OTHER_COMPRESSIONS:
@@ -92,17 +91,11 @@ def writing(file: IO[bytes], *, compressed: bool) -> Iterator[IO[bytes]]:
         yield cast(IO[bytes], packed)
 
 
-# --------------------------------------------------------------------------------------------------------------- reading
 class LogFile:
     """Reads a file of this form from its beginning to its end."""
 
     def __init__(self, file: IO[bytes], name: str) -> None:
-        """Read the header.
-
-        Raises:
-            ValidationError: The file is not of this form.
-            SchemaError: Newer code wrote it.
-        """
+        """Read the header. Raises `ValidationError` for a file of another form, `SchemaError` if newer code wrote it."""
         self._file = file
         self._name = name
         self._line_number = 0

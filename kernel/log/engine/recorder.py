@@ -142,10 +142,8 @@ class LogRecorder(ApplicationRecorder):
     def commit(self, commands: list[Command], now_ns: int) -> Batch:
         """Decide and record commands in one transaction that locks the head.
 
-        Raises:
-            LogUnavailableError: The database cannot be used; whether the commands are recorded is unknown.
-            IntegrityError: The log is damaged.
-            RowRefused: The database refused a row.
+        Raises `LogUnavailableError` if the database cannot be used (whether the commands are recorded is then unknown),
+        `IntegrityError` if the log is damaged, `RowRefused` if the database refused a row.
         """
 
     @abstractmethod
@@ -154,12 +152,10 @@ class LogRecorder(ApplicationRecorder):
 
     @abstractmethod
     def restore(self, identity: Identity, pages: Iterable[Sequence[StoredRow]]) -> Head:
-        """Insert stored rows unchanged into an empty log, which gets `identity`, in one transaction; checks their hashes.
+        """Insert stored rows unchanged into an empty log, which gets `identity`, in one transaction.
 
-        Raises:
-            ConflictError: The log has an owner or events.
-            IntegrityError: The rows do not follow from each other.
-            LogUnavailableError: The database cannot be used.
+        Raises `ConflictError` if the log has an owner or events, `IntegrityError` if the rows do not follow from each
+        other, `LogUnavailableError` if the database cannot be used.
         """
 
     @abstractmethod
@@ -216,7 +212,6 @@ class LogRecorder(ApplicationRecorder):
         if rows[0].chain_hash != head.chain_hash:
             raise IntegrityError("the head's chain hash is not that of the last event", position=head.position)
 
-    # ------------------------------------------------------------------------------ the library's interface
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
         """Record each event at exactly the version that it names, or none."""
         if not stored_events:

@@ -10,9 +10,7 @@ import getpass
 import json
 import os
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any
 
 from kernel.errors import IntegrityError, ValidationError
@@ -30,21 +28,7 @@ MUST_BE_ABSENT = -1
 
 Row = tuple[int, str, int, str, int, int, bytes, int, bytes, bytes, bytes, bytes]
 """A row in the order of `COLUMNS`."""
-COLUMNS = (
-    "position",
-    "stream_id",
-    "version",
-    "topic",
-    "schema_version",
-    "recorded_at_ns",
-    "command_id",
-    "command_index",
-    "meta",
-    "state",
-    "leaf_hash",
-    "chain_hash",
-)
-columns_of: Callable[[StoredRow], Row] = attrgetter(*COLUMNS)
+COLUMNS = StoredRow._fields
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,6 @@ class ThreadedLog(RecordedLog):
         self._writer.put(pending, is_fact=append.is_fact)
         return await pending.future
 
-    # --------------------------------------------------------------------------------------- on the writer's thread
     def _idle(self) -> float | None:
         return None
 
@@ -93,7 +92,6 @@ class ThreadedLog(RecordedLog):
                 calls.setdefault(subscription.loop, []).append(partial(subscription.publish, batch))
         answer_all(pending, batch.outcomes, also=calls)
 
-    # ------------------------------------------------------------------------------------------------ on any thread
     async def _call(self, function: Callable[[], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, function)

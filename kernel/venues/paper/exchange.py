@@ -76,22 +76,10 @@ class ClientSession:
 class PaperExchange:
     """One exchange: engine, tape, faults and sessions."""
 
-    def __init__(
-        self,
-        options: PaperExchangeOptions,
-        *,
-        clock: Clock,
-        faults: FaultSource | None = None,
-    ) -> None:
-        """Create a stopped exchange.
+    def __init__(self, options: PaperExchangeOptions, *, clock: Clock, faults: FaultSource | None = None) -> None:
+        """Create a stopped exchange; by default without faults, in an empty `FaultPlan`.
 
-        Args:
-            options: Its configuration.
-            clock: The source of time.
-            faults: The faults to inject; by default an empty `FaultPlan`.
-
-        Raises:
-            ValidationError: The tape, its symbol or its speed is invalid.
+        Raises `ValidationError` if the tape, its symbol or its speed is invalid.
         """
         self.options = options
         self.clock = clock
@@ -114,7 +102,6 @@ class PaperExchange:
         self._expiry_timer_ns: int | None = None
         """When the pending expiry timer fires; None without a timer."""
 
-    # ---------------------------------------------------------------------------------------------------------- life
     @property
     def engine(self) -> PaperEngine:
         """The engine; raises `NotSent` before the first start."""
@@ -194,7 +181,6 @@ class PaperExchange:
             self._journal.close()
             self._journal = None
 
-    # ------------------------------------------------------------------------------------------------------- requests
     def draw(self, operation: FaultOperation, request: Request) -> Fault | None:
         """Return the fault for this request, if any. Call it once per request."""
         return self.faults.draw(operation, _client_order_id_of(request))
@@ -339,7 +325,6 @@ class PaperExchange:
         if delay_ns:
             await self.clock.sleep_until(self.clock.now_ns() + delay_ns)
 
-    # -------------------------------------------------------------------------------------------------------- queries
     def symbols(self) -> list[SymbolMetadata]:
         self.engine.charge(base.Operation.SYMBOLS)
         return list(self.engine.book.symbols.values())
@@ -370,7 +355,6 @@ class PaperExchange:
             text="" if complete else "open orders are missing" if partial else "the data are stale",
         )
 
-    # -------------------------------------------------------------------------------------------------------- reports
     def _report(self, report: ExecutionReport) -> None:
         """Send a report to every session, subject to its fault."""
         client_order_id = report.orig_client_order_id or report.client_order_id
@@ -402,7 +386,6 @@ class PaperExchange:
         if any(held is report for held in self._held):
             self._release()
 
-    # ----------------------------------------------------------------------------------------------------------- tape
     def step(self, count: int = 1) -> int:
         """Play the next trades of the tape now; returns their number."""
         done = 0

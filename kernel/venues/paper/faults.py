@@ -128,16 +128,9 @@ class FaultRates:
         delay_ns_min: int = NS_PER_MS,
         delay_ns_max: int = 2 * NS_PER_S,
     ) -> None:
-        """Create a generator.
+        """Create a generator with a seed and the probability of each (operation, kind).
 
-        Args:
-            seed: Seed of the generator.
-            rates: Probability of each (operation, kind).
-            delay_ns_min: Shortest delay.
-            delay_ns_max: Longest delay.
-
-        Raises:
-            ValidationError: A probability is outside of 0 … 1, or a kind cannot affect its operation.
+        Raises `ValidationError` for a probability outside of 0 … 1, or a kind that cannot affect its operation.
         """
         self._random = random.Random(seed)
         self._delays = (delay_ns_min, delay_ns_max)

@@ -47,8 +47,7 @@ _NO_RAW = {"open_orders": {"__all__": {"raw"}}, "fills": {"__all__": {"raw"}}}
 def parse_address(address: str) -> tuple[str, int] | str:
     """Parse `host:port` into a pair; return anything with a slash as the path of a Unix socket.
 
-    Raises:
-        ValidationError: The address is neither.
+    Raises `ValidationError` if the address is neither.
     """
     if "/" in address:
         return address.removeprefix("unix:")

@@ -32,23 +32,12 @@ IN_FLIGHT_MAX = 1_000
 """Concurrent requests of one connection; the server stops reading the socket beyond this."""
 
 
-async def serve_paper_exchange(
-    listen: str,
-    *,
-    options: PaperExchangeOptions,
-    announce: Callable[[str], None],
-) -> None:
-    """Serve a paper exchange until the task is canceled.
+async def serve_paper_exchange(listen: str, *, options: PaperExchangeOptions, announce: Callable[[str], None]) -> None:
+    """Serve a paper exchange until the task is canceled; `announce` is called once with the bound address.
 
-    Args:
-        listen: `host:port` (port 0: any free port) or the path of a Unix socket.
-        options: The exchange.
-        announce: Called once with the bound address.
-
-    Raises:
-        ValidationError: The address or the options are invalid.
-        LogUnavailableError: The address or the journal is in use.
-        IntegrityError: The journal is damaged.
+    `listen` is `host:port` (port 0: any free port) or the path of a Unix socket. Raises `ValidationError` for an
+    invalid address or option, `LogUnavailableError` if the address or the journal is in use, `IntegrityError` for a
+    damaged journal.
     """
     server = PaperServer(PaperExchange(options, clock=SystemClock()))
     address = await server.start(listen)
@@ -263,14 +252,7 @@ def _params(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def speed_of(text: str) -> Speed:
-    """Parse a tape speed.
-
-    Args:
-        text: A number, `max` or `step`.
-
-    Raises:
-        ValidationError: The text is none of these.
-    """
+    """Parse a tape speed: a number, `max` or `step`. Raises `ValidationError` for any other text."""
     if text in ("max", "step"):
         return "max" if text == "max" else "step"
     try:

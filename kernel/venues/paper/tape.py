@@ -56,8 +56,7 @@ SHIPPED_TAPE = Path(__file__).parent / "data" / f"{SHIPPED_SYMBOL}-trades-paper.
 def symbol_of(path: str | PathLike[str]) -> str:
     """Return the symbol that a tape's file name begins with, as in `BTCUSDT-trades-2024-08-08.csv`.
 
-    Raises:
-        ValidationError: The name does not begin with a symbol.
+    Raises `ValidationError` if it does not begin with one.
     """
     found = re.match(r"([A-Z0-9]{2,32})-", Path(path).name)
     if found is None:
@@ -70,15 +69,7 @@ def symbol_of(path: str | PathLike[str]) -> str:
 
 
 def read_tape(path: str | PathLike[str], symbol: SymbolMetadata) -> Iterator[TapeTrade]:
-    """Yield a file's trades.
-
-    Args:
-        path: The file.
-        symbol: The symbol, for the scales of prices and quantities.
-
-    Raises:
-        ValidationError: The file or a row is invalid.
-    """
+    """Yield a file's trades at the symbol's scales. Raises `ValidationError` if the file or a row is invalid."""
     with _text(Path(path)) as text:
         rows = csv.reader(text)
         columns: dict[str, int] | None = None
@@ -99,13 +90,9 @@ def read_tape(path: str | PathLike[str], symbol: SymbolMetadata) -> Iterator[Tap
 async def play(
     trades: Iterable[TapeTrade], take: Callable[[TapeTrade], None], *, clock: Clock, speed: float | None
 ) -> None:
-    """Pass each trade to `take` when it is due.
+    """Pass each trade to `take` when it is due, the first at once.
 
-    Args:
-        trades: The trades; the first is due at once.
-        take: Receives them.
-        clock: The source of time.
-        speed: Factor of the tape's own pace; None for as fast as possible.
+    `speed` is a factor of the tape's own pace; None plays as fast as possible.
     """
     start_ns, first_ns, unbroken = clock.now_ns(), None, 0
     for trade in trades:

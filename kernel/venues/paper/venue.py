@@ -77,13 +77,7 @@ class PaperVenue(Venue):
             self._transport = SocketTransport(address, clock=self.clock, faults=_script(faults))
             return
         options = PaperExchangeOptions(
-            tape=tape,
-            symbol=symbol,
-            seed=seed,
-            speed=speed,
-            loop=loop,
-            config=config or PaperConfig(),
-            journal=journal,
+            tape=tape, symbol=symbol, seed=seed, speed=speed, loop=loop, config=config or PaperConfig(), journal=journal
         )
         shared = exchange or PaperExchange(options, clock=self.clock, faults=faults)
         self._transport = LocalTransport(shared, owned=exchange is None)

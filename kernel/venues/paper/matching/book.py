@@ -56,7 +56,6 @@ class PaperBook:
         self._open_count: dict[str, int] = {}
         self._balances = {asset: [(0, balances.get(asset, 0), 0)] for asset in {*self._asset_decimals, *balances}}
 
-    # ------------------------------------------------------------------------------------------------------- reading
     def order(self, order_id: int) -> PaperOrder | None:
         versions = self._versions.get(order_id)
         return versions[-1] if versions else None
@@ -157,7 +156,6 @@ class PaperBook:
         index = bisect_right(versions, as_of_ns, key=lambda order: order.updated_ns)
         return versions[index - 1] if index else None
 
-    # ---------------------------------------------------------------------------------------------------- arithmetic
     def quote_amount(self, symbol: SymbolMetadata, notional: int, *, up: bool) -> int:
         decimals = symbol.price_decimals + symbol.quantity_decimals
         return rescale(notional, decimals=decimals, to_decimals=self._asset_decimals[symbol.quote_asset], up=up)
@@ -197,7 +195,6 @@ class PaperBook:
         sign = 1 if buys else -1
         return {symbol.base_asset: sign * base, symbol.quote_asset: -sign * (now - before)}
 
-    # ------------------------------------------------------------------------------------------------------ changing
     def apply(self, change: JournalEntry) -> None:
         """Apply a change without checking it."""
         match change:

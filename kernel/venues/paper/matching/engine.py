@@ -96,7 +96,6 @@ class PaperEngine:
             return self.config.first_id
         return 1 if self._journal else max(self.clock.now_ns() // NS_PER_MS, 1)
 
-    # --------------------------------------------------------------------------------------------------- the client
     def submit(self, request: SubmitRequest) -> ExecutionReport:
         """Accept and match an order; returns its first report. Raises `Rejected`, or `OutcomeUnknown` for a used id."""
         self.expire_due()
@@ -204,7 +203,6 @@ class PaperEngine:
         if request.stamp_ns > now_ns + STAMP_AHEAD_NS + self.config.clock_skew_ns:
             raise Rejected("Timestamp for this request was 1000ms ahead of the server's time.", code="-1021")
 
-    # ------------------------------------------------------------------------------------------- the rest of the world
     def tape_trade(self, symbol_id: str, trade: TapeTrade) -> None:
         """Process a trade of the market: fill the orders, then trigger the stop orders that it reaches."""
         self.expire_due()
@@ -340,7 +338,6 @@ class PaperEngine:
             "balances": {asset: balance.model_dump(mode="json") for asset, balance in self.book.balances().items()},
         }
 
-    # ------------------------------------------------------------------------------------------------------- checking
     def _check_id(self, client_order_id: str) -> None:
         if not CLIENT_ORDER_ID.fullmatch(client_order_id):
             raise Rejected("Illegal characters found in parameter 'newClientOrderId'.", code="-1100")
@@ -365,7 +362,6 @@ class PaperEngine:
     def _by_venue_id(self, exchange_order_id: str) -> PaperOrder | None:
         return self.book.order(int(exchange_order_id)) if exchange_order_id.isdecimal() else None
 
-    # ------------------------------------------------------------------------------------------------------- changing
     def _transaction(self) -> Transaction:
         return Transaction(self.book, config=self.config, markets=self._markets, sequence=self._sequence)
 

@@ -31,9 +31,8 @@ class Journal:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open or create the file and lock it.
 
-        Raises:
-            LogUnavailableError: The file cannot be opened, or another process has it open.
-            UnsafeFileError: Another user could have written the file.
+        Raises `LogUnavailableError` if it cannot be opened or another process has it open, `UnsafeFileError` if another
+        user could have written it.
         """
         self.path = Path(path)
         try:
@@ -53,10 +52,7 @@ class Journal:
     def recover(self, head: JournalHead) -> tuple[JournalHead, Iterator[JournalEntries]]:
         """Return the journal's head (`head` if it is new) and its changes, oldest first.
 
-        Exhaust the iterator before the first `append`.
-
-        Raises:
-            IntegrityError: A line is damaged.
+        Exhaust the iterator before the first `append`. Raises `IntegrityError` if a line is damaged.
         """
         self._drop_torn_line()
         if self._size == 0:

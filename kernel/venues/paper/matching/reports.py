@@ -44,11 +44,9 @@ def report_of(change: JournalEntry, book: PaperBook) -> ExecutionReport | None:
 
 
 def status_report(order: PaperOrder, *, asked: str | None = None) -> ExecutionReport:
-    """Return the answer to an order query.
+    """Return the answer to an order query, with the instant of the order's newest change.
 
-    Args:
-        order: The order; the report carries the instant of its newest change.
-        asked: The client order id of the query; reported as FIX 41 if an amend has changed it.
+    `asked` is the client order id of the query; it is reported as FIX 41 if an amend has changed it.
     """
     fields = _fields(order, ExecType.ORDER_STATUS) | {"transact_time_ns": order.updated_ns, "order": _terms(order)}
     if asked is not None and asked != order.client_order_id:

@@ -117,7 +117,6 @@ class Transaction:
         self._orders: dict[int, PaperOrder] = {}
         self._members: dict[int, list[int]] = {}
 
-    # ------------------------------------------------------------------------------------------------------- reading
     def order(self, order_id: int) -> PaperOrder:
         return self._orders.get(order_id) or self.book.current(order_id)
 
@@ -191,7 +190,6 @@ class Transaction:
     def lacks_funds(self, order: PaperOrder) -> bool:
         return any(self.free(asset_id) < 0 for asset_id in self.book.held([order]))
 
-    # ------------------------------------------------------------------------------------------------------ deciding
     def open(
         self,
         order: StandardOrder,
@@ -328,7 +326,6 @@ class Transaction:
         """Return the instant and the report id of the next change."""
         return {"at_ns": self.sequence.tick(), "exec_id": self.sequence.exec_id()}
 
-    # ----------------------------------------------------------------------------------------------------- the pieces
     def _trade(self, order_id: int, execution: Execution, *, trade_id: int, liquidity: Liquidity) -> None:
         order = self.order(order_id)
         fee, fee_asset = fee_on(self.book, self.config, order, execution, liquidity)

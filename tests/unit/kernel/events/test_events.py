@@ -217,3 +217,15 @@ def test_schemas_describe_every_field(model: type[pydantic.BaseModel]) -> None:
     assert schema.get("description")
     bare = [name for name, field in schema.get("properties", {}).items() if not field.get("description")]
     assert bare == []
+
+
+class Renamed(BaseEvent):
+    """An event whose class has another name than the one it is stored under."""
+
+    topic = "Original"
+
+
+def test_the_topic_is_the_class_name_unless_it_is_set() -> None:
+    """Every recorded event type is stored under the name of its class; a class can keep an older topic."""
+    assert [event_type for event_type in EVENT_TYPES if event_type.topic != event_type.__name__] == []
+    assert Renamed.topic == "Original"
