@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import grp
 import os
 import pwd
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kernel import open_log
-from kernel.errors import LogUnavailableError, UnsafeFileError
+from kernel.clock import SystemClock
+from kernel.errors import LogUnavailableError, UnsafeFileError, ValidationError
 from kernel.log.backends.sqlite_lease import FileLease, is_locked
 from kernel.log.base import EventLog
 from kernel.platform.private_files import check_database, check_directory, make_directory, open_private, replacing
+from kernel.venues.paper.exchange import PaperExchange
+from kernel.venues.paper.matching.config import PaperExchangeOptions
 from kernel.venues.paper.matching.journal import Journal
+from kernel.venues.paper.server import PaperServer
 from projections.sql.sqlite import SQLiteTables
+from replay.demo.processes import DemoProcesses
 from replay.log_access.atomic_files import write_whole
 from replay.readmodel.sync import sync_tables
 from replay.transfer.backup import backup_log, restore_log
@@ -27,6 +34,15 @@ from tests.commands import an_append
 
 PRECIOUS = b"precious" * 100
 CREATE = os.O_RDWR | os.O_CREAT
+HELD = 3
+LOCK = f"""
+import fcntl, sys
+try:
+    fcntl.lockf(open(sys.argv[1], "r+b"), fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x4000_0002)
+except OSError:
+    sys.exit({HELD})
+"""
+"""Locks the bytes that each connection to a SQLite database holds a shared lock on."""
 
 
 @pytest.fixture
@@ -72,6 +88,39 @@ async def test_created_files_are_private(tmp_path: Path) -> None:
         assert set(found.values()) == {"0o600"}
         await lease.release()
     assert [mode(path) for path in (top, top.parent)] == [0o700, 0o700]
+
+
+@pytest.mark.usefixtures("no_umask")
+async def test_only_this_user_can_connect_to_a_socket(tmp_path: Path) -> None:
+    """With umask 000 the paper exchange's Unix socket has mode 0600, and it is refused where others could replace it."""
+    path = tmp_path / "exchange.sock"
+    server = PaperServer(PaperExchange(PaperExchangeOptions(), clock=SystemClock()))
+    await server.start(str(path))
+    assert mode(path) == 0o600
+    await server.stop()
+    os.chmod(tmp_path, 0o777)  # noqa: PTH101
+    with pytest.raises(UnsafeFileError, match=f"{tmp_path} has mode 0777"):
+        await server.start(str(path))
+    assert modes(tmp_path) == {}
+
+
+@pytest.mark.usefixtures("no_umask")
+async def test_the_output_of_the_demos_processes_is_private(tmp_path: Path) -> None:
+    """With umask 000 what a process of the demo writes to stderr has mode 0600."""
+    async with DemoProcesses(tmp_path / "desk", None) as processes:
+        await (await processes._start("keys", "--help")).wait()
+    assert modes(tmp_path / "desk") == {"keys.err": "0o600"}
+
+
+async def test_an_export_over_its_own_log_leaves_its_locks(tmp_path: Path) -> None:
+    """It is refused without opening the database: closing it would drop the locks that keep the write-ahead log alive."""
+    path = tmp_path / "kernel.db"
+    async with a_log(path) as log:
+        await log.append(an_append("a"))
+        with pytest.raises(ValidationError, match="is a database"):
+            await export_log(log, path)
+        other = await asyncio.create_subprocess_exec(sys.executable, "-c", LOCK, str(path))
+        assert await other.wait() == HELD
 
 
 def test_readable_files_are_tightened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
