@@ -100,9 +100,11 @@ def _check(path: str, log: EventLog | str, *, format: str, what: str) -> None:  
 
 def _is_database(path: Path, log: EventLog | str) -> bool:
     """Return whether a file is a database. The log's own is not opened, which would drop its connections' locks."""
+    if not path.is_file():  # opening a named pipe would block
+        return False
     url = log if isinstance(log, str) else log.url
     own = sqlite_path(url) if url.startswith("sqlite://") else None
-    if own is not None and own.exists() and path.exists() and path.samefile(own):
+    if own is not None and own.exists() and path.samefile(own):
         return True
     return beginning_of(path) == SQLITE_BEGIN
 

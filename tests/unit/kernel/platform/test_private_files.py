@@ -165,6 +165,15 @@ async def test_writable_files_are_refused(tmp_path: Path, bits: int) -> None:
     assert (modes(tmp_path), path.read_bytes()) == ({"file": oct(bits)}, b"")
 
 
+async def test_an_unsafe_lock_file_leaves_unknown_who_leads(tmp_path: Path) -> None:
+    """Views that ask whether a kernel leads get the error that they handle, with the remedy."""
+    (tmp_path / "kernel.db.lock").touch()
+    os.chmod(tmp_path / "kernel.db.lock", 0o666)  # noqa: PTH101
+    async with a_log(tmp_path / "kernel.db") as log:
+        with pytest.raises(LogUnavailableError, match=r"unknown: .*chmod go-w"):
+            await log.lease_is_held()
+
+
 async def test_no_symbolic_link_is_followed(tmp_path: Path) -> None:
     """A symbolic link is refused, and its target stays unchanged."""
     target = tmp_path / "target"
@@ -237,6 +246,22 @@ def test_companion_files_exist_in_a_sticky_directory(tmp_path: Path) -> None:
     check_database(home / "kernel.db", create=True)
     names = {f"kernel.db{suffix}" for suffix in ("", "-wal", "-shm", "-journal")}
     assert modes(home) == dict.fromkeys(names, "0o600")
+
+
+async def test_no_file_replaces_a_device_or_a_pipe(tmp_path: Path) -> None:
+    """An export or a text written to `/dev/null` by root would break the host: pipes, sockets and devices are refused."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)  # as /dev/stdout is
+    async with a_log(tmp_path / "kernel.db") as log:
+        await log.append(an_append("a"))
+        for path in (pipe, link):
+            with pytest.raises(UnsafeFileError, match="is not a regular file"):
+                await export_log(log, path)
+            with pytest.raises(UnsafeFileError, match="is not a regular file"):
+                write_whole(path, "text")
+    assert stat.S_ISFIFO(pipe.lstat().st_mode)
+    assert link.is_symlink()
 
 
 def test_a_failed_replacement_changes_nothing(tmp_path: Path) -> None:
