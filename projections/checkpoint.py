@@ -190,7 +190,7 @@ class CheckpointFiles:
             check_directory(self.directory, sticky_allowed=False)
         except FileNotFoundError:
             return
-        except UnsafeFileError as problem:
+        except (UnsafeFileError, OSError) as problem:
             logger.warning("no checkpoint is used: %s", problem)
             return
         for path in self.paths():

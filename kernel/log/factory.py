@@ -111,9 +111,9 @@ def _exchange_in_file(path: Path) -> list[str]:
 
 
 def without_password(url: str) -> str:
-    """Return a URL with its password removed."""
+    """Return a URL, or a PostgreSQL connection string, with its password removed."""
     shown = re.sub(r"(://[^:/@]*):[^@/]*@", r"\1@", url)
-    return re.sub(r"(password=)[^&]*", r"\1…", shown)
+    return re.sub(r"(password=)[^&]*" if "://" in url else r"(password=).*", r"\1…", shown)
 
 
 @dataclass(frozen=True, slots=True)

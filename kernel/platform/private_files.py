@@ -68,7 +68,11 @@ def open_private(path: Path, flags: int) -> int:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Write a new file that replaces `path`, durably, at the end of the block; after an error nothing changes."""
+    """Write a new file that replaces `path`, durably, at the end of the block; after an error nothing changes.
+
+    Raises `UnsafeFileError` for a device, a named pipe or a socket, which a file must not replace.
+    """
+    check_replaceable(path)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -80,6 +84,12 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         Path(name).unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise `UnsafeFileError` for a device, a named pipe or a socket: root would replace `/dev/null` for the whole host."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise _not_regular(path)
 
 
 def sync(path: Path) -> None:
@@ -145,7 +155,7 @@ def _check_file(status: os.stat_result, path: Path) -> None:
     if stat.S_ISLNK(status.st_mode):
         raise _is_a_link(path)
     if not stat.S_ISREG(status.st_mode):
-        raise UnsafeFileError(f"{path} is not a regular file: give the name of a file")
+        raise _not_regular(path)
     if status.st_uid != os.geteuid():
         remedy = f"run as {_user(status.st_uid)}, or move it away if it is not yours"
         raise UnsafeFileError(f"{path} {_owned(status)}, and only a file of your own is safe: {remedy}")
@@ -167,6 +177,10 @@ def _is_own_group(gid: int) -> bool:
     except KeyError:
         return False
     return (user.pw_gid, user.pw_name) == (gid, group.gr_name) and set(group.gr_mem) <= {user.pw_name}
+
+
+def _not_regular(path: Path) -> UnsafeFileError:
+    return UnsafeFileError(f"{path} is not a regular file: give the name of a file")
 
 
 def _is_a_link(path: Path) -> UnsafeFileError:

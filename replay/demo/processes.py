@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from kernel.errors import KernelError, WaitTimeoutError
-from kernel.platform.private_files import make_directory
+from kernel.platform.private_files import make_directory, open_private
 
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 5.0
@@ -71,7 +71,8 @@ class DemoProcesses:
         return (self._directory / f"{command}.err").read_text(errors="replace").strip()[-LAST_WORDS_CHARS:]
 
     async def _start(self, command: str, *words: str) -> Process:
-        with (self._directory / f"{command}.err").open("ab") as errors:
+        file = self._directory / f"{command}.err"
+        with os.fdopen(open_private(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as errors:
             program = (sys.executable, "-P", "-m", "cli", command, *words)
             process = await asyncio.create_subprocess_exec(
                 *program, stdout=PIPE, stderr=errors, env=child_environment()

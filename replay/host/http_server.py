@@ -22,6 +22,8 @@ from replay.host.probes import Page
 
 HEAD_BYTES_MAX = 8_192
 """Request line and headers."""
+READ_S_MAX = 3.0
+"""Seconds from connecting until the head is read: silent connections must not keep the probes out for long."""
 EXCHANGE_S_MAX = 20.0
 """Seconds from connecting until the answer is read."""
 CONNECTIONS_MAX = 64
@@ -32,14 +34,19 @@ HEADERS = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"),
 
 
 class TimedConnection(H11Protocol):
-    """A connection closed at its time limit, or at once if there are too many."""
+    """A connection closed at its time limits, or at once if there are too many."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > CONNECTIONS_MAX:
             transport.abort()
         else:
+            self.loop.call_later(READ_S_MAX, self._abort_if_unread)
             self.loop.call_later(EXCHANGE_S_MAX, transport.abort)
+
+    def _abort_if_unread(self) -> None:
+        if not self.cycle:  # None until a whole head was read
+            self.transport.abort()
 
 
 class EmbeddedServer(uvicorn.Server):

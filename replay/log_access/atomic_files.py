@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kernel.errors import AlreadyExistsError, NotFoundError
-from kernel.platform.private_files import FILE_MODE, replacing, sync
+from kernel.platform.private_files import FILE_MODE, check_replaceable, replacing, sync
 
 
 @contextmanager
@@ -32,11 +32,13 @@ def atomic_file(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def check_free(path: Path, *, replace: bool = False) -> None:
-    """Raise `NotFoundError` if the file's directory is missing, `AlreadyExistsError` if the file exists."""
+    """Raise `NotFoundError` if the file's directory is missing, `AlreadyExistsError` if the file exists, and
+    `UnsafeFileError` for a device, a pipe or a socket."""
     if not path.parent.is_dir():
         raise NotFoundError(f"directory {path.parent} does not exist: create it first")
     if path.is_dir() or (path.exists() and not replace):
         raise _taken(path)
+    check_replaceable(path)
 
 
 def write_whole(path: Path, text: str) -> None:

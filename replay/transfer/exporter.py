@@ -17,7 +17,7 @@ from typing import IO
 from kernel.errors import ValidationError
 from kernel.log.base import EventLog
 from kernel.log.engine import jsonl_file
-from kernel.log.factory import SQLITE_BEGIN, beginning_of
+from kernel.log.factory import SQLITE_BEGIN, beginning_of, sqlite_path
 from replay.formatting.progress_bar import Progress
 from replay.log_access.atomic_files import atomic_file
 from replay.log_access.log_reader import chain_at, checked_pages, open_for_reading, point
@@ -66,7 +66,7 @@ async def export_log(
         IntegrityError: The log was changed.
     """
     path = str(path)
-    _check(path, format=format, what=what)
+    _check(path, log, format=format, what=what)
     async with open_for_reading(log, exchange_id) as found:
         end = await point(found, position=upto)
         about = jsonl_file.LogFileHeader(
@@ -85,7 +85,7 @@ async def export_log(
     return Exported(path, about.exchange_id, end, about.chain_hash)
 
 
-def _check(path: str, *, format: str, what: str) -> None:  # noqa: A002
+def _check(path: str, log: EventLog | str, *, format: str, what: str) -> None:  # noqa: A002
     for name, value, choices in (("format", format, FORMATS), ("what", what, tuple(TABLES))):
         if value not in choices:
             raise ValidationError(f"{name} {value!r} is unknown: use {', '.join(choices)}")
@@ -94,8 +94,19 @@ def _check(path: str, *, format: str, what: str) -> None:  # noqa: A002
     if format == "parquet" and (path == jsonl_file.STANDARD_STREAM or path.endswith(".gz")):
         raise ValidationError(f"Parquet cannot be written to {path}: use a file name without .gz")
     jsonl_file.check_name(path)
-    if path != jsonl_file.STANDARD_STREAM and beginning_of(Path(path)) == SQLITE_BEGIN:
+    if path != jsonl_file.STANDARD_STREAM and _is_database(Path(path), log):
         raise ValidationError(f"{path} is a database, which an export would replace: use another name")
+
+
+def _is_database(path: Path, log: EventLog | str) -> bool:
+    """Return whether a file is a database. The log's own is not opened, which would drop its connections' locks."""
+    if not path.is_file():  # opening a named pipe would block
+        return False
+    url = log if isinstance(log, str) else log.url
+    own = sqlite_path(url) if url.startswith("sqlite://") else None
+    if own is not None and own.exists() and path.samefile(own):
+        return True
+    return beginning_of(path) == SQLITE_BEGIN
 
 
 @contextmanager

@@ -21,6 +21,8 @@ from kernel.platform.private_files import FILE_MODE, OTHERS
 from replay.transparency.signed_note import SIGNER_PREFIX, SignerKey, VerifierKey
 
 KEY_FILE_BYTES_MAX = 100_000
+LIST_MODE = 0o644
+"""Mode of a new list, whatever the umask: anybody may read it, and whoever writes it decides whom a verification trusts."""
 
 
 def create_key(path: str | Path, name: str, *, trust: str | Path | None = None) -> VerifierKey:
@@ -43,9 +45,10 @@ def _list_to_add_to(path: Path) -> IO[str]:
     try:
         with suppress(NotFoundError):
             _listed(str(path))
-        stream = path.open("a+", encoding="utf-8")
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, LIST_MODE)
     except OSError as problem:
         raise ValidationError(f"cannot write the key list {path}: {problem.strerror}") from problem
+    stream = os.fdopen(file, "a+", encoding="utf-8")
     stream.seek(0)
     written = stream.read()
     if written and not written.endswith("\n"):

@@ -25,7 +25,7 @@ from eventsourcing.sqlite import (
 )
 
 from kernel.clock import Clock
-from kernel.errors import IntegrityError, KernelError, LogUnavailableError
+from kernel.errors import IntegrityError, KernelError, LogUnavailableError, UnsafeFileError
 from kernel.log.backends.sqlite_lease import FileLease, is_locked, lock_file
 from kernel.log.base import Head, LogSettings, StoredRow, StreamHead
 from kernel.log.engine.batch import Batch, decide, restored_batches
@@ -470,7 +470,10 @@ class SQLiteLog(ThreadedLog):
         return FileLease(lock_file(self.path))
 
     async def lease_is_held(self) -> bool:
-        return await asyncio.to_thread(is_locked, lock_file(self.path))
+        try:
+            return await asyncio.to_thread(is_locked, lock_file(self.path))
+        except UnsafeFileError as problem:
+            raise LogUnavailableError(f"whether a kernel leads is unknown: {problem}") from problem
 
     async def _watch(self) -> None:
         self._writer.wake()

@@ -49,9 +49,10 @@ class FileLease(Lease):
         if not self._is_the_file(descriptor):  # removed meanwhile: another process would lock a new file
             os.close(descriptor)
             return False
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{self.holder}\n".encode())
         self._descriptor = descriptor
+        with contextlib.suppress(OSError):  # the name is for people: on a full disk the lock is held all the same
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{self.holder}\n".encode())
         return True
 
     def _is_the_file(self, descriptor: int) -> bool:

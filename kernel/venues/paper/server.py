@@ -17,6 +17,7 @@ from typing import Any
 
 from kernel.clock import SystemClock
 from kernel.errors import KernelError, LogUnavailableError, OutcomeUnknown, ValidationError
+from kernel.platform.private_files import FILE_MODE, check_directory
 from kernel.venues.base import ExecutionReport
 from kernel.venues.paper import protocol
 from kernel.venues.paper.admin import administer
@@ -36,8 +37,8 @@ async def serve_paper_exchange(listen: str, *, options: PaperExchangeOptions, an
     """Serve a paper exchange until the task is canceled; `announce` is called once with the bound address.
 
     `listen` is `host:port` (port 0: any free port) or the path of a Unix socket. Raises `ValidationError` for an
-    invalid address or option, `LogUnavailableError` if the address or the journal is in use, `IntegrityError` for a
-    damaged journal.
+    invalid address or option, `LogUnavailableError` if the address or the journal is in use, `UnsafeFileError` if
+    another user could write the journal or replace the socket, `IntegrityError` for a damaged journal.
     """
     server = PaperServer(PaperExchange(options, clock=SystemClock()))
     address = await server.start(listen)
@@ -63,9 +64,11 @@ class PaperServer:
         await self.exchange.start()
         try:
             return await self._listen(where)
-        except OSError as error:
-            await self.exchange.stop()
-            raise LogUnavailableError(f"cannot listen at {listen}: {error}") from error
+        except BaseException as error:
+            await self.stop()
+            if isinstance(error, OSError):
+                raise LogUnavailableError(f"cannot listen at {listen}: {error}") from error
+            raise
 
     async def stop(self) -> None:
         """Close every connection and stop the exchange. Cancels no orders."""
@@ -83,8 +86,11 @@ class PaperServer:
         limit = protocol.REQUEST_BYTES_MAX
         if isinstance(where, str):
             await _refuse_if_taken(where)
-            self._server = await asyncio.start_unix_server(self._accept, path=where, limit=limit)
+            check_directory(Path(where).parent)
+            self._server = await asyncio.start_unix_server(self._accept, path=where, limit=limit, start_serving=False)
             self._socket_path = Path(where)
+            self._socket_path.chmod(FILE_MODE)  # before it listens: connecting needs write permission
+            await self._server.start_serving()
             return where
         self._server = await asyncio.start_server(self._accept, *where, limit=limit)
         host, port = self._server.sockets[0].getsockname()[:2]

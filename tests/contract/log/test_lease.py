@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -187,6 +189,24 @@ async def test_a_removed_lock_file_is_not_trusted(exchange_id: str, tmp_path: ob
     await lease.release()
     with pytest.raises(LogUnavailableError, match="lock file"):
         await FileLease(Path(str(tmp_path)) / "missing" / "x.lock").acquire(wait=False)
+
+
+async def test_a_full_disk_does_not_leave_a_lock_that_nobody_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock whose holder's name cannot be written is held, and can be released."""
+
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    first, second = FileLease(tmp_path / "lock"), FileLease(tmp_path / "lock")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        assert await first.acquire(wait=False)
+    assert not await second.acquire(wait=False)
+    await first.release()
+    assert await second.acquire(wait=False)
+    await second.release()
 
 
 async def test_a_session_is_renewed(postgres_url: str, exchange_id: str) -> None:

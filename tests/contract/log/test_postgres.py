@@ -135,6 +135,7 @@ async def test_a_lost_notification_costs_a_moment(schema: PostgresBackend) -> No
         ("postgresql://me:secret@host/db", "postgresql://me@host/db"),
         ("postgresql://me@host/db?password=secret&port=1", "postgresql://me@host/db?password=…&port=1"),
         ("postgresql:///db?host=/tmp/x", "postgresql:///db?host=/tmp/x"),
+        ("host=/tmp/x user=me password='secret & more'", "host=/tmp/x user=me password=…"),
     ],
 )
 def test_no_password_is_shown(url: str, shown: str) -> None:

@@ -116,6 +116,18 @@ async def test_a_kernel_works_without_a_checkpoint_directory(
     assert "cannot write the checkpoint" in caplog.text
 
 
+async def test_a_kernel_works_with_an_impossible_checkpoint_directory(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A directory that cannot be looked at, such as one below a file, costs a line in the log and nothing else."""
+    (tmp_path / "file").touch()
+    async with database.open() as log:
+        await log.append(an_append("a"))
+        async with a_kernel(log, tmp_path / "file" / "checkpoints") as kernel:
+            assert kernel.state.position == 2
+    assert "no checkpoint is used: [Errno 20] Not a directory" in caplog.text
+
+
 async def test_the_place_of_checkpoints(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints are beside a SQLite file, in the user's cache for a server, or in the given directory."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

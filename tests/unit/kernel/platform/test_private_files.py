@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import grp
 import os
 import pwd
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kernel import open_log
-from kernel.errors import LogUnavailableError, UnsafeFileError
+from kernel.clock import SystemClock
+from kernel.errors import LogUnavailableError, UnsafeFileError, ValidationError
 from kernel.log.backends.sqlite_lease import FileLease, is_locked
 from kernel.log.base import EventLog
 from kernel.platform.private_files import check_database, check_directory, make_directory, open_private, replacing
+from kernel.venues.paper.exchange import PaperExchange
+from kernel.venues.paper.matching.config import PaperExchangeOptions
 from kernel.venues.paper.matching.journal import Journal
+from kernel.venues.paper.server import PaperServer
 from projections.sql.sqlite import SQLiteTables
+from replay.demo.processes import DemoProcesses
 from replay.log_access.atomic_files import write_whole
 from replay.readmodel.sync import sync_tables
 from replay.transfer.backup import backup_log, restore_log
@@ -27,6 +34,15 @@ from tests.commands import an_append
 
 PRECIOUS = b"precious" * 100
 CREATE = os.O_RDWR | os.O_CREAT
+HELD = 3
+LOCK = f"""
+import fcntl, sys
+try:
+    fcntl.lockf(open(sys.argv[1], "r+b"), fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x4000_0002)
+except OSError:
+    sys.exit({HELD})
+"""
+"""Locks the bytes that each connection to a SQLite database holds a shared lock on."""
 
 
 @pytest.fixture
@@ -74,6 +90,39 @@ async def test_created_files_are_private(tmp_path: Path) -> None:
     assert [mode(path) for path in (top, top.parent)] == [0o700, 0o700]
 
 
+@pytest.mark.usefixtures("no_umask")
+async def test_only_this_user_can_connect_to_a_socket(tmp_path: Path) -> None:
+    """With umask 000 the paper exchange's Unix socket has mode 0600, and it is refused where others could replace it."""
+    path = tmp_path / "exchange.sock"
+    server = PaperServer(PaperExchange(PaperExchangeOptions(), clock=SystemClock()))
+    await server.start(str(path))
+    assert mode(path) == 0o600
+    await server.stop()
+    os.chmod(tmp_path, 0o777)  # noqa: PTH101
+    with pytest.raises(UnsafeFileError, match=f"{tmp_path} has mode 0777"):
+        await server.start(str(path))
+    assert modes(tmp_path) == {}
+
+
+@pytest.mark.usefixtures("no_umask")
+async def test_the_output_of_the_demos_processes_is_private(tmp_path: Path) -> None:
+    """With umask 000 what a process of the demo writes to stderr has mode 0600."""
+    async with DemoProcesses(tmp_path / "desk", None) as processes:
+        await (await processes._start("keys", "--help")).wait()
+    assert modes(tmp_path / "desk") == {"keys.err": "0o600"}
+
+
+async def test_an_export_over_its_own_log_leaves_its_locks(tmp_path: Path) -> None:
+    """It is refused without opening the database: closing it would drop the locks that keep the write-ahead log alive."""
+    path = tmp_path / "kernel.db"
+    async with a_log(path) as log:
+        await log.append(an_append("a"))
+        with pytest.raises(ValidationError, match="is a database"):
+            await export_log(log, path)
+        other = await asyncio.create_subprocess_exec(sys.executable, "-c", LOCK, str(path))
+        assert await other.wait() == HELD
+
+
 def test_readable_files_are_tightened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A file with mode 0644 opens, has mode 0600 from then on, and is logged once."""
     path = tmp_path / "file"
@@ -114,6 +163,15 @@ async def test_writable_files_are_refused(tmp_path: Path, bits: int) -> None:
         with pytest.raises(UnsafeFileError):
             use(path)
     assert (modes(tmp_path), path.read_bytes()) == ({"file": oct(bits)}, b"")
+
+
+async def test_an_unsafe_lock_file_leaves_unknown_who_leads(tmp_path: Path) -> None:
+    """Views that ask whether a kernel leads get the error that they handle, with the remedy."""
+    (tmp_path / "kernel.db.lock").touch()
+    os.chmod(tmp_path / "kernel.db.lock", 0o666)  # noqa: PTH101
+    async with a_log(tmp_path / "kernel.db") as log:
+        with pytest.raises(LogUnavailableError, match=r"unknown: .*chmod go-w"):
+            await log.lease_is_held()
 
 
 async def test_no_symbolic_link_is_followed(tmp_path: Path) -> None:
@@ -188,6 +246,22 @@ def test_companion_files_exist_in_a_sticky_directory(tmp_path: Path) -> None:
     check_database(home / "kernel.db", create=True)
     names = {f"kernel.db{suffix}" for suffix in ("", "-wal", "-shm", "-journal")}
     assert modes(home) == dict.fromkeys(names, "0o600")
+
+
+async def test_no_file_replaces_a_device_or_a_pipe(tmp_path: Path) -> None:
+    """An export or a text written to `/dev/null` by root would break the host: pipes, sockets and devices are refused."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)  # as /dev/stdout is
+    async with a_log(tmp_path / "kernel.db") as log:
+        await log.append(an_append("a"))
+        for path in (pipe, link):
+            with pytest.raises(UnsafeFileError, match="is not a regular file"):
+                await export_log(log, path)
+            with pytest.raises(UnsafeFileError, match="is not a regular file"):
+                write_whole(path, "text")
+    assert stat.S_ISFIFO(pipe.lstat().st_mode)
+    assert link.is_symlink()
 
 
 def test_a_failed_replacement_changes_nothing(tmp_path: Path) -> None:

@@ -121,6 +121,19 @@ async def test_a_connection_has_its_time(port: int, monkeypatch: pytest.MonkeyPa
         assert await waiting == b""
 
 
+async def test_a_silent_connection_has_less_time(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that sends no complete head is closed early; one whose answer takes longer is not."""
+    monkeypatch.setattr(http_server, "READ_S_MAX", 0.2)
+    answered = asyncio.create_task(said(port, SLOW))
+    for silent in (b"", b"GET /page HT"):
+        with contextlib.suppress(ConnectionError):
+            assert await said(port, silent) == b""
+
+    assert not answered.done()
+    answered.cancel()
+    await asyncio.gather(answered, return_exceptions=True)
+
+
 async def test_there_are_only_so_many_at_once(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
     """A connection beyond the limit is closed at once; when another ends, the next is answered."""
     monkeypatch.setattr(http_server, "CONNECTIONS_MAX", 2)

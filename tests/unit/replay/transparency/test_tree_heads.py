@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,16 @@ def test_the_list_of_verifier_keys_keeps_the_old_ones(tmp_path: Path) -> None:
     new = create_key(tmp_path / "new.key", "x", trust=known)
     newest = create_key(tmp_path / "newest.key", "x", trust=known)
     assert verifier_keys([str(known), str(new)]) == (KEY.verifier, new, newest)
+
+
+def test_nobody_else_can_write_a_new_list_of_verifier_keys(tmp_path: Path) -> None:
+    """With umask 000 a new list has mode 644: another user must not decide whom a verification trusts."""
+    before = os.umask(0)
+    try:
+        create_key(tmp_path / "new.key", "x", trust=tmp_path / "trusted.keys")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "trusted.keys").stat().st_mode & 0o777 == 0o644
 
 
 def test_no_key_is_created_if_the_list_is_bad(tmp_path: Path) -> None:
