@@ -299,6 +299,9 @@ class VenueReconciler:
         resends = isinstance(step, SendOrder) and step.resend
         kind = ActionKind.RESOLVE if resends else step.kind
         held_until_ns = self._backoff.begin(intent_id, kind)
+        if isinstance(step, LocalRejection):  # it makes no venue call
+            self._forced.discard(intent_id)
+            return None
         if kind is not ActionKind.SUBMIT and inputs.now_ns < held_until_ns:
             self._forced.discard(intent_id)
             return RequeueAfter(held_until_ns, "backing off")
