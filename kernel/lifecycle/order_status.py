@@ -22,7 +22,7 @@ class StatusRule(NamedTuple):
     """FIX's rank; the highest that holds is shown."""
     status: OrdStatus
     """FIX 39."""
-    is_loaded: Callable[[OrderFacts], bool]
+    holds: Callable[[OrderFacts], bool]
     """True if the facts put the order in this state."""
 
 
@@ -58,4 +58,4 @@ def is_open(facts: OrderFacts) -> bool:
 
 def ord_status(facts: OrderFacts) -> OrdStatus:
     """Return the status of one venue order."""
-    return next(state.status for state in STATUS_PRECEDENCE if state.is_loaded(facts))
+    return next(state.status for state in STATUS_PRECEDENCE if state.holds(facts))

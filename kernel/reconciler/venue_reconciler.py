@@ -248,7 +248,9 @@ class VenueReconciler:
             case planning.WaitUntil(until_ns=until_ns, reason=reason):
                 return Done(reason) if until_ns is None else RequeueAfter(until_ns, reason)
             case BackOff(kind=kind, reason=reason):
-                self._backoff.begin(intent_id, kind)
+                held_until_ns = self._backoff.begin(intent_id, kind)
+                if inputs.now_ns < held_until_ns:  # a run during the backoff does not lengthen it
+                    return RequeueAfter(held_until_ns, reason)
                 return RequeueAfter(self._backoff.record_failure(intent_id), reason)
             case ReportFindings() as report:
                 await self._append_findings(report)
@@ -292,6 +294,9 @@ class VenueReconciler:
         resends = isinstance(step, SendOrder) and step.resend
         kind = ActionKind.RESOLVE if resends else step.kind
         held_until_ns = self._backoff.begin(intent_id, kind)
+        if isinstance(step, LocalRejection):  # it makes no venue call
+            self._forced.discard(intent_id)
+            return None
         if kind is not ActionKind.SUBMIT and inputs.now_ns < held_until_ns:
             self._forced.discard(intent_id)
             return RequeueAfter(held_until_ns, "backing off")

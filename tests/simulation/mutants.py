@@ -283,7 +283,7 @@ async def believing_query(
 def missing_is_closed() -> list[Patch]:
     """H15: what a list does not show is closed at once, lag or not."""
 
-    async def close_missing(self: venue_session.VenueSession, snapshot: Any) -> None:
+    async def close_missing(self: venue_session.VenueSession, snapshot: Any, source: Any) -> None:
         listed = {report.exchange_order_id for report in snapshot.open_orders}
         for intent_id in self.state.live_intent_ids():
             for facts in self.state.record(intent_id).live_orders:
@@ -445,16 +445,16 @@ def the_other_leg_stays() -> list[Patch]:
 
 def children_before_the_parent() -> list[Patch]:
     """ONE_TRIGGERS_OTHER: what follows is sent before the leader has filled."""
-    return [with_allowance(lambda group: group.leader is not None, lambda group, name, wanted: wanted)]
+    return [with_allowance(lambda group: group.parent is not None, lambda group, name, wanted: wanted)]
 
 
 def each_child_for_itself() -> list[Patch]:
     """ONE_TRIGGERS_OTHER: the followers do not shrink each other."""
 
     def released(group: Any, name: str, wanted: int) -> int:
-        return wanted if name == group.leader else min(wanted, group.filled.get(group.leader, 0))
+        return wanted if name == group.parent else min(wanted, group.filled.get(group.parent, 0))
 
-    return [with_allowance(lambda group: group.leader is not None, released)]
+    return [with_allowance(lambda group: group.parent is not None, released)]
 
 
 def siblings_do_not_shrink() -> list[Patch]:

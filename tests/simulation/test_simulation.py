@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import inspect
 import os
 import subprocess
 import sys
@@ -69,6 +70,27 @@ def test_a_planted_bug_is_noticed(name: str) -> None:
     """A kernel that breaks a rule of the protocol is caught within a few seeds."""
     with planted(name):
         assert any(play(from_seed(seed), trace=False).failed for seed in range(SEEDS_MAX))
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_planted_bug_takes_the_arguments_of_what_it_replaces(name: str) -> None:
+    """A planted bug is called as the function that it replaces, else a crash would pass for a bug that is found."""
+    for where, attribute, instead in MUTANTS[name]():
+        honest = getattr(where, attribute)
+        if callable(honest) and callable(instead):
+            parameters = inspect.signature(honest).parameters.values()
+            named = [item.name for item in parameters if item.kind is inspect.Parameter.KEYWORD_ONLY]
+            placed = [item.name for item in parameters if item.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+            inspect.signature(instead).bind(*placed, **dict.fromkeys(named))
+
+
+@pytest.mark.parametrize("name", ["missing_is_closed", "children_before_the_parent", "each_child_for_itself"])
+def test_a_planted_bug_leaves_the_kernel_running(name: str) -> None:
+    """The rule that a planted bug breaks is what fails, not the kernel."""
+    with planted(name):
+        outcome = play(from_seed(0), trace=False)
+    assert outcome.failed
+    assert "nobody leads" not in str(outcome.problems)
 
 
 def test_what_repeats_itself_without_a_pause_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

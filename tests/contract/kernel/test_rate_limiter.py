@@ -190,6 +190,27 @@ async def test_waiting_for_capacity_holds_no_worker() -> None:
         assert await bench.open_orders() < 60
 
 
+async def test_a_local_rejection_needs_no_capacity() -> None:
+    """An order that the symbol no longer takes is rejected at once, though the limit is used up: nothing is sent."""
+    async with a_bench(TIGHT, relist_interval_s=10) as bench:
+        kernel = bench.kernel
+        await kernel.pause()
+        for number in range(0, 60 * 7, 7):
+            await kernel.place_order(bid(number - 5_900_000 % 7), intent_id=f"good{number}", wait="recorded")
+        await kernel.place_order(bid(1 - 5_900_000 % 7), intent_id="bad", wait="recorded")
+        bench.venue.exchange.engine.set_filters("BTCUSDT", tick_size=7)
+        async with asyncio.timeout(60):
+            while (await kernel.get_symbol_metadata("BTCUSDT")).tick_size != 7:
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(9)
+        await kernel.resume()
+        await asyncio.sleep(0.5)
+        assert await bench.open_orders() < 60
+        state = await kernel.get_order_state("bad")
+        assert state.reconciliation_status is ReconciliationStatus.FAILED
+        assert bench.refused() == 0
+
+
 async def test_usage_by_other_clients_is_respected() -> None:
     """Another client uses most of the limit, as the venue reports: no call of ours is rejected."""
     async with a_bench(TIGHT) as bench:

@@ -13,6 +13,7 @@ import pytest
 from kernel.clock import NS_PER_S
 from kernel.events import AttemptStarted, intent_stream
 from kernel.models import FindingKind
+from kernel.reconciler.result import RequeueAfter
 from kernel.settings import KernelSettings
 from kernel.venues.base import Dedupe, VenueSnapshot
 from kernel.venues.paper.faults import fault
@@ -60,3 +61,24 @@ async def test_a_long_unknown_attempt_raises_a_finding_in_time(too_long_s: float
         (stands,) = [item for item in bench.kernel.state.findings() if item.kind is FindingKind.UNKNOWN_TOO_LONG]
         (sent,) = await attempts(bench)
         assert 0 <= stands.raised_at_ns - sent.stamp_ns - too_long_s * NS_PER_S < NS_PER_S
+
+
+async def test_a_waiting_resend_is_not_put_off_by_each_run() -> None:
+    """Runs during the backoff of a resend that waits leave its instant as it is."""
+    async with a_bench("none", dedupe=Dedupe.FOR_EVER, validity_window_ns=None) as bench:
+        await bench.venue.inject(fault("request_lost", "submit"))
+        await bench.kernel.place_order(bid(), intent_id="mine", wait="recorded")
+        reconciler = bench.kernel.engine.at_venue
+        assert reconciler is not None
+        async with asyncio.timeout(30):
+            while not (await attempts(bench)):
+                await asyncio.sleep(0.01)
+        await bench.kernel.pause("mine")
+        instants: list[int] = []
+        for _ in range(2_000):
+            result = await reconciler.reconcile("mine")
+            if isinstance(result, RequeueAfter) and result.reason == "the resend waits":
+                instants.append(result.instant_ns)
+            await asyncio.sleep(0.01)
+        assert len(instants) > 200
+        assert len(set(instants)) < len(instants) // 10
