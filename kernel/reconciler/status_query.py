@@ -429,8 +429,9 @@ def observed(
 
 
 def symbol_id_of_record(record: Record) -> str:
-    """Return the symbol of the newest submit, else of the intent."""
-    order = record.sent_order or (record.intent.order if record.intent else None)
+    """Return the symbol of the newest submit, else of the intent, else of the newest order: of a deleted adopted one."""
+    known = [facts.order for facts in record.orders[-1:]]
+    order = record.sent_order or (record.intent.order if record.intent else next(iter(known), None))
     return order.symbol_id if order is not None else ""
 
 
