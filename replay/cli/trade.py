@@ -329,6 +329,8 @@ def modify(target: LogTarget, intent_id: str, wait: str, timeout: float, **numbe
         await kernel.modify_order(intent_id, order, wait="ack" if wait == "ack" else "recorded", ack_timeout_s=timeout)
         state = "unchanged" if order == known.order else "modified"
         click.echo(f"intent/{intent_id} {state}")
+        if wait == "ack" and not waiting.change_acknowledged(kernel, intent_id):
+            report_no_answer(kernel, intent_id, timeout)
 
     run_with_client(target, work)
 
