@@ -1,4 +1,4 @@
-"""The difference between the desired and the observed side of an intent. Called by `State` for the intents that a batch touched.
+"""The difference between the desired and the observed side of an intent. Called by `State` after each batch.
 
 `plan.difference` is the comparison. Deriving the observed side costs more than folding an event, so `differs_in_terms`
 decides from the record alone where it can.
