@@ -35,5 +35,5 @@ def test_a_change_without_an_answer_is_reported(idle: World) -> None:
     late = idle.call("modify", "c", "--limit", "501", "--timeout", "100ms")
 
     assert (late.exit_code, late.stdout) == (0, "intent/c modified\n")
-    assert late.stderr == "c: no answer after 0.1 s, nothing sent yet; the kernel keeps trying\n"
+    assert late.stderr == "c: no answer after 0.1 s, nothing sent yet; no kernel leads: start `orderctl run`\n"
     assert idle.call("modify", "c", "--limit", "502", "--wait", "recorded").stderr == ""
