@@ -87,10 +87,18 @@ def settings_over(
     limits: Mapping[str, Any] | None = None,
     external_orders: str | None = None,
 ) -> KernelSettings:
-    """Combine an option, environment variables, a file's tables and the defaults, in this order of precedence."""
+    """Combine an option, environment variables, a file's tables and the defaults, in this order of precedence.
+
+    Raises:
+        ValidationError: A variable with the prefix names no setting, or a value is not valid.
+    """
     if limits is not None:
         table = {**table, "limits": limits_of(limits, "the configuration")}
-    in_environment = {name.upper() for name in environ}
+    in_environment = {name.upper() for name in environ if name.upper().startswith(SETTINGS_PREFIX)}
+    known = {SETTINGS_PREFIX + name.upper() for name in KernelSettings.model_fields}
+    if unknown := sorted(in_environment - known):
+        text = "environment variable {field} names no setting: `orderctl explain settings` lists them"
+        raise ValidationError(violations=[Violation(name, "variable", "", "", text) for name in unknown])
     options = {key: value for key, value in table.items() if SETTINGS_PREFIX + key.upper() not in in_environment}
     if external_orders is not None:
         options["external_orders"] = ExternalOrderPolicy(external_orders.upper())
