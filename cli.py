@@ -50,7 +50,7 @@ SECTIONS = {
         ("history", "replay.cli.history:history", "Show an order's history: each event and its cause."),
         ("verify", "replay.cli.verify:verify", "Verify that a log is intact, complete and consistent."),
         ("prove", "replay.cli.proofs:prove", "Prove that an event is in the log, or that the log only grew."),
-        ("keys", "replay.cli.proofs:keys", "Create a key that signs notes of a log, or show its verifier key."),
+        ("keys", "replay.cli.proofs:keys", "Create a key that signs tree heads of a log, or show its verifier key."),
         ("export", "replay.cli.transfer:export", "Write a log to a file, from its first event; - is stdout."),
         ("import", "replay.cli.transfer:import_", "Read an export (jsonl) into a new log; - is stdin."),
         ("statement", "replay.cli.statement:statement", "Show fills, fees and realized profit by day, owner and symbol."),

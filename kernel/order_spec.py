@@ -375,7 +375,7 @@ class SymbolMetadata(Model):
             ("max_notional", self.max_notional, self.max_notional is not None and notional > self.max_notional),
         ):
             if broken and limit is not None:
-                text = f"notional {{value}} is {'below' if notional < limit else 'above'} {{constraint}} {{limit}}"
+                text = f"notional {{value}} is {'below the minimum' if notional < limit else 'above the maximum'} {{limit}}"
                 value = self.notional_text(notional)
                 found.append(Violation("quantity", constraint, self.notional_text(limit), value, text))
         return found

@@ -34,7 +34,7 @@ def event_predicate(event_filter: Mapping[str, Any] | None) -> EventPredicate:
         if key not in FIELDS
     ]
     problems += [
-        Violation("event_filter.event_type", "event type", "a topic of kernel.events", str(name))
+        Violation("event_filter.event_type", "event type", "the name of an event, as in OrderFilled", str(name))
         for name in sorted(map(str, accepted.get("event_type", ())))
         if name not in events.REGISTRY
     ]
@@ -101,6 +101,8 @@ class Subscriptions:
     def subscribe(self, callback: EventCallback, event_filter: Mapping[str, Any] | None, *, after: int) -> str:
         """Start a subscription after a position; return its id."""
         predicate = event_predicate(event_filter)
+        if not callable(callback):
+            raise ValidationError(f"callback {callback!r}: must be a function of one event")
         subscription_id = f"subscription-{next(self._serial)}"
         deliver = self._deliver_async if inspect.iscoroutinefunction(callback) else self._deliver_on_thread
         self._tasks[subscription_id] = asyncio.get_running_loop().create_task(

@@ -6,6 +6,7 @@ here. Symbol constraints are checked elsewhere.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -65,13 +66,18 @@ RULES = {
 def validated(record: Validated, model: type[Validated]) -> Validated:
     """Return a record as it will be read again; `ValidationError` lists everything wrong with it."""
     check_type(record, model)
-    what = f"the {model.__name__} is not valid"
+    what = invalid(model.__name__)
     try:
         return model.model_validate_json(canonical_json(record.model_dump(mode="json", warnings=False)))
     except pydantic.ValidationError as problem:
         raise ValidationError(what, violations_of(problem)) from problem
     except (ValueError, TypeError) as problem:
         raise ValidationError(f"{what}: it cannot be written as JSON: {problem}") from problem
+
+
+def invalid(model_name: str) -> str:
+    """Return the first line of an error about a model, as in "invalid kernel settings"."""
+    return "invalid " + re.sub(r"\B(?=[A-Z])", " ", model_name).lower()
 
 
 def check_type(value: object, model: type[Model]) -> None:
@@ -107,10 +113,10 @@ def _violations(error: ErrorDetails) -> Iterable[Violation]:
     value = _shown(error)
     name = field.replace("_", " ") if field in ID_FIELDS else "{field}"
     text = (
-        f"{name} `{{value}}`: {{limit}}"
-        if value
-        else "{field} {limit}"
+        "{field} {limit}"
         if rule.startswith("is ")
+        else f"{name} `{{value}}`: {{limit}}"
+        if value
         else "{field}: {limit}"
     )
     return [Violation(field, error["type"], rule, value, text)]

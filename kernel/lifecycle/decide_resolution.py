@@ -93,8 +93,8 @@ def refuse_while_evidence_may_come(record: Record, attempt: Attempt, *, now_ns: 
     sends = [item for item in record.unresolved if item.client_order_id == attempt.client_order_id]
     if any(item.outcome is AttemptOutcome.PENDING for item in sends):
         raise ConflictError(
-            f"{attempt.kind} at {attempt.position} is PENDING: its call may still report, else the leader queries it;"
-            " nothing was resolved"
+            f"{attempt.kind} at {attempt.position} is PENDING: its request may still be answered, and the leader queries"
+            " it otherwise; nothing was resolved"
         )
     until_ns = max((item.absent_after_ns for item in sends if item.absent_after_ns is not None), default=0)
     if now_ns < until_ns:

@@ -18,7 +18,7 @@ from kernel.events import CONTROL_STREAM, LogCreated
 from kernel.log.base import Append, EventLog, LogSettings, Write
 from kernel.log.engine.records import prepare
 from kernel.models import Evidence
-from kernel.order_spec import EXCHANGE_ID_PATTERN
+from kernel.order_spec import EXCHANGE_ID_PATTERN, EXCHANGE_ID_RULE
 from kernel.platform.private_files import check_database, tighten_database
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def open_log(
         KernelError: The database holds something else.
     """
     if not isinstance(exchange_id, str) or not re.fullmatch(EXCHANGE_ID_PATTERN.rstrip("$") + r"\Z", exchange_id):
-        raise ValidationError(f"exchange id {exchange_id!r} does not match {EXCHANGE_ID_PATTERN}")
+        raise ValidationError(f"exchange id {exchange_id!r}: must be {EXCHANGE_ID_RULE}")
     factory = LogFactory(
         exchange_id, clock or SystemClock(), ids or SeededIds(), settings or LogSettings(), create, check_end
     )

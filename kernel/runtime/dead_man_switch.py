@@ -237,7 +237,7 @@ class DeadManSwitch:
         if record.intent is None or not self._is_revoked(record):
             return
         beat = self._state.heartbeats[record.intent.owner]
-        reason = f"{beat.owner} fell silent (position {beat.lapsed_position})"
+        reason = f"{beat.owner} missed its heartbeat (position {beat.lapsed_position})"
         try:
             made = decide(record, CancelIntent(intent_id, self._clock.now_ns(), reason))
         except (ExchangeError, NotFoundError):  # the order has ended

@@ -8,6 +8,8 @@ from replay.formatting.output import Format, Item, Listing, json_line, render
 from replay.formatting.problems import REMEDIES, Problem, VerifyReport
 
 COLUMNS = ("POSITION", "KIND", "PROBLEM")
+COUNT_NOUNS = {"foreign_events": "unknown events", "notes": "tree heads", "recalled_intents": "rehydrated intents"}
+"""Nouns of the counts whose name is not their noun."""
 
 
 def report_text(report: VerifyReport, form: str) -> str:
@@ -53,11 +55,20 @@ def summary_data(report: VerifyReport) -> dict[str, Any]:
 
 
 def sentence(report: VerifyReport) -> str:
-    seen = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report.counts.items() if count)
-    log = f"the log of {report.exchange_id} ({report.log_id}) up to position {report.position}"
+    seen = ", ".join(count_text(name, count) for name, count in report.counts.items() if count)
+    log = f"the log of {report.exchange_id} ({report.log_id})"
     if report.ok:
-        return f"verified: {log} is what was recorded ({seen})"
+        return f"verified: {log} is intact up to position {report.position} ({seen})"
     kept = len(report.problems)
     some = "" if kept == report.problem_count else f", of which the first {kept} are shown"
     first = "" if report.first_bad_position is None else f", the first at position {report.first_bad_position}"
-    return f"NOT verified: {log} has {report.problem_count} problems{first}{some} ({seen})"
+    problems = count_text("problems", report.problem_count)
+    return f"NOT verified: {log} up to position {report.position} has {problems}{first}{some} ({seen})"
+
+
+def count_text(name: str, count: int) -> str:
+    """Return a count with its noun, as in `1 fill`."""
+    if name == "signed_upto":
+        return f"signed up to position {count}"
+    noun = COUNT_NOUNS.get(name, name)
+    return f"{count} {noun.removesuffix('s') if count == 1 else noun}"

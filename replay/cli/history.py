@@ -22,7 +22,7 @@ def history(target: LogTarget, intent_id: str, raw: bool, picture: str | None, f
     """Show an order's history: each event and its cause.
 
     Each event is marked as evidence or as a conclusion. SINCE is the time since the previous line, CAUSE the event that
-    caused it (in brackets: the attempt whose client order id it carries, if no cause was recorded), CAME-TO the order's
+    caused it (in brackets: the attempt whose client order id it carries, if no cause was recorded), STATE the order's
     status after it. Events of its group, of leaders and pauses, and causes in other streams are included and marked. -o
     wide adds the venue's clock, attempt and command.
 

@@ -91,15 +91,15 @@ def secret_words(ctx: click.Context, param: click.Parameter, value: tuple[str, .
 
 
 def tree_head_options(function: Callable[..., T]) -> Callable[..., T]:
-    """Where signed notes are written and which keys sign them, passed as `notes`."""
+    """Where signed tree heads are written and which keys sign them, passed as `notes`."""
 
     @option("--notes", "notes_directory", envvar="ORDERCTL_NOTES", metavar="DIR",
-            help="Where the leader writes signed notes of the log; not beside the database.")  # fmt: skip
+            help="Where the leader writes signed tree heads of the log; not beside the database.")  # fmt: skip
     @option("--note-key", "note_keys", envvar="ORDERCTL_NOTE_KEY", multiple=True, callback=secret_words, metavar="FILE",
             help="The key that signs them (`orderctl keys create`); twice while keys change. "
                  "The variable may hold the key itself.")  # fmt: skip
     @option("--note-events", type=click.IntRange(1), envvar="ORDERCTL_NOTE_EVENTS", default=1_000, show_default=True,
-            metavar="N", help="Write a note after this many events …")  # fmt: skip
+            metavar="N", help="Write a tree head after this many events …")  # fmt: skip
     @option("--note-every", type=Duration(), envvar="ORDERCTL_NOTE_EVERY", default="10s", show_default=True,
             help="… or after this time, if there are new events.")  # fmt: skip
     @functools.wraps(function)
@@ -183,8 +183,8 @@ def run(
     With --metrics-port it serves /metrics (for Prometheus), /healthz (200 while its loop and its projections advance, else
     503 with the reason) and /readyz (200 while it acts, else 503 with the missing conditions).
 
-    With --notes and --note-key the leader writes a signed note of the log every 1,000 events or 10 s. The owner of a note
-    can detect that the log was truncated or rewritten, and can prove what was in it (orderctl prove).
+    With --notes and --note-key the leader signs a tree head of the log every 1,000 events or 10 s. Whoever keeps a tree
+    head can detect that the log was truncated or rewritten, and can prove what was in it (orderctl prove).
 
     \b
     Example:
@@ -269,7 +269,7 @@ def resume(target: LogTarget, intent_id: str | None, symbol: str | None) -> None
         raise click.UsageError("give an intent or a symbol, not both")
     what = f"intent/{intent_id}" if intent_id else f"symbol/{symbol}" if symbol else f"exchange/{target.exchange}"
     changed = run_with_client(target, lambda kernel: kernel.resume(intent_id, symbol_id=symbol))
-    click.echo(f"{what} {'resumed' if changed else 'was not paused'}")
+    click.echo(f"{what} {'resumed' if changed else 'was neither paused nor halted'}")
 
 
 @click.command()

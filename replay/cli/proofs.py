@@ -1,4 +1,4 @@
-"""`prove` and `keys`: proofs for third parties, and the keys that sign notes of a log."""
+"""`prove` and `keys`: proofs for third parties, and the keys that sign tree heads of a log."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from replay.transparency import proof_files, signed_note
 
 @click.command()
 @click.argument("position", type=int, required=False)
-@option("--from", "first", type=int, metavar="SIZE", help="Prove that the log only grew, from the note of this size …")
-@option("--to", "second", type=int, metavar="SIZE", help="… to the note of this one.")
+@option(
+    "--from", "first", type=int, metavar="SIZE", help="Prove that the log only grew, from the tree head of this size …"
+)
+@option("--to", "second", type=int, metavar="SIZE", help="… to the tree head of this one.")
 @option("--notes", "--note", "notes", envvar="ORDERCTL_NOTES", required=True, metavar="PATH",
-        help="The directory with signed notes of the log, or one note.")  # fmt: skip
+        help="The directory with signed tree heads of the log, or one of them.")  # fmt: skip
 @option("--key", "keys", multiple=True, metavar="KEY",
-        help="A verifier key, or a file of them: only notes signed by them are used. May be repeated.")  # fmt: skip
+        help="A verifier key, or a file of them: only tree heads signed by them are used. May be repeated.")  # fmt: skip
 @option("-o", "--output", metavar="FILE", help="Where to write the proof. Default: stdout.")
 @target_options
 def prove(
@@ -29,8 +31,8 @@ def prove(
     """Prove that an event is in the log, or that the log only grew.
 
     The proof is a JSON file for third parties. Checking it takes the verifier key and nothing of this project:
-    `orderctl help check-proof` prints a program for it. The proof uses the note of the shortest log that has the event.
-    With --from and --to it proves that the log of the first note is a prefix of the log of the second.
+    `orderctl help check-proof` prints a program for it. The proof uses the smallest tree head that covers the event.
+    With --from and --to it proves that the log of the first tree head is a prefix of the log of the second.
 
     \b
     Example:
@@ -50,14 +52,14 @@ def prove(
 @click.argument("action", type=click.Choice(["create", "show"]))
 @click.argument("file")
 @option("--exchange", envvar="ORDERCTL_EXCHANGE", default="paper", show_default=True, metavar="ID",
-        help="Exchange account whose notes a new key signs: its name.")  # fmt: skip
+        help="Exchange account whose tree heads the new key signs; part of the key's name.")  # fmt: skip
 @option("--trust", metavar="LIST", help="A file of verifier keys to add the new one to.")
 def keys(action: str, file: str, exchange: str, trust: str | None) -> None:
-    """Create a key that signs notes of a log, or show its verifier key.
+    """Create a key that signs tree heads of a log, or show its verifier key.
 
     Prints the verifier key, which is public; the signing key stays in FILE, which only you can read. To change keys, create
     a new one, run with both for a while (--note-key twice), then with the new one. The list (--trust) keeps the old
-    verifier key, so that old notes can still be checked.
+    verifier key, so that old tree heads can still be checked.
 
     \b
     Example:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
 
 from kernel import EventSourcedKernel
+from kernel.errors import LogUnavailableError
 from replay.cli.base import (
     Duration,
     LogTarget,
@@ -62,8 +64,8 @@ def place(target: LogTarget, intent_id: str | None, owner: str, wait: str, timeo
     """Place an order. Prints the intent id and nothing else.
 
     Quantity and prices are decimals and taken exactly. The intent id is printed once the intent is durable in the log. If
-    the venue has not answered within --timeout, the kernel keeps trying and the exit code is 0. If the venue rejects the
-    order, the exit code is 5.
+    the venue has not answered within --timeout, the kernel keeps trying and the exit code is 0; stderr says so, or that no
+    kernel leads. If the venue rejects the order, the exit code is 5.
 
     \b
     Example:
@@ -88,13 +90,17 @@ async def wait_placed(kernel: EventSourcedKernel, intent_id: str, wait: str, tim
     if wait == "filled":
         return await wait_condition(kernel, intent_id, "filled", timeout_s, waiting.UNFILLED_ENDS)
     if wait == "ack" and not await waiting.acknowledged(kernel, intent_id, timeout_s=timeout_s):
-        report_no_answer(kernel, intent_id, timeout_s)
+        await report_no_answer(kernel, intent_id, timeout_s)
     return 0
 
 
-def report_no_answer(kernel: EventSourcedKernel, intent_id: str, timeout_s: float) -> None:
-    now = waiting.now_is(kernel, intent_id)
-    echo_err(f"{intent_id}: no answer after {timeout_s:g} s, {now}; the kernel keeps trying")
+async def report_no_answer(kernel: EventSourcedKernel, intent_id: str, timeout_s: float) -> None:
+    """Report a timeout, and whether a kernel is there that keeps trying."""
+    led = True
+    with suppress(LogUnavailableError):  # the command itself is durable
+        led = await kernel.log.lease_is_held()
+    hint = "the kernel keeps trying" if led else "no kernel leads: start `orderctl run`"
+    echo_err(f"{intent_id}: no answer after {timeout_s:g} s, {waiting.now_is(kernel, intent_id)}; {hint}")
 
 
 async def wait_condition(
@@ -162,7 +168,7 @@ async def wait_applied(kernel: EventSourcedKernel, steps: Sequence[applying.Step
     """Wait until the venue has answered to what was applied; returns the exit code."""
     found = await applying.answers(kernel, steps, timeout_s=timeout_s)
     for intent_id in found.late:
-        report_no_answer(kernel, intent_id, timeout_s)
+        await report_no_answer(kernel, intent_id, timeout_s)
     for refused in found.refused:
         report_error(refused)
     return REFUSED if found.refused else 0
@@ -249,7 +255,7 @@ def cancel(target: LogTarget, intent_id: str, wait: str, timeout: float) -> None
         gone = await waiting.off_the_book(kernel, intent_id, timeout_s=0)
         click.echo(f"intent/{intent_id} {'canceled' if gone else 'cancel requested'}")
         if not gone and wait == "ack":
-            report_no_answer(kernel, intent_id, timeout)
+            await report_no_answer(kernel, intent_id, timeout)
 
     run_with_client(target, work)
 
@@ -329,6 +335,8 @@ def modify(target: LogTarget, intent_id: str, wait: str, timeout: float, **numbe
         await kernel.modify_order(intent_id, order, wait="ack" if wait == "ack" else "recorded", ack_timeout_s=timeout)
         state = "unchanged" if order == known.order else "modified"
         click.echo(f"intent/{intent_id} {state}")
+        if wait == "ack" and not waiting.change_acknowledged(kernel, intent_id):
+            await report_no_answer(kernel, intent_id, timeout)
 
     run_with_client(target, work)
 

@@ -24,9 +24,9 @@ T = TypeVar("T")
 def notes_options(function: Callable[..., T]) -> Callable[..., T]:
     """`--notes` and `--key` of a command that creates a log."""
     key = option("--key", "keys", multiple=True, metavar="KEY",
-                 help="A verifier key, or a file of them: only notes signed by them count. May be repeated.")  # fmt: skip
+                 help="A verifier key, or a file of them: only tree heads they signed count. May be repeated.")  # fmt: skip
     notes = option("--notes", envvar="ORDERCTL_NOTES", metavar="PATH",
-                   help="Signed notes of the log: a different log is refused, missing events are reported.")  # fmt: skip
+                   help="Signed tree heads: a different log is refused, missing events are reported.")  # fmt: skip
     return notes(key(function))
 
 
@@ -38,10 +38,12 @@ def tree_head_guard(notes: str | None, keys: tuple[str, ...]) -> TreeHeadGuard |
 
 
 def say_end(exchange_id: str, head: Head, held: TreeHeadGuard | None) -> None:
-    """Report where an imported log ends, and what it lacks by its notes."""
+    """Report where an imported log ends, and what it lacks by its tree heads."""
     echo_err(f"{exchange_id} up to position {head.position}, chain hash {head.chain_hash.hex()}")
     if held is not None:
-        echo_err(f"warning: {held.lacks}" if held.lacks is not None else "it agrees with all notes, to the newest")
+        echo_err(
+            f"warning: {held.lacks}" if held.lacks is not None else "it agrees with all tree heads, up to the newest"
+        )
 
 
 @click.command("export")

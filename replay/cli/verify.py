@@ -15,10 +15,10 @@ from replay.transparency.keys import verifier_keys
 
 @click.command()
 @option("--notes", envvar="ORDERCTL_NOTES", metavar="PATH",
-        help="A directory with signed notes of the log. Without it, a log rewritten as a whole passes.")  # fmt: skip
+        help="A directory with signed tree heads of the log. Without it, a log rewritten as a whole passes.")  # fmt: skip
 @option("--key", "keys", multiple=True, metavar="KEY",
-        help="A verifier key, or a file of them: only notes signed by them count. May be repeated.")  # fmt: skip
-@option("--from", "start", metavar="NOTE", help="Begin after what this note covers, verified before.")
+        help="A verifier key, or a file of them: only tree heads signed by them count. May be repeated.")  # fmt: skip
+@option("--from", "start", metavar="NOTE", help="Begin after the events of this tree head, verified before.")
 @option("--hashes-only", is_flag=True, help="Check only positions and hashes: faster.")
 @option("-o", "--output", "form", envvar="ORDERCTL_OUTPUT", type=click.Choice(["table", "json", "jsonl"]),
         default="table", show_default=True, help="jsonl: a line for each problem, then one for the whole.")  # fmt: skip

@@ -308,7 +308,9 @@ class DecisionReplayer:
 
 def summary(report: DecisionReport) -> str:
     """The report in one line."""
-    text = f"{report.attempts} attempts and {report.verdicts} verdicts up to position {report.position} decided again: "
+    attempts = f"{report.attempts} attempt{'' if report.attempts == 1 else 's'}"
+    verdicts = f"{report.verdicts} verdict{'' if report.verdicts == 1 else 's'}"
+    text = f"{attempts} and {verdicts} up to position {report.position} decided again: "
     text += "none differs" if report.same else f"{report.difference_count} differ"
     if report.past_backoff:
         text += f"; {report.past_backoff} were forced during their backoff"

@@ -6,7 +6,7 @@ import logging
 
 import pydantic
 
-from kernel.commands.validation import violations_of
+from kernel.commands.validation import invalid, violations_of
 from kernel.errors import KernelError, ValidationError
 from replay.formatting.output import escaped
 
@@ -25,7 +25,7 @@ def failure(problem: Exception) -> tuple[int, list[str]]:
             return problem.exit_code, [f"error: {one_line(problem)}", *notes]
         case pydantic.ValidationError():
             lines = (f"  {item}" for item in violations_of(problem))
-            return REFUSED, [f"error: the {problem.title} is not valid", *lines]
+            return REFUSED, [f"error: {invalid(problem.title)}", *lines]
         case OSError():
             return OTHER, [f"error: {one_line(problem)}"]
     return OTHER, [f"error: unexpected {type(problem).__name__}: {one_line(problem)} (--debug prints the traceback)"]

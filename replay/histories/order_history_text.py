@@ -9,7 +9,7 @@ from replay.formatting.events import event_sentence
 from replay.formatting.output import Format, Item, Listing, human_duration, json_text, render, utc, yaml_text
 from replay.histories.order_history import AttemptSpan, History, OrderSummary, Part, Step
 
-COLUMNS = ("POSITION", "TIME", "SINCE", "TYPE", "ACTOR", "CAUSE", "EVIDENCE", "CAME-TO", "MESSAGE",
+COLUMNS = ("POSITION", "TIME", "SINCE", "TYPE", "ACTOR", "CAUSE", "EVIDENCE", "STATE", "MESSAGE",
            "VENUE-TIME", "ATTEMPT", "COMMAND", "CORRELATION")  # fmt: skip
 NARROW = 9
 MESSAGE = COLUMNS.index("MESSAGE")
@@ -71,7 +71,9 @@ def order_summary_text(history: History, found: OrderSummary | None) -> str:
 
 
 def message(history: History, step: Step) -> str:
-    return event_sentence(step.event, history.scales, symbol_id=history.symbol_id)
+    # An event of the kernel is about the whole account unless it names a symbol itself.
+    symbol_id = None if step.part is Part.KERNEL else history.symbol_id
+    return event_sentence(step.event, history.scales, symbol_id=symbol_id)
 
 
 def length_of(span_ns: int) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,25 +42,29 @@ def read_config(path: str | Path) -> dict[str, Any]:
     wrong = [(key, known) for key in found if key not in known]
     table = found.get("kernel", {})
     if not isinstance(table, dict):
-        raise ValidationError(f"{path}: [kernel] must be a table of settings")
+        raise ValidationError(f"the configuration {path}: [kernel] must be a table of settings")
     if "limits" in table:
-        raise ValidationError(f"{path}: move the limits from [kernel] to the table [limits]")
-    limits_of(found.get("limits", {}), path)
+        raise ValidationError(f"the configuration {path}: move the limits from [kernel] to the table [limits]")
+    limits_of(found.get("limits", {}), f"the configuration {path}")
     if lists := [key for key, value in found.items() if key in RUN_KEYS and not isinstance(value, str | int | float)]:
         text = "{field} must be {limit}"
-        raise ValidationError(f"{path}", [Violation(key, "type", "text or a number", "", text) for key in lists])
+        raise ValidationError(
+            f"the configuration {path} is not valid",
+            [Violation(key, "type", "text or a number", "", text) for key in lists],
+        )
     wrong += [
         (f"kernel.{key}", set(KernelSettings.model_fields)) for key in table if key not in KernelSettings.model_fields
     ]
     if wrong:
         text = "{field} is not a known setting; known settings: {limit}"
         raise ValidationError(
-            f"{path}", [Violation(key, "key", ", ".join(sorted(names)), "", text) for key, names in wrong]
+            f"the configuration {path} is not valid",
+            [Violation(key, "key", ", ".join(sorted(names)), "", text) for key, names in wrong],
         )
     return found
 
 
-def limits_of(table: Any, source: str | Path) -> LimitSettings:
+def limits_of(table: Any, source: str) -> LimitSettings:
     """Convert the table `limits` to settings. Raises `ValidationError`."""
     if not isinstance(table, dict):
         raise ValidationError(f"{source}: [limits] must be a table of limits")
@@ -67,7 +72,10 @@ def limits_of(table: Any, source: str | Path) -> LimitSettings:
     try:
         return LimitSettings.model_validate({"default": default, "symbols": table.get("symbols", {})})
     except pydantic.ValidationError as problem:
-        raise ValidationError(f"the limits of {source} are not valid", violations_of(problem)) from problem
+        found = [
+            replace(item, field=f"limits.{item.field.removeprefix('default.')}") for item in violations_of(problem)
+        ]
+        raise ValidationError(f"the limits of {source} are not valid", found) from problem
 
 
 def settings_over(
@@ -77,10 +85,18 @@ def settings_over(
     limits: Mapping[str, Any] | None = None,
     external_orders: str | None = None,
 ) -> KernelSettings:
-    """Combine an option, environment variables, a file's tables and the defaults, in this order of precedence."""
+    """Combine an option, environment variables, a file's tables and the defaults, in this order of precedence.
+
+    Raises:
+        ValidationError: A variable with the prefix names no setting, or a value is not valid.
+    """
     if limits is not None:
         table = {**table, "limits": limits_of(limits, "the configuration")}
-    in_environment = {name.upper() for name in environ}
+    in_environment = {name.upper() for name in environ if name.upper().startswith(SETTINGS_PREFIX)}
+    known = {SETTINGS_PREFIX + name.upper() for name in KernelSettings.model_fields}
+    if unknown := sorted(in_environment - known):
+        text = "environment variable {field} names no setting: `orderctl explain settings` lists them"
+        raise ValidationError(violations=[Violation(name, "variable", "", "", text) for name in unknown])
     options = {key: value for key, value in table.items() if SETTINGS_PREFIX + key.upper() not in in_environment}
     if external_orders is not None:
         options["external_orders"] = ExternalOrderPolicy(external_orders.upper())
@@ -95,6 +111,6 @@ def notes_of(
     if notes_directory is None and not note_keys:
         return None
     if notes_directory is None:
-        raise ValidationError("--note-key needs --notes DIR: where the signed notes are written")
+        raise ValidationError("--note-key needs --notes DIR: where the signed tree heads are written")
     keys = signer_keys(note_keys)
     return TreeHeadOptions(directory=Path(notes_directory), keys=keys, every_events=note_events, every_s=note_every)

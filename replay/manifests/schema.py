@@ -434,7 +434,7 @@ def standard_order(manifest: OrderManifest, symbol: SymbolMetadata) -> StandardO
         except ValidationError as problem:
             problems += [problem_of(manifest, replace(item, field=name)) for item in problem.violations]
     if problems:
-        raise ValidationError(f"order {manifest.name} does not fit the symbol {symbol.symbol_id}", problems)
+        raise ValidationError(f"order {manifest.name} violates the constraints of {symbol.symbol_id}", problems)
     return StandardOrder(**values)
 
 

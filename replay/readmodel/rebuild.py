@@ -109,7 +109,7 @@ async def rebuild(
         IntegrityError: An event cannot be folded; `position` is the first such.
         SchemaError: Likewise, because this version cannot read it.
         NotFoundError: The log, or the tables at the given URL, do not exist.
-        ConflictError: The tables belong to another log, or the live state moves on faster than the log is folded.
+        ConflictError: The tables belong to another log, or a running kernel appends faster than the log is read.
     """
     async with open_for_reading(log, exchange_id) as found:
         work = Rebuild(found, progress)
@@ -234,7 +234,7 @@ class Rebuild:
             await self.go_to(live.position)
             if self._state.position == live.position:  # nothing runs between this and the comparison
                 return self._compare_here(live)
-        raise ConflictError("the live state moves on faster than the log is folded: compare when it is quiet")
+        raise ConflictError("the kernel appends faster than the log is read: compare when it is idle")
 
     def _compare_here(self, live: State) -> None:
         ours, theirs = self._state.digest(), live.digest()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from kernel import EventSourcedKernel
-from kernel.commands.waiters import cancel_answered, is_failed, placement_answered, refusal
+from kernel.commands.waiters import cancel_answered, is_failed, modify_answered, placement_answered, refusal
 from kernel.errors import NotFoundError, ValidationError, Violation, WaitTimeoutError
 from kernel.lifecycle import TERMINAL, Record
 from kernel.lifecycle.record import has_desired_order
@@ -124,6 +124,11 @@ def now_is(kernel: EventSourcedKernel, intent_id: str) -> str:
     if state is None:
         return limited_by(kernel.state, intent_id) or "nothing sent yet"
     return f"order {state.status.ord_status}, {state.reconciliation_status}"
+
+
+def change_acknowledged(kernel: EventSourcedKernel, intent_id: str) -> bool:
+    """Return whether the venue has answered the newest change of an order."""
+    return modify_answered(kernel.state.record(intent_id), kernel.state.effective_intent(intent_id))
 
 
 async def acknowledged(kernel: EventSourcedKernel, intent_id: str, *, timeout_s: float) -> bool:

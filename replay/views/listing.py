@@ -178,7 +178,8 @@ def _check_names(query: ResourceQuery, known: set[str], state: KernelState) -> N
         known |= {name for name in query.names if state.record(name).version}
     if missing := [name for name in query.names if name not in known]:
         hint = " (nothing has been sent for it yet)" if query.resource is ORDERS and state.intent(missing[0]) else ""
-        raise NotFoundError(f"{query.resource.kind} {', '.join(missing)} not found{hint}")
+        kind = "external order" if query.resource.kind == "external" else query.resource.kind
+        raise NotFoundError(f"{kind} {', '.join(missing)} not found{hint}")
 
 
 def _touched(query: ResourceQuery, state: KernelState, batch: Sequence[events.BaseEvent]) -> Iterable[Subject]:

@@ -72,7 +72,7 @@ def fetched(host: str, port: int) -> str:
 def _unavailable(host: str, port: int, reason: str) -> str:
     return (
         f"no kernel serves metrics at {host}:{port} ({reason}): start one with `orderctl run --metrics-port {port}`,"
-        " or omit --metrics-port to compute metrics from the log"
+        " or leave the option out to use the log alone"
     )
 
 

@@ -284,7 +284,8 @@ def conditions_table(conditions: Iterable[Condition], now_ns: int) -> ScreenTabl
 
 
 def budget_table(numbers: Numbers) -> ScreenTable:
-    rows = tuple((name.removeprefix(PREFIX), f"{value:.6g}") for name, value in numbers.items() if BUDGET in name)
+    used = ((name.removeprefix(PREFIX), value) for name, value in numbers.items() if BUDGET in name and value)
+    rows = tuple((name, f"{value:.6g}") for name, value in used)
     return ScreenTable("Rate limit", ("METRIC", "VALUE"), rows)
 
 

@@ -93,7 +93,7 @@ def test_one_bad_document_spoils_all(idle: World, tmp_path: Path) -> None:
     assert result.exit_code == 5
     for words in (
         "(Order off), spec.price 50000.001 has more than 2 decimal",
-        "min_notional",
+        "is below the minimum 5",
         "symbols: BTCUSDT, ETHUSDT",
         "after now",
     ):

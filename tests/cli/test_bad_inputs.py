@@ -26,7 +26,7 @@ BAD = [
         5,
         "quantity 0.000015 is not a multiple of the lot size 0.00001",
     ),
-    ((*PLACE, "BUY", "0.00001", "BTCUSDT", "--limit", "60000"), 5, "min_notional"),
+    ((*PLACE, "BUY", "0.00001", "BTCUSDT", "--limit", "60000"), 5, "notional 0.6 is below the minimum 5"),
     (
         (*PLACE, "BUY", "1", "BTCUSDT", "--stop", "60000"),
         5,
@@ -50,6 +50,7 @@ BAD = [
     (("wait", "nobody", "--for", "filled", "--or-fail-on", "sad"), 2, "sad"),
     (("describe", "nobody"), 2, "nobody not found"),
     (("get", "order", "nobody"), 2, "order nobody not found"),
+    (("get", "external", "nobody"), 2, "external order nobody not found"),
     (("get", "intent/nobody"), 2, "intent nobody not found"),
     (("get", "unicorns"), 2, "no resource type 'unicorns': use one of intents, orders"),
     (("get", "symbols", "--owner", "me"), 5, "owner"),
@@ -160,6 +161,12 @@ def test_health_without_a_leader_is_code_6(idle: World) -> None:
         ("nonsense = 1", "nonsense is not a known setting; known settings: "),
         ("[kernel]\nworkerz = 1", "kernel.workerz is not a known setting; known settings: "),
         ("[kernel]\nworkers = 0", "workers"),
+        ("[limits]\nopen_orders = 1", "limits.open_orders is not a known field"),
+        (
+            "[limits.symbols.BTCUSDT]\nopen_orders_max = -1",
+            "limits.symbols.BTCUSDT.open_orders_max `-1`: must be at least",
+        ),
+        ("limits = 1", "[limits] must be a table of limits"),
         ("speed = ", "cannot be read"),
         ('speed = "warp"', "warp"),
     ],
@@ -182,7 +189,7 @@ def test_a_bad_configuration_is_refused(tmp_path: Path, text: str, words: str) -
         (
             ("BUY", "0", "BTCUSDT", "--post-only"),
             [
-                "error: the StandardOrder is not valid",
+                "error: invalid standard order",
                 "  quantity `0`: must be more than 0",
                 "  post_only is for LIMIT orders that can rest, not MARKET GTC",
             ],

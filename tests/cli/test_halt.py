@@ -58,7 +58,7 @@ def test_a_symbol_is_halted_and_resumed(live: World) -> None:
     live.ok("wait", "s1", "--for", "canceled", "--timeout", "0")
     assert "CANCELED" not in live.ok("get", "intent/s2")
     assert live.ok("resume", "--symbol", "BTCUSDT") == "symbol/BTCUSDT resumed\n"
-    assert live.ok("resume", "--symbol", "BTCUSDT") == "symbol/BTCUSDT was not paused\n"
+    assert live.ok("resume", "--symbol", "BTCUSDT") == "symbol/BTCUSDT was neither paused nor halted\n"
     assert live.call("resume", "s1", "--symbol", "BTCUSDT").exit_code == 2
     assert live.call("halt", "--symbol", "BTCUSD", "--yes").exit_code == 2
 

@@ -34,7 +34,7 @@ def test_a_script_that_is_killed_has_its_orders_canceled(world: World) -> None:
         assert script.end(signal.SIGKILL) == -signal.SIGKILL
         world.ok("wait", "works", "--for", "canceled", "--timeout", "20s")
         (canceled,) = world.ok("events", "--type", "IntentCancelRequested", "-o", "jsonl").splitlines()
-        assert json.loads(canceled)["state"]["reason"].startswith("mm-1 fell silent")
+        assert json.loads(canceled)["state"]["reason"].startswith("mm-1 missed its heartbeat")
         assert json.loads(canceled)["actor"] == "kernel"
         world.ok(*BID, "during", "--wait", "recorded")
         world.ok("wait", "during", "--for", "canceled", "--timeout", "20s")

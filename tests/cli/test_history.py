@@ -127,6 +127,15 @@ def test_programs_get_both_sides(two_wishes: World) -> None:
     assert two_wishes.call("diff", "--from", "1", "-o", "name").stdout.splitlines()[-2:] == ["intent/a", "intent/b"]
 
 
+def test_a_pause_of_the_account_names_no_symbol(two_wishes: World) -> None:
+    """The history shows who paused all and why; it does not read as a pause of the order's symbol."""
+    two_wishes.ok("pause", "--reason", "maintenance")
+    rows = [line.split() for line in two_wishes.ok("history", "b").splitlines() if "Paused (kernel)" in line]
+    two_wishes.ok("resume")
+
+    assert [row[-2:] for row in rows] == [["-", "maintenance"]]
+
+
 def test_a_story_from_the_wish_to_the_end(live: World, tmp_path: Path) -> None:
     """The history of an order has each event with its cause, as table, object and picture."""
     name = f"h-{uuid.uuid4().hex[:8]}"

@@ -16,7 +16,7 @@ def test_all_are_paused_and_resumed(idle: World) -> None:
     assert (condition["status"], health["paused"]) == (False, True)
     assert condition["message"].endswith(": venue maintenance")
     assert idle.ok("resume") == "exchange/paper resumed\n"
-    assert idle.ok("resume") == "exchange/paper was not paused\n"
+    assert idle.ok("resume") == "exchange/paper was neither paused nor halted\n"
 
 
 def test_one_is_paused(idle: World) -> None:
@@ -26,3 +26,14 @@ def test_one_is_paused(idle: World) -> None:
     assert idle.ok("pause", "intent/a") == "intent/a paused\n"
     assert idle.ok("resume", "a") == "intent/a resumed\n"
     assert idle.call("pause", "b").exit_code == 2
+
+
+def test_a_change_without_an_answer_is_reported(idle: World) -> None:
+    """`modify` says on stderr that the venue has not answered in time, as `place` and `cancel` do; the exit code is 0."""
+    idle.ok("place", "BUY", "0.01", "BTCUSDT", "--limit", "500", "--id", "c", "--wait", "recorded")
+
+    late = idle.call("modify", "c", "--limit", "501", "--timeout", "100ms")
+
+    assert (late.exit_code, late.stdout) == (0, "intent/c modified\n")
+    assert late.stderr == "c: no answer after 0.1 s, nothing sent yet; no kernel leads: start `orderctl run`\n"
+    assert idle.call("modify", "c", "--limit", "502", "--wait", "recorded").stderr == ""

@@ -93,6 +93,16 @@ def test_settings_are_layered() -> None:
     assert (made.workers, made.resync_interval_s) == (KernelSettings().workers, 9)
 
 
+def test_a_misspelled_variable_is_refused(world: World) -> None:
+    """A variable that names no setting is an error, as an unknown key of the file is."""
+    world.environment["ORDERCTL_KERNEL_WORKERZ"] = "5"
+
+    result = world.call("run")
+
+    assert (result.exit_code, result.stdout) == (5, "")
+    assert "environment variable ORDERCTL_KERNEL_WORKERZ names no setting" in result.stderr
+
+
 def test_limits_of_the_file_hold_for_every_verb(world: World, tmp_path: Path) -> None:
     """`[limits]` are recorded by the kernel; `place` beyond them is exit code 5 and appends nothing."""
     path = tmp_path / "orderctl.toml"

@@ -93,7 +93,7 @@ def test_the_program_is_printed_byte_for_byte() -> None:
     )
 
     assert done.stdout == (PROJECT / "replay/cli/topics/check_proof.py").read_bytes()
-    imported = re.findall(rb"^(?:import|from) (\w+)", done.stdout, re.M)
+    imported = re.findall(rb"^ *(?:import|from) (\w+)", done.stdout, re.M)
     assert {name.decode() for name in imported} - set(sys.stdlib_module_names) == {"cryptography"}
 
 

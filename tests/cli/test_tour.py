@@ -78,7 +78,7 @@ STEADY = (
     (r"(c{26} +)\d+( +-)", "n"),
     (r"(position )\d+ of \d+", "n of n"),
     (r"([Pp]osition:? +)\d+", "n"),
-    (r"(?m)(^verified: the log of paper ).+$", "(0a1b2c3d0a1b2c3d) up to position n is what was recorded (n events)"),
+    (r"(?m)(^verified: the log of paper ).+$", "(0a1b2c3d0a1b2c3d) is intact up to position n (n events)"),
     (r"(projection_position )[\d.]+", "n"),
     (r"(venue order |Venue id: +|, of )\d+", "n"),
     (r"(?m)(^  )\d+( +c{26} )", "n"),

@@ -134,7 +134,7 @@ def test_what_is_put_back_is_held_against_its_notes(traded: World, tmp_path: Pat
     assert (lacking.exit_code, whole.exit_code) == (0, 0)
     assert "warning: position" in lacking.stderr
     assert "the log was truncated" in lacking.stderr
-    assert whole.stderr.endswith("it agrees with all notes, to the newest\n")
+    assert whole.stderr.endswith("it agrees with all tree heads, up to the newest\n")
     unknown, unsigned = put(new, "c.db", str(NEW_KEY.verifier)), put(new, "c.db")
     assert (unknown.exit_code, "does not match the signed tree heads" in unknown.stderr) == (1, True)
     assert (unsigned.exit_code, "--key" in unsigned.stderr) == (5, True)

@@ -198,7 +198,7 @@ class BystanderAudit(LogAudit):
         return beats is not None and (beats.lapsed or intent.wished < beats.upto)
 
     def _on_IntentCancelRequested(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
-        told = re.fullmatch(r"(.+) fell silent \(position (\d+)\)", event.get("reason") or "")
+        told = re.fullmatch(r"(.+) missed its heartbeat \(position (\d+)\)", event.get("reason") or "")
         by_itself = self.actor == "kernel"
         if by_itself is not bool(told):
             self.problem(11, f"{intent.intent_id} is canceled by {self.actor}, and the reason is {event.get('reason')}")
@@ -221,7 +221,7 @@ class BystanderAudit(LogAudit):
                 continue
             works = [order for order in self._by_intent[intent.intent_id] if order.open and not order.reopened]
             if works or not (intent.sends or intent.group):
-                self.problem(11, f"{intent.owner} fell silent, and {intent.intent_id} is still wanted")
+                self.problem(11, f"{intent.owner} missed its heartbeat, and {intent.intent_id} is still WORKING")
 
     # ----------------------------------------------------------------------------------------------------------- a word
     def word(self, *, client_order_id: str, outcome: str) -> None:

@@ -121,7 +121,9 @@ class LogFile:
                 rows = []
         self._line_number += 1  # the missing line
         if expected <= header.last_position:
-            raise self._damaged(f"the file is cut off: position {expected} to {header.last_position} are missing")
+            gone = f"positions {expected} to {header.last_position} are"
+            gone = f"position {expected} is" if expected == header.last_position else gone
+            raise self._damaged(f"the file is truncated: {gone} missing")
         if chain != header.chain_hash:
             raise self._damaged("the rows do not end at the header's chain hash")
         if rows:
@@ -207,7 +209,7 @@ def reading(path: str) -> Iterator[LogFile]:
         yield LogFile(_unpacked(sys.stdin.buffer), "standard input")
         return
     if not Path(path).exists():
-        raise NotFoundError(f"there is no file {path}")
+        raise NotFoundError(f"file {path} does not exist")
     with Path(path).open("rb") as file:
         yield LogFile(_unpacked(file), path)
 

@@ -74,7 +74,9 @@ class Identity:
                 f"{LAYOUT_VERSION_MAX}: upgrade to open it"
             )
         if self.exchange_id != exchange_id:
-            raise ConflictError(f"this is the log of {self.exchange_id!r}, not of {exchange_id!r}")
+            raise ConflictError(
+                f"this is the log of {self.exchange_id!r}, not of {exchange_id!r}: choose another log or exchange id"
+            )
 
 
 def check_empty(identity: Identity, head: Head) -> None:

@@ -9,7 +9,10 @@ import sys
 from hashlib import sha256
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+try:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+except ImportError:
+    sys.exit("NOT PROVED: checking a signature needs cryptography, which is not installed: pip install cryptography")
 
 COLUMNS = [
     "position",
@@ -131,6 +134,8 @@ def check(proof: dict[str, Any], keys: list[str]) -> str:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit("usage: python check_proof.py PROOF.json KEY...")
     try:
         with open(sys.argv[1], "rb") as file:
             text = file.read().decode()

@@ -67,7 +67,7 @@ async def test_the_silent_have_their_orders_canceled_and_others_do_not() -> None
         (canceled,) = await recorded(desk.log, "IntentCancelRequested")
         assert isinstance(canceled, events.IntentCancelRequested)
         assert (canceled.intent_id, canceled.actor) == (mine, "kernel")
-        assert canceled.reason == f"mm-1 fell silent (position {lapsed.position})"
+        assert canceled.reason == f"mm-1 missed its heartbeat (position {lapsed.position})"
         assert canceled.causation_position == lapsed.position
         assert (await desk.kernel.get_order_intent(other)).desired is Desired.WORKING
 

@@ -113,7 +113,7 @@ def test_errors_are_the_kernels_own(kernel: BlockingKernel) -> None:
     kernel.place_order(bid(), intent_id="mine")
     with pytest.raises(AlreadyExistsError, match="mine"):
         kernel.place_order(bid(140_000), intent_id="mine")
-    with pytest.raises(ValidationError, match="min_notional"):
+    with pytest.raises(ValidationError, match="is below the minimum"):
         kernel.place_order(bid(1))
     with pytest.raises(NotFoundError, match="nobody"):
         kernel.cancel_order("nobody")

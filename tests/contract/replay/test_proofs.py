@@ -150,6 +150,10 @@ def test_the_program_runs_by_itself(both: list[str], tmp_path: Path) -> None:
         )  # fmt: skip
         assert (done.returncode, (done.stdout + done.stderr).startswith(beginning)) == (code, True), done
         assert "Traceback" not in done.stderr
+    alone = subprocess.run(
+        [sys.executable, "-I", str(program)], capture_output=True, text=True, check=False, timeout=240
+    )
+    assert (alone.returncode, alone.stderr) == (1, "usage: python check_proof.py PROOF.json KEY...\n")
 
 
 async def test_no_proof_of_a_changed_log(backend: Backend, notes: Path) -> None:

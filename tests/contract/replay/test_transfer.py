@@ -211,9 +211,9 @@ DAMAGES: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
     "row lost": (lambda lines: [*lines[:3], *lines[4:]], "line 4: position 3: this event is missing"),
     "row doubled": (lambda lines: [*lines[:4], lines[3], *lines[4:]], "line 5: position 4"),
     "rows swapped": (swapped, "line 4: position 3"),
-    "end cut off": (lambda lines: lines[:-2], "line 9: the file is cut off: position 8 to 9"),
+    "end cut off": (lambda lines: lines[:-2], "line 9: the file is truncated: positions 8 to 9 are"),
     "cut in a line": (lambda lines: [*lines[:-1], lines[-1][:30]], "line 10: the row is malformed"),
-    "all rows lost": (lambda lines: lines[:1], "line 2: the file is cut off: position 1 to 9"),
+    "all rows lost": (lambda lines: lines[:1], "line 2: the file is truncated: positions 1 to 9 are"),
     "a line too many": (lambda lines: [*lines, lines[-1]], "line 11: there are rows after position 9"),
     "empty line": (lambda lines: [*lines[:3], b"\n", *lines[3:]], "line 4: the row is malformed"),
     "no json": (lambda lines: [*lines[:3], b"nonsense\n", *lines[3:]], "line 4: the row is malformed"),
@@ -353,7 +353,7 @@ async def test_an_import_needs_a_persistent_place_and_a_file(tmp_path: Path) -> 
     """A memory URL, a missing file and a missing directory are errors."""
     with pytest.raises(ValidationError, match="is not persistent"):
         await import_log(tmp_path / "x.jsonl", "memory://", exchange_id="x")
-    with pytest.raises(NotFoundError, match="no file"):
+    with pytest.raises(NotFoundError, match=r"x\.jsonl does not exist"):
         await import_log(tmp_path / "x.jsonl", f"sqlite:///{tmp_path}/y.db", exchange_id="x")
     with pytest.raises(NotFoundError, match="does not exist: create it first"):
         await import_log(tmp_path / "x.jsonl", f"sqlite:///{tmp_path}/z/y.db", exchange_id="x")

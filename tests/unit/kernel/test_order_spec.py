@@ -199,7 +199,7 @@ def test_every_violation_is_listed() -> None:
     }
     texts = list(map(str, BTC.violations(order)))
     assert "price 0.95 is not a multiple of the tick size 0.1" in texts
-    assert "notional 0.00001425 is below min_notional 5" in texts
+    assert "notional 0.00001425 is below the minimum 5" in texts
     assert "BTCUSDT takes FOK, GTC and IOC orders, not DAY" in texts
 
 

@@ -195,3 +195,5 @@ async def test_a_bad_filter_starts_nothing(subscriptions: Subscriptions) -> None
     """`subscribe` itself raises the error."""
     with pytest.raises(ValidationError):
         subscriptions.subscribe(print, {"colour": "red"}, after=0)
+    with pytest.raises(ValidationError, match="callback 3: must be a function of one event"):
+        subscriptions.subscribe(3, None, after=0)  # type: ignore[arg-type]
