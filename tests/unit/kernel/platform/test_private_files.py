@@ -198,7 +198,6 @@ def test_a_link_beside_a_database_is_refused(tmp_path: Path, suffix: str) -> Non
         a_log(tmp_path / "kernel.db")
 
 
-@pytest.mark.timeout(20)
 def test_a_named_pipe_does_not_block(tmp_path: Path) -> None:
     """A named pipe in place of a file is refused without blocking."""
     os.mkfifo(tmp_path / "pipe", 0o600)
