@@ -59,10 +59,12 @@ def ignored_orders_are_canceled() -> list[Patch]:
 def with_policy(policy: ExternalOrderPolicy, *, instead_of: ExternalOrderPolicy) -> Patch:
     honest = external_orders.ExternalOrders.__init__
 
-    def init(self: external_orders.ExternalOrders, *given: Any, settings: Any, **more: Any) -> None:
+    def init(
+        self: external_orders.ExternalOrders, state: Any, writer: Any, clock: Any, settings: Any, on_fenced: Any
+    ) -> None:
         swapped = settings.external_orders is instead_of
         settings = settings.model_copy(update={"external_orders": policy}) if swapped else settings
-        honest(self, *given, settings=settings, **more)
+        honest(self, state, writer, clock, settings, on_fenced)
 
     return (external_orders.ExternalOrders, "__init__", init)
 
