@@ -1,4 +1,4 @@
-"""What all events share: stream names, the envelope and the base model."""
+"""The parts that all events share: stream names, the envelope and the base model."""
 
 from __future__ import annotations
 

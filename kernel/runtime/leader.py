@@ -1,4 +1,4 @@
-"""What a kernel with a venue does while it leads: record that in the log, reconcile, and keep a session with the venue.
+"""The work of a kernel with a venue while it leads: record that in the log, reconcile, and keep a session with the venue.
 
 Run by `KernelRuntime`.
 """

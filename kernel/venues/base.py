@@ -153,7 +153,7 @@ class VenueCapabilities(Model):
     lookup: bool = True
     """An order can be queried by client order id."""
     lookup_closed: bool = True
-    """That query also returns closed orders, for longer than any request of ours is valid."""
+    """The query also returns closed orders, for longer than any request of ours is valid."""
     client_order_id_max_length: Annotated[int, Field(ge=12, le=64)] = 36
     """Longest client order id accepted; ids consist of the characters a-z and 2-7."""
     dedupe: Dedupe = Dedupe.WHILE_OPEN

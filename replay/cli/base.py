@@ -1,4 +1,4 @@
-"""What the commands share: options, printing, error reports. Data goes to stdout, messages to stderr."""
+"""The parts that the commands share: options, printing, error reports. Data goes to stdout, messages to stderr."""
 
 from __future__ import annotations
 

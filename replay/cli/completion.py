@@ -1,4 +1,4 @@
-"""What shell completion offers: names that the log knows, types, and paths to explain.
+"""Shell completion: names that the log knows, types, and paths to explain.
 
 Called by options and arguments (`base.complete`). It is quick and silent: a log that is long, unavailable or unreadable
 offers nothing, and no error reaches the prompt.

@@ -1,4 +1,4 @@
-"""What `apply` would change: a unified diff for people, objects for programs. Called by `diff -f`."""
+"""The changes that `apply` would make: a unified diff for people, objects for programs. Called by `diff -f`."""
 
 from __future__ import annotations
 

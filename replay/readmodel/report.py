@@ -1,4 +1,4 @@
-"""What `orderctl rebuild` and `orderctl tables` do and print. Called by the CLI."""
+"""The work and output of `orderctl rebuild` and `orderctl tables`. Called by the CLI."""
 
 from __future__ import annotations
 

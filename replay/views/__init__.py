@@ -1,4 +1,4 @@
-"""What people and programs are shown of a kernel and its log. Reads only.
+"""The views of a kernel and its log, for people and programs. Reads only.
 
 From the lowest layer to the highest:
 

@@ -1,4 +1,4 @@
-"""What the backends share, from the lowest layer to the highest:
+"""The parts that the backends share, from the lowest layer to the highest:
 
 - `records`: converts appends to commands and rows to events
 - `batch`: decides the commands of one transaction

@@ -99,7 +99,7 @@ class PaperConfig(Model):
     lookup: bool = True
     """Orders can be queried by client order id."""
     lookup_closed: bool = True
-    """That query also returns closed orders."""
+    """The query also returns closed orders."""
     cancel_reports_cum_qty: bool = True
     """The report of a cancel carries CumQty and LeavesQty."""
     read_lag: ReadLag = ReadLag()
