@@ -1,4 +1,4 @@
-"""The proof that status queries give about an attempt whose outcome is unknown: the protocol's table as pure functions.
+"""The proof that status queries give about an attempt whose outcome is unknown: pure functions.
 
 Called by the decision before a query (`next_query_ns`) and by the querier after one that did not show the order
 (`conclude`). Absence is concluded only from an admissible query: complete, and begun at or after `absent_after_ns`, which

@@ -1,4 +1,4 @@
-"""The bookings, reversals and corrections of each event, with its intent's owner. Used by the statement and the export of fills.
+"""The bookings, reversals and corrections of each event, with its intent's owner. Used by the statement and exports.
 
 `evolve` decides which trades count, and `ledger.bookings` what changed: a repeated report books nothing, a bust books the
 reverse. The quantities of an intent sum to its part of the position. Memory does not grow with the log: records that were
