@@ -116,7 +116,10 @@ def config_file(ctx: click.Context, param: click.Parameter, value: str | None) -
         return {}
     found = config.read_config(value)
     names = {"log": "log_url", "notes": "notes_directory", "note_key": "note_keys"}
-    defaults = {names.get(key, key): item for key, item in found.items() if key not in ("kernel", "limits")}
+    # As text, each value goes through the option's own parser: a number of TOML may be `inf`, `nan` or a fraction.
+    defaults: dict[str, Any] = {
+        names.get(key, key): str(item) for key, item in found.items() if key not in ("kernel", "limits")
+    }
     if "note_keys" in defaults:
         defaults["note_keys"] = (defaults["note_keys"],)
     ctx.default_map = defaults
