@@ -150,6 +150,9 @@ class KernelState(Protocol):
     def intents_of_symbol(self, symbol_id: str) -> Iterable[OrderIntent]:
         """Return the intents of a symbol, in order of creation."""
 
+    def intent_symbols(self) -> list[str]:
+        """Return the symbols of all intents in memory, sorted."""
+
     def order_states(self) -> Iterable[OrderState]:
         """Return all order states, in order of creation."""
 

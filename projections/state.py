@@ -351,6 +351,9 @@ class State:
         ordered = sorted(intent_ids, key=self._data.indexes.created.__getitem__)
         return (intent for intent_id in ordered if (intent := self.intent(intent_id)) is not None)
 
+    def intent_symbols(self) -> list[str]:
+        return sorted(self._data.indexes.by_symbol)
+
     def order_states(self) -> Iterable[OrderState]:
         with_order = self._data.indexes.with_order
         ordered = sorted(with_order, key=with_order.__getitem__)

@@ -130,7 +130,7 @@ class Bench:
         return self.engine.submit_group(group(mode, self.clock, **orders))
 
     def status(self, client_order_id: str) -> ExecutionReport:
-        found = self.engine.order(SYMBOL, client_order_id)
+        found = self.engine.order(SYMBOL, client_order_id, None)
         assert found is not None
         return found
 

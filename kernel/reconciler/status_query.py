@@ -270,7 +270,10 @@ class StatusQuerier:
     async def _query_trades(self, record: Record, item: VenueOrder) -> None:
         """Query the trades since the order was first seen: the venue counts more than is known (H16)."""
         answer = await self._query_lists(
-            item.client_order_id, item.exchange_order_id or None, traded_since(record, item)
+            symbol_id_of_record(record),
+            item.client_order_id,
+            item.exchange_order_id or None,
+            since_ns=traded_since(record, item),
         )
         if answer.reports:
             await self._record_found(record, answer, item.client_order_id)
@@ -289,7 +292,10 @@ class StatusQuerier:
         if self.clock.now_ns() < due_ns:
             return QueryOutcome(resolved=False, again_ns=due_ns)
         answer = await self._query_lists(
-            item.client_order_id, item.exchange_order_id or None, traded_since(record, item)
+            symbol_id_of_record(record),
+            item.client_order_id,
+            item.exchange_order_id or None,
+            since_ns=traded_since(record, item),
         )
         if answer.reports:
             await self._record_found(record, answer, item.client_order_id)
@@ -317,9 +323,9 @@ class StatusQuerier:
     ) -> StatusAnswer:
         """Query one order by the best means of the venue."""
         if not self.venue.capabilities.sees_closed or not client_order_id:
-            return await self._query_lists(client_order_id, exchange_order_id, since_ns)
+            return await self._query_lists(symbol_id, client_order_id, exchange_order_id, since_ns=since_ns)
         began_ns = self.clock.now_ns()
-        report = await self._ask(lambda: self.venue.order(symbol_id, client_order_id), ORDER_SCOPES)
+        report = await self._ask(lambda: self.venue.order(symbol_id, client_order_id, exchange_order_id), ORDER_SCOPES)
         ended_ns = self.clock.now_ns()
         self.metrics.looked(ORDER_SCOPES, LookResult.NOT_FOUND if report is None else LookResult.FOUND)
         if report is None:
@@ -327,16 +333,18 @@ class StatusQuerier:
         if exchange_order_id and report.exchange_order_id != exchange_order_id:
             # Another order has the same client id: record it, and tell the two apart by the list.
             await self._report(self.state.intent_id_of(client_order_id=client_order_id), [report], began_ns)
-            return await self._query_lists(client_order_id, exchange_order_id, since_ns)
+            return await self._query_lists(symbol_id, client_order_id, exchange_order_id, since_ns=since_ns)
         return StatusAnswer(ORDER_SCOPES, began_ns, ended_ns, (report,), listed=is_open(report))
 
-    async def _query_lists(self, client_order_id: str, exchange_order_id: str | None, since_ns: int) -> StatusAnswer:
+    async def _query_lists(
+        self, symbol_id: str, client_order_id: str, exchange_order_id: str | None, *, since_ns: int
+    ) -> StatusAnswer:
         overlap_ns = (
             ns(self.settings.trades_overlap_s)
             + self.venue.capabilities.read_lag.trades_ns
             + self.venue.capabilities.clock_skew_ns
         )
-        snapshot = await self._ask(lambda: self.venue.snapshot(max(0, since_ns - overlap_ns)))
+        snapshot = await self._ask(lambda: self.venue.snapshot(max(0, since_ns - overlap_ns), [symbol_id]))
         if not (snapshot.open_orders_complete and snapshot.fills_complete):
             self.metrics.looked(LIST_SCOPES, LookResult.INCOMPLETE)
             raise OutcomeUnknown(f"the answer is incomplete, so it is no evidence: {snapshot.text}")

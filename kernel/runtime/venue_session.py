@@ -261,8 +261,8 @@ class VenueSession:
 
     async def relist(self) -> bool:
         """Query open orders, trades and balances, record what is new, and return whether the answer was complete."""
-        since_ns = self._trades_since_ns()
-        snapshot = await self._query(Operation.SNAPSHOT, lambda: self.venue.snapshot(since_ns))
+        since_ns, symbols = self._trades_since_ns(), self.state.intent_symbols()
+        snapshot = await self._query(Operation.SNAPSHOT, lambda: self.venue.snapshot(since_ns, symbols))
         self.latency_ms = (snapshot.ended_ns - snapshot.began_ns) // NS_PER_MS
         source = ReportSource(f"venue:{self.state.exchange_id}", Evidence.QUERY, began_ns=snapshot.began_ns)
         await self.ingest((*snapshot.fills, *snapshot.open_orders), source)

@@ -2,7 +2,8 @@ from kernel.venues.base import (
     AmendDialect as AmendDialect, AmendQuantity as AmendQuantity, CancelRequest as CancelRequest, Dedupe as Dedupe,
     ExecutionReport as ExecutionReport, ModifyRequest as ModifyRequest, RateLimit as RateLimit,
     RateLimitKind as RateLimitKind, RateUsage as RateUsage, ReadLag as ReadLag,
-    SubmitGroupRequest as SubmitGroupRequest, SubmitRequest as SubmitRequest, Venue as Venue,
+    SubmitGroupRequest as SubmitGroupRequest, SubmitRequest as SubmitRequest, Transfer as Transfer,
+    TriggerDialect as TriggerDialect, Venue as Venue,
     VenueCapabilities as VenueCapabilities, VenueSnapshot as VenueSnapshot,
 )  # fmt: skip
 from kernel.venues.paper.faults import (

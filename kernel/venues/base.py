@@ -8,7 +8,7 @@ else. The kernel's behavior depends on a venue's capabilities, never on its clas
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from enum import StrEnum
 from typing import Annotated, Protocol
 
@@ -65,6 +65,15 @@ class AmendQuantity(StrEnum):
     """The quantity that works from then on; fills in the meantime come on top."""
 
 
+class TriggerDialect(StrEnum):
+    """How a venue reports a stop order that triggers."""
+
+    SAME_ORDER = "SAME_ORDER"
+    """The stop itself goes on, as a market or limit order."""
+    NEW_ORDER = "NEW_ORDER"
+    """A new venue order under the same client order id replaces it (Binance futures, OKX, Interactive Brokers)."""
+
+
 class ReadLag(Model):
     """How long after a change each query may still show the state before it, in ns."""
 
@@ -117,6 +126,8 @@ class RateLimit(Model):
         default_factory=lambda: dict.fromkeys(Operation, 1), min_length=1
     )
     """Weight of each kind of call; a kind that is not listed counts nothing. By default each call counts 1."""
+    symbol_weights: dict[Operation, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
+    """Weight that a call costs in addition for each symbol that it names: a snapshot, where the lists are per symbol."""
 
     @pydantic.model_validator(mode="after")
     def _possible(self) -> RateLimit:
@@ -142,12 +153,44 @@ class RateUsage(Model):
 class VenueCapabilities(Model):
     """What a venue can do and guarantees. Recorded in the log, so that a replay needs no settings."""
 
+    client_order_ids: bool = True
+    """New orders carry our client order id. Without it, only an operator can attribute an order whose answer was lost."""
+    orders_carry_client_id: bool = True
+    """The list of open orders shows the client order ids."""
+    trades_carry_client_id: bool = True
+    """The list of trades shows the client order ids (Binance's does not)."""
+    lists_open_orders: bool = True
+    """Snapshots have the open orders; otherwise each live order is queried by itself."""
+    lists_trades: bool = True
+    """Snapshots have the trades; otherwise fills are known from the stream and from CumQty."""
+    lists_balances: bool = True
+    """Snapshots have the balances."""
+    trades_history_ns: Annotated[int, Field(gt=0)] | None = None
+    """How long the list of trades reaches back; None for the life of the account."""
+    absence_looks: Annotated[int, Field(ge=1, le=5)] = 1
+    """Complete lists that must lack an order before it is absent; more than 1 where lists are known to err."""
+    confirm_all_ends: bool = False
+    """Also the end of an order that the kernel canceled is confirmed by a query, as this venue reports false ends."""
+    trigger: TriggerDialect = TriggerDialect.SAME_ORDER
+    """What becomes of a stop order that triggers."""
+    trigger_parent_stays_listed: bool = False
+    """With NEW_ORDER: the stop stays in the list of open orders after it triggered."""
+    order_ids_unique: bool = True
+    """A venue order id is never given again within a symbol and side (not so: ids per day, testnets that reset)."""
+    heartbeat_ns: Annotated[int, Field(gt=0)] | None = None
+    """The stream brings something at least this often; None for no such promise."""
+    tells_time: bool = False
+    """`time_ns` returns the venue's clock."""
+    adjusts_clock: bool = False
+    """The adapter stamps requests with the venue's clock, so that the host's may differ."""
     amend: AmendDialect = AmendDialect.NONE
     """How a working order is changed."""
     amend_quantity: AmendQuantity = AmendQuantity.TOTAL
     """The quantity that a change of an order states."""
     amend_atomic: bool = True
     """A cancel/replace whose new order is refused leaves the old order working."""
+    replace_keeps_cum_qty: bool = False
+    """CumQty and OrderQty of an order that replaces another include what the other filled (FIX); else it begins at 0."""
     native_groups: frozenset[OcoMode] = frozenset()
     """Group modes that the venue manages itself."""
     lookup: bool = True
@@ -292,10 +335,17 @@ class ExecutionReport(Model):
     """Fee paid (negative: received), at the fee asset's scale."""
     fee_asset: AssetId | None = None
     """Asset of the fee."""
+    fees: dict[AssetId, Int] | None = None
+    """Every fee of the trade by asset, where there are several; then `fee` and `fee_asset` are None. A later report of
+    the trade replaces them."""
     liquidity: Liquidity | None = None
     """FIX 851."""
     transact_time_ns: InstantNs | None = None
     """FIX 60, Unix nanoseconds."""
+    order_created_ns: InstantNs | None = None
+    """When the venue created the order, Unix nanoseconds."""
+    parent_exchange_order_id: str | None = None
+    """For an order made by a trigger: the venue's id of the stop."""
     corporate_action: bool = False
     """For RESTATED: FIX 378 = 0, a split. Earlier fills count in the new units from then on."""
     text: str | None = None
@@ -306,8 +356,26 @@ class ExecutionReport(Model):
     """The venue's frame, unchanged."""
 
 
+class Transfer(Model):
+    """A change of a balance without a trade: a deposit, withdrawal, funding, interest, or conversion of dust."""
+
+    transfer_key: str
+    """A key built by the adapter, unique in the account forever."""
+    asset_id: AssetId
+    """The asset."""
+    amount: Int
+    """Signed amount at the asset's scale."""
+    transact_time_ns: InstantNs | None = None
+    """Venue time, Unix nanoseconds."""
+    text: str | None = None
+    """What the venue calls it."""
+
+
 class VenueSnapshot(Model):
-    """The venue's answer about the whole account."""
+    """The venue's answer about the account, or about the symbols that were asked for.
+
+    A list that the venue does not offer (`VenueCapabilities.lists_…`) is empty and complete.
+    """
 
     open_orders: tuple[ExecutionReport, ...] = ()
     """Every open order, as an ORDER_STATUS report."""
@@ -315,6 +383,12 @@ class VenueSnapshot(Model):
     """Trades, corrections and busts since the requested instant, oldest first."""
     balances: dict[AssetId, Balance] | None = None
     """Balances by asset; None when they are unavailable."""
+    transfers: tuple[Transfer, ...] = ()
+    """Deposits, withdrawals and other flows since the requested instant, oldest first."""
+    symbols: frozenset[SymbolId] | None = None
+    """The symbols that `open_orders` and `fills` cover; None for the whole account."""
+    order_types: frozenset[OrderType] | None = None
+    """The order types that `open_orders` covers; None for all (some venues list stops apart)."""
     positions: dict[SymbolId, Int] | None = None
     """Signed non-zero positions by symbol; None when the venue has no positions or they are unavailable."""
     complete: bool
@@ -334,8 +408,11 @@ class VenueSnapshot(Model):
 class Venue(Protocol):
     """An exchange account.
 
-    Every method except `reports` raises only `VenueError`s. Prices and quantities are integers at the symbol's scales,
-    instants are Unix nanoseconds.
+    Every method except `reports` raises only `VenueError`s; any other exception is treated as a defect of the adapter
+    (`kernel.venues.guard`). Prices and quantities are integers at the symbol's scales, instants are Unix nanoseconds.
+
+    An adapter makes unique what the venue does not: a fill key must never be given again in the account. Venue order ids
+    are compared within a symbol and side; where the venue gives them again, `order_ids_unique` is False.
     """
 
     @property
@@ -380,19 +457,38 @@ class Venue(Protocol):
             OutcomeUnknown: Also for "unknown order": it does not tell how the order ended.
         """
 
-    async def order(self, symbol_id: str, client_order_id: str) -> ExecutionReport | None:
+    async def order(
+        self, symbol_id: str, client_order_id: str | None, exchange_order_id: str | None
+    ) -> ExecutionReport | None:
         """Query an order (FIX OrderStatusRequest).
 
+        Args:
+            symbol_id: The order's symbol.
+            client_order_id: Its client order id; it takes precedence. None to query by the venue's id.
+            exchange_order_id: The venue's id, where it is known.
+
         Returns:
-            The newest order with that client order id as an ORDER_STATUS report; None if the venue has none.
+            The newest such order as an ORDER_STATUS report; None if the venue has none.
         """
 
-    async def snapshot(self, since_ns: int) -> VenueSnapshot:
-        """Query open orders, balances and trades.
+    async def snapshot(self, since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
+        """Query open orders, balances, trades and transfers.
 
         Args:
-            since_ns: Return trades from this instant on, in venue time.
+            since_ns: Return trades and transfers from this instant on, in venue time.
+            symbols: The symbols of live and recent intents, sorted. A venue that lists a whole account ignores them.
         """
+
+    async def time_ns(self) -> int:
+        """Return the venue's clock, Unix nanoseconds. Called only with the capability `tells_time`."""
+
+    def recorded(self, report: ExecutionReport) -> None:
+        """Take note that a report of `reports` is durable, was known already, or makes no event.
+
+        Called once for each report. An adapter with a session advances its incoming sequence number or cursor only over the
+        unbroken prefix of recorded reports, so that a crash loses none. By default nothing happens.
+        """
+        return
 
     async def symbols(self) -> list[SymbolMetadata]:
         """Return the tradable symbols."""

@@ -229,7 +229,8 @@ class Demonstration:
         attempt = await self._until(lambda event: isinstance(event, events.AttemptStarted), after)
         async with asyncio.timeout(STEP_TIMEOUT_S):
             while (
-                await self._venue.order(self._symbol_id, client_order_id(self._kernel.log.log_id, "killed", 1)) is None
+                await self._venue.order(self._symbol_id, client_order_id(self._kernel.log.log_id, "killed", 1), None)
+                is None
             ):
                 await asyncio.sleep(0)
         await self._stage.kill_kernel()

@@ -9,7 +9,7 @@ since a venue may block a client that exceeds them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -107,9 +107,10 @@ async def emergency_cancel(
     venue_calls = RateLimitedVenue(venue, clock, timeout_s=timeout_s)
     await venue_calls.connect()
     try:
-        scales = await scales_of(venue_calls)
+        symbols = await symbols_of(venue_calls)
+        scales, asked = Scales(symbols.get, lambda asset_id: None), sorted(symbols)
         for number in range(ROUNDS_MAX):
-            found = await open_orders(venue_calls, summary, symbol_id)
+            found = await open_orders(venue_calls, summary, symbol_id, asked)
             if summary.done:
                 return
             pause_s = PAUSE_S + venue.capabilities.read_lag.longest_ns / NS_PER_S
@@ -121,26 +122,29 @@ async def emergency_cancel(
                     pause_s = max(pause_s, wait_s)
                     summary.show(line)
             await clock.sleep_until(clock.now_ns() + round(min(pause_s, PAUSE_S_MAX) * NS_PER_S))
-        await open_orders(venue_calls, summary, symbol_id)
+        await open_orders(venue_calls, summary, symbol_id, asked)
     finally:
         await venue.close()
 
 
-async def scales_of(venue_calls: RateLimitedVenue) -> Scales:
-    """Return the venue's scales; numbers are shown as integers if it does not answer."""
-    symbols: dict[str, SymbolMetadata] = {}
+async def symbols_of(venue_calls: RateLimitedVenue) -> dict[str, SymbolMetadata]:
+    """Return the venue's symbols; without an answer none, and numbers are shown as integers."""
     with suppress(VenueError):
-        symbols = {item.symbol_id: item for item in await venue_calls.ask(Operation.SYMBOLS, venue_calls.venue.symbols)}
-    return Scales(symbols.get, lambda asset_id: None)
+        return {item.symbol_id: item for item in await venue_calls.ask(Operation.SYMBOLS, venue_calls.venue.symbols)}
+    return {}
 
 
 async def open_orders(
-    venue_calls: RateLimitedVenue, summary: EmergencyCancelReport, symbol_id: str | None
+    venue_calls: RateLimitedVenue, summary: EmergencyCancelReport, symbol_id: str | None, symbols: Sequence[str]
 ) -> list[ExecutionReport]:
-    """List open orders. A failure after the first list returns nothing, and the next round lists again."""
+    """List open orders; `symbols` are all symbols of the venue.
+
+    A failure after the first list returns nothing, and the next round lists again.
+    """
     venue, now_ns = venue_calls.venue, venue_calls.clock.now_ns()
+    symbols = symbols if symbol_id is None else [symbol_id]
     try:
-        snapshot = await venue_calls.ask(Operation.SNAPSHOT, lambda: venue.snapshot(now_ns))
+        snapshot = await venue_calls.ask(Operation.SNAPSHOT, lambda: venue.snapshot(now_ns, symbols))
     except VenueError:
         if not summary.seen:
             raise

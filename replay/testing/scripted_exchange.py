@@ -444,12 +444,17 @@ class ScriptedExchange:
         """Return the orders from which a query answers."""
         return self.script.stale.get(query, self.truth)
 
-    def do_order(self, client_order_id: str, label: str) -> Answer:
+    def do_order(self, client_order_id: str | None, exchange_order_id: str | None, label: str) -> Answer:
         """Execute an order query."""
-        orders = [order for order in self._seen_by("order") if order.client_order_id == client_order_id]
+        orders = [
+            order
+            for order in self._seen_by("order")
+            if (order.client_order_id == client_order_id if client_order_id else order.id == exchange_order_id)
+        ]
         shown = [order for order in orders if order.open or self.capabilities.lookup_closed]
         described = describe_order(shown[-1]) if shown else "nothing"
-        self.trace("venue", f"shows {label} {self.name(client_order_id)}: {described}")
+        asked = self.name(client_order_id) if client_order_id else exchange_order_id
+        self.trace("venue", f"shows {label} {asked}: {described}")
         return self.report_of(shown[-1], ExecType.ORDER_STATUS) if shown else None
 
     def do_snapshot(self, since_ns: int, label: str) -> Answer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from kernel.clock import Clock
 from kernel.errors import NotSent, OutcomeUnknown, Rejected, VenueError
@@ -180,16 +180,20 @@ class ScriptedVenue(Venue):
         )
         return report
 
-    async def order(self, symbol_id: str, client_order_id: str) -> ExecutionReport | None:
+    async def order(
+        self, symbol_id: str, client_order_id: str | None, exchange_order_id: str | None
+    ) -> ExecutionReport | None:
         if not self.capabilities.lookup:
             raise AssertionError("the kernel queried an order although the venue declares `lookup=False`")
         exchange = self.exchange
         report: ExecutionReport | None = await self._call(
-            "order", exchange.name(client_order_id), lambda _: exchange.do_order(client_order_id, self.label)
+            "order",
+            exchange.name(client_order_id or "") or str(exchange_order_id),
+            lambda _: exchange.do_order(client_order_id, exchange_order_id, self.label),
         )
         return report
 
-    async def snapshot(self, since_ns: int) -> VenueSnapshot:
+    async def snapshot(self, since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
         began_ns = self.exchange.clock.now_ns()
         open_orders, fills, balances = await self._call(
             "snapshot", "", lambda _: self.exchange.do_snapshot(since_ns, self.label)
@@ -206,6 +210,9 @@ class ScriptedVenue(Venue):
             ended_ns=self.exchange.clock.now_ns(),
             text="a page is missing" if partial else "",
         )
+
+    async def time_ns(self) -> int:
+        return self.exchange.clock.now_ns()
 
     async def symbols(self) -> list[SymbolMetadata]:
         return [self.exchange.symbol]

@@ -15,7 +15,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, closing, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,11 +227,13 @@ class FullVenue(ListeningVenue):
 
     modify = cancel = submit
 
-    async def order(self, symbol_id: str, client_order_id: str) -> ExecutionReport | None:
+    async def order(
+        self, symbol_id: str, client_order_id: str | None, exchange_order_id: str | None
+    ) -> ExecutionReport | None:
         raise NotSent("only the start is measured")
 
-    async def snapshot(self, since_ns: int) -> VenueSnapshot:
-        seen = await super().snapshot(since_ns)
+    async def snapshot(self, since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
+        seen = await super().snapshot(since_ns, symbols)
         return seen.model_copy(update={"open_orders": self._open_orders})
 
 

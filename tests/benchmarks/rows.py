@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -100,10 +100,12 @@ class ListeningVenue:
     async def cancel(self, request: CancelRequest) -> ExecutionReport:
         raise AssertionError("nothing is canceled here")
 
-    async def order(self, symbol_id: str, client_order_id: str) -> ExecutionReport | None:
+    async def order(
+        self, symbol_id: str, client_order_id: str | None, exchange_order_id: str | None
+    ) -> ExecutionReport | None:
         return None
 
-    async def snapshot(self, since_ns: int) -> VenueSnapshot:
+    async def snapshot(self, since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
         now_ns = CLOCK.now_ns()
         balances = {"USDT": Balance(asset_id="USDT", total=10**18, free=10**18)}
         return VenueSnapshot(balances=balances, complete=True, began_ns=now_ns, ended_ns=now_ns)

@@ -66,8 +66,8 @@ OPERATIONS: dict[str, Callable[[PaperVenue], Coroutine[Any, Any, Any]]] = {
     "cancel": lambda venue: venue.cancel(cancel("b", CLOCK, request_id="a")),
     "modify": lambda venue: venue.modify(modify("b", limit(), CLOCK, request_id="a")),
     "submit_group": lambda venue: venue.submit_group(group(OcoMode.ONE_CANCELS_OTHER, CLOCK, a=limit(), b=limit())),
-    "order": lambda venue: venue.order(SYMBOL, "a"),
-    "snapshot": lambda venue: venue.snapshot(0),
+    "order": lambda venue: venue.order(SYMBOL, "a", None),
+    "snapshot": lambda venue: venue.snapshot(0, []),
     "symbols": lambda venue: venue.symbols(),
     "assets": lambda venue: venue.assets(),
 }

@@ -94,7 +94,7 @@ async def test_a_killed_exchange_restores_its_state(tmp_path: Path) -> None:
     journal = str(tmp_path / "journal")
     async with running("--journal", journal) as run, connected(run.address) as venue:
         await a_day(venue)
-        truth, before = await venue.truth(), await venue.snapshot(0)
+        truth, before = await venue.truth(), await venue.snapshot(0, [])
         reports = venue.reports()
         await run.kill()
         assert [report.exec_type async for report in reports][-1] is ExecType.TRADE_CORRECT
@@ -102,7 +102,7 @@ async def test_a_killed_exchange_restores_its_state(tmp_path: Path) -> None:
             await venue.submit(submit("late", limit(), CLOCK))
     async with running("--journal", journal) as run, connected(run.address) as venue:
         assert await venue.truth() == truth
-        after = await venue.snapshot(0)
+        after = await venue.snapshot(0, [])
         assert (after.open_orders, after.fills, after.balances) == (before.open_orders, before.fills, before.balances)
         with pytest.raises(OutcomeUnknown) as caught:
             await venue.submit(submit("rests", limit(), CLOCK))
@@ -133,11 +133,11 @@ async def test_amends_stops_and_groups_are_restored(tmp_path: Path) -> None:
         entry, profit = limit(quantity=60 * LOT, price=LAST - 100), limit(SELL, quantity=60 * LOT, price=LAST + 500)
         await venue.submit_group(group(OcoMode.ONE_TRIGGERS_OTHER, CLOCK, entry=entry, profit=profit, loss=stop))
         await venue.admin("trade", symbol_id=SYMBOL, price=LAST - 101, quantity=20 * LOT)
-        truth, before = await venue.truth(), await venue.snapshot(0)
+        truth, before = await venue.truth(), await venue.snapshot(0, [])
         await run.kill()
     async with running(*arguments) as run, connected(run.address) as venue:
         assert await venue.truth() == truth
-        assert (await venue.snapshot(0)).open_orders == before.open_orders
+        assert (await venue.snapshot(0, [])).open_orders == before.open_orders
         await venue.admin("trade", symbol_id=SYMBOL, price=LAST - 101, quantity=30 * LOT)
         await venue.admin("trade", symbol_id=SYMBOL, price=LAST - 800, quantity=LOT)
         orders = {order["client_order_id"]: order for order in (await venue.truth())["orders"]}
@@ -183,7 +183,7 @@ async def test_it_listens_on_a_socket_file_and_ends_on_request(tmp_path: Path) -
             await venue.submit(submit("a", limit(), CLOCK))
             code, said = await (await ExchangeProcess.start("--listen", path)).end()
             assert (code, "another exchange" in said) == (6, True)
-            assert await venue.order(SYMBOL, "a") is not None
+            assert await venue.order(SYMBOL, "a", None) is not None
         code, said = await run.kill(signal.SIGTERM)
     assert (code, said) == (0, "")
     assert not file.exists()
@@ -253,7 +253,7 @@ async def test_malformed_requests_do_not_disturb_others() -> None:
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
-        assert await venue.order(SYMBOL, "a") is None
+        assert await venue.order(SYMBOL, "a", None) is None
 
 
 async def test_a_script_of_faults_is_sent_on_connecting() -> None:

@@ -274,9 +274,14 @@ def a_partial_list_is_believed() -> list[Patch]:
 
 
 async def believing_query(
-    self: status_query.StatusQuerier, client_order_id: str, exchange_order_id: str | None, since_ns: int
+    self: status_query.StatusQuerier,
+    symbol_id: str,
+    client_order_id: str,
+    exchange_order_id: str | None,
+    *,
+    since_ns: int,
 ) -> Any:
-    snapshot = await self._ask(lambda: self.venue.snapshot(max(0, since_ns - 10 * NS_PER_S)))
+    snapshot = await self._ask(lambda: self.venue.snapshot(max(0, since_ns - 10 * NS_PER_S), [symbol_id]))
     return status_query.answer_of(snapshot, client_order_id, exchange_order_id)
 
 

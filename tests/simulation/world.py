@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
@@ -244,14 +244,16 @@ class SimVenue(PaperVenue):
             self._process.world.audit.unsent(client_order_id=request.client_order_id, stamp_ns=request.stamp_ns)
             raise
 
-    async def order(self, symbol_id: str, client_order_id: str) -> ExecutionReport | None:
+    async def order(
+        self, symbol_id: str, client_order_id: str | None, exchange_order_id: str | None
+    ) -> ExecutionReport | None:
         await self._write()
-        return await super().order(symbol_id, client_order_id)
+        return await super().order(symbol_id, client_order_id, exchange_order_id)
 
-    async def snapshot(self, since_ns: int) -> VenueSnapshot:
+    async def snapshot(self, since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
         await self._write()
         began_ns = self._process.clock.now_ns()
-        found = await super().snapshot(since_ns)
+        found = await super().snapshot(since_ns, symbols)
         return found.model_copy(update={"began_ns": began_ns, "ended_ns": self._process.clock.now_ns()})
 
     def _leaves(self, op: str, request: SubmitRequest | CancelRequest, **more: Any) -> None:

@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 REORDER_WAIT_NS = 50 * NS_PER_MS
 """How long a reordered report waits for a later one if its fault has no delay."""
 
-Request = SubmitRequest | SubmitGroupRequest | CancelRequest | ModifyRequest | tuple[str, str] | int
+Request = SubmitRequest | SubmitGroupRequest | CancelRequest | ModifyRequest | tuple[str, str | None, str | None] | int
 """An operation's argument: (symbol, client order id) for `order`, the first instant for `snapshot`."""
 Answer = ExecutionReport | tuple[ExecutionReport, ...] | VenueSnapshot | None
 
@@ -210,8 +210,8 @@ class PaperExchange:
                 return self.engine.modify(request)
             case FaultOperation.CANCEL, CancelRequest():
                 return self.engine.cancel(request, bare=kind is FaultKind.BARE_CANCEL)
-            case FaultOperation.ORDER, (str(symbol_id), str(client_order_id)):
-                return self.engine.order(symbol_id, client_order_id)
+            case FaultOperation.ORDER, (str(symbol_id), client_order_id, exchange_order_id):
+                return self.engine.order(symbol_id, client_order_id, exchange_order_id)
             case FaultOperation.SNAPSHOT, int(since_ns):
                 stale_ns = fault.delay_ns if fault is not None and kind is FaultKind.SNAPSHOT_STALE else 0
                 return self._snapshot(since_ns, stale_ns=stale_ns, partial=kind is FaultKind.SNAPSHOT_PARTIAL)
@@ -462,7 +462,7 @@ def _client_order_id_of(request: Request) -> str | None:
             return request.client_order_id
         case SubmitGroupRequest():
             return request.group_client_id
-        case (str(), str(client_order_id)):
+        case (str(), str(client_order_id), _):
             return client_order_id
         case _:
             return None

@@ -39,6 +39,7 @@ MODELS: dict[FaultOperation, type[SubmitRequest | SubmitGroupRequest | CancelReq
     FaultOperation.CANCEL: CancelRequest,
     FaultOperation.MODIFY: ModifyRequest,
 }
+ORDER_PARAMS = ("symbol_id", "client_order_id", "exchange_order_id")
 REQUESTS = {*MODELS, FaultOperation.ORDER, FaultOperation.SNAPSHOT}
 """The operations of `Venue` that faults can affect."""
 _NO_RAW = {"open_orders": {"__all__": {"raw"}}, "fills": {"__all__": {"raw"}}}
@@ -74,7 +75,7 @@ def params_of(operation: FaultOperation, request: Request) -> dict[str, Any]:
         case int():
             return {"since_ns": request}
         case tuple():
-            return {"symbol_id": request[0], "client_order_id": request[1]}
+            return dict(zip(ORDER_PARAMS, request, strict=True))
         case _:
             return request.model_dump(mode="json", exclude_none=True)
 
@@ -84,10 +85,11 @@ def request_of(operation: FaultOperation, params: dict[str, Any]) -> Request:
     if operation in MODELS:
         return MODELS[operation].model_validate(params)
     if operation is FaultOperation.ORDER:
-        symbol_id, client_order_id = params.get("symbol_id"), params.get("client_order_id")
-        if not isinstance(symbol_id, str) or not isinstance(client_order_id, str):
-            raise ValueError("`symbol_id` and `client_order_id` must be strings")
-        return symbol_id, client_order_id
+        symbol_id, client_order_id, exchange_order_id = (params.get(name) for name in ORDER_PARAMS)
+        ids = (client_order_id, exchange_order_id)
+        if not isinstance(symbol_id, str) or not all(isinstance(name, str | None) for name in ids) or not any(ids):
+            raise ValueError("`symbol_id`, and `client_order_id` or `exchange_order_id`, must be strings")
+        return symbol_id, client_order_id, exchange_order_id
     since_ns = params.get("since_ns", 0)
     if not isinstance(since_ns, int) or isinstance(since_ns, bool):
         raise ValueError("`since_ns` must be an integer")
@@ -138,9 +140,12 @@ def check_concerns(request: Request, answer: Answer) -> None:
         case CancelRequest(), ExecutionReport():
             asked = [(request.symbol_id, request.client_order_id)]
             answered_ids = [(answer.symbol_id, answer.client_order_id)]
-        case (str(symbol_id), str(client_order_id)), ExecutionReport():
+        case (str(symbol_id), str(client_order_id), _), ExecutionReport():
             asked = [(symbol_id, client_order_id)]
             answered_ids = [(answer.symbol_id, _asked_for(answer, client_order_id))]
+        case (str(symbol_id), None, str(exchange_order_id)), ExecutionReport():
+            asked = [(symbol_id, exchange_order_id)]
+            answered_ids = [(answer.symbol_id, answer.exchange_order_id or "")]
         case _:
             return
     if answered_ids != asked:

@@ -6,7 +6,7 @@ With an address it is a client of an exchange process (`client`); without one it
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from os import PathLike
 from typing import Any
 
@@ -135,11 +135,13 @@ class PaperVenue(Venue):
         """See `Venue.cancel`; raises `OutcomeUnknown` if no such order is open."""
         return _report(await self._call(FaultOperation.CANCEL, request))
 
-    async def order(self, symbol_id: str, client_order_id: str) -> ExecutionReport | None:
-        found = await self._call(FaultOperation.ORDER, (symbol_id, client_order_id))
+    async def order(
+        self, symbol_id: str, client_order_id: str | None, exchange_order_id: str | None
+    ) -> ExecutionReport | None:
+        found = await self._call(FaultOperation.ORDER, (symbol_id, client_order_id, exchange_order_id))
         return None if found is None else _report(found)
 
-    async def snapshot(self, since_ns: int) -> VenueSnapshot:
+    async def snapshot(self, since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
         began_ns = self.clock.now_ns()
         found = await self._call(FaultOperation.SNAPSHOT, since_ns)
         assert isinstance(found, VenueSnapshot), "the answer is a snapshot"
@@ -150,6 +152,9 @@ class PaperVenue(Venue):
 
     async def assets(self) -> list[AssetMetadata]:
         return await self._transport.assets(timeout_s=self._timeout_s)
+
+    async def time_ns(self) -> int:
+        return self.clock.now_ns()
 
     def reports(self) -> AsyncIterator[ExecutionReport]:
         """See `Venue.reports`. For one reader."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -24,8 +24,8 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Held:
     beside: Held = {"S": 0}
     snapshot: Callable[..., object] = ScriptedVenue.snapshot
 
-    async def with_positions(venue: ScriptedVenue, since_ns: int) -> VenueSnapshot:
-        found = await snapshot(venue, since_ns)  # type: ignore[misc]
+    async def with_positions(venue: ScriptedVenue, since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
+        found = await snapshot(venue, since_ns, symbols)  # type: ignore[misc]
         assert isinstance(found, VenueSnapshot)
         quantity = beside["S"] + sum(order.cum_qty for order in venue.exchange.truth)
         return found.model_copy(update={"positions": {"S": quantity} if quantity else {}})

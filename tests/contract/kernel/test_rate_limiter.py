@@ -218,7 +218,7 @@ async def test_usage_by_other_clients_is_respected() -> None:
         await other.connect()
         await asyncio.sleep(10)
         for _ in range(30):
-            await other.order("BTCUSDT", "nobody's")
+            await other.order("BTCUSDT", "nobody's", None)
         await place(bench, 30, "a")
         await bench.until_open(30)
         assert bench.refused() == 0

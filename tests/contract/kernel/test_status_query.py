@@ -6,6 +6,7 @@ The whole kernel on the memory log and virtual time, with the paper exchange in 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -34,9 +35,9 @@ async def test_trades_are_queried_from_the_first_send(monkeypatch: pytest.Monkey
     async with a_bench("none", dedupe=Dedupe.FOR_EVER, lookup=False, validity_window_ns=None) as bench:
         snapshot = bench.venue.snapshot
 
-        async def noted(since_ns: int) -> VenueSnapshot:
+        async def noted(since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
             asked.append(since_ns)
-            return await snapshot(since_ns)
+            return await snapshot(since_ns, symbols)
 
         monkeypatch.setattr(bench.venue, "snapshot", noted)
         for _ in range(4):

@@ -111,10 +111,12 @@ async def test_a_group_is_taken_over_when_nothing_of_it_may_come_to_be(monkeypat
         hidden = bench.kernel.state.record(ids[0]).attempts[-1].client_order_id
         ask_venue = bench.venue.order
 
-        async def order(symbol_id: str, client_order_id: str) -> ExecutionReport | None:
+        async def order(
+            symbol_id: str, client_order_id: str | None, exchange_order_id: str | None
+        ) -> ExecutionReport | None:
             if client_order_id == hidden:
                 raise OutcomeUnknown("no answer")
-            return await ask_venue(symbol_id, client_order_id)
+            return await ask_venue(symbol_id, client_order_id, exchange_order_id)
 
         monkeypatch.setattr(bench.venue, "order", order)
         with suppress(ExchangeError):

@@ -67,7 +67,7 @@ async def bracket(venue: PaperVenue, mode: OcoMode = OTO) -> list[ExecutionRepor
 
 async def status(venue: PaperVenue, name: str) -> ExecutionReport:
     """Query an order."""
-    found = await venue.order(SYMBOL, name)
+    found = await venue.order(SYMBOL, name, None)
     assert found is not None
     return found
 
@@ -101,7 +101,7 @@ async def test_modify(world: PaperWorld, dialect: AmendDialect) -> None:
     assert reports[-1] == answer
     found = await status(venue, "b")
     assert (found.leaves_qty, found.exchange_order_id) == (50 * LOT, answer.exchange_order_id)
-    assert (await venue.snapshot(0)).open_orders == (found,)
+    assert (await venue.snapshot(0, [])).open_orders == (found,)
 
 
 async def test_an_amended_order_is_found_by_its_old_id(make: Make) -> None:
@@ -234,15 +234,15 @@ async def test_an_unanswered_amend(world: PaperWorld, kind: str) -> None:
     with pytest.raises(OutcomeUnknown):
         await hasty.modify(modify("a", SMALLER, CLOCK, request_id="b"))
     if kind not in CARRIED_OUT:
-        assert await venue.order(SYMBOL, "b") is None
+        assert await venue.order(SYMBOL, "b", None) is None
         assert (await status(venue, "a")).order_qty == 100 * LOT
         return
 
     async def arrived() -> bool:
-        return await venue.order(SYMBOL, "b") is not None
+        return await venue.order(SYMBOL, "b", None) is not None
 
     await eventually(arrived)
-    assert [report.leaves_qty for report in (await venue.snapshot(0)).open_orders] == [50 * LOT]
+    assert [report.leaves_qty for report in (await venue.snapshot(0, [])).open_orders] == [50 * LOT]
 
 
 @pytest.mark.parametrize("kind", ["not_sent", "answer_late", "request_doubled", "duplicate_refusal"])
@@ -257,7 +257,7 @@ async def test_other_faults_of_an_amend(world: PaperWorld, kind: str) -> None:
     else:
         assert (await venue.modify(modify("a", SMALLER, CLOCK, request_id="b"))).order_qty == 50 * LOT
     await asyncio.sleep(0.05)
-    working = [report.leaves_qty for report in (await venue.snapshot(0)).open_orders]
+    working = [report.leaves_qty for report in (await venue.snapshot(0, [])).open_orders]
     assert working == [100 * LOT if kind == "not_sent" else 50 * LOT]
 
 
@@ -269,7 +269,7 @@ async def test_a_duplicated_amend_without_dedupe(make: Make, dialect: AmendDiale
     request = modify("a", SMALLER, CLOCK, request_id="b", target_exchange_order_id=placed.exchange_order_id)
     await venue.modify(request)
     await asyncio.sleep(0.05)
-    assert [report.leaves_qty for report in (await venue.snapshot(0)).open_orders] == [50 * LOT]
+    assert [report.leaves_qty for report in (await venue.snapshot(0, [])).open_orders] == [50 * LOT]
 
 
 @pytest.mark.parametrize("kind", UNHEARD)
@@ -304,4 +304,4 @@ async def test_lost_and_late_reports_of_an_amend(world: PaperWorld) -> None:
     await take(venue, 1)
     await venue.inject(fault("report_lost", "report"))
     answer = await venue.modify(modify("a", SMALLER, CLOCK, request_id="b"))
-    assert (await venue.snapshot(0)).open_orders[0].order_qty == answer.order_qty
+    assert (await venue.snapshot(0, [])).open_orders[0].order_qty == answer.order_qty

@@ -46,10 +46,10 @@ async def test_answers_carry_the_accounts_counters(make_world: MakeWorld) -> Non
     ours, theirs = await world.venue(), await world.venue()
     assert ours.capabilities.rate_limits == (limit,)
     await place(theirs, "a")
-    await theirs.order(SYMBOL, "a")
+    await theirs.order(SYMBOL, "a", None)
     await place(ours, "b")
     with pytest.raises(Rejected):
-        await ours.order(SYMBOL, "b")
+        await ours.order(SYMBOL, "b", None)
     assert [item.used for item in ours.rate_usage] == [8]
     await ours.cancel(cancel("b", CLOCK))
     assert [(item.kind, item.window_ns, item.used) for item in ours.rate_usage] == [(limit.kind, limit.window_ns, 9)]

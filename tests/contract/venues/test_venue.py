@@ -115,14 +115,14 @@ async def test_modify_without_a_dialect_is_refused(venue: PaperVenue) -> None:
 
 async def test_order(venue: PaperVenue) -> None:
     """The answer is None, or the newest order as ORDER_STATUS at the instant of its newest change."""
-    assert await venue.order(SYMBOL, "a") is None
+    assert await venue.order(SYMBOL, "a", None) is None
     placed = await place(venue, "a")
-    found = await venue.order(SYMBOL, "a")
+    found = await venue.order(SYMBOL, "a", None)
     assert found is not None
     assert (found.exec_type, found.ord_status) == (ExecType.ORDER_STATUS, OrdStatus.NEW)
     assert found.transact_time_ns == placed.transact_time_ns
     await venue.cancel(cancel("a", CLOCK))
-    closed = await venue.order(SYMBOL, "a")
+    closed = await venue.order(SYMBOL, "a", None)
     assert closed is not None
     assert (closed.ord_status, closed.leaves_qty) == (OrdStatus.CANCELED, 0)
 
@@ -133,14 +133,14 @@ async def test_snapshot(venue: PaperVenue) -> None:
     await venue.submit(submit("b", market(quantity=10 * LOT), CLOCK))
     fill = (await take(venue, 3))[-1]
     before_ns = CLOCK.now_ns()
-    found = await venue.snapshot(0)
+    found = await venue.snapshot(0, [])
     assert found.complete
     assert [report.client_order_id for report in found.open_orders] == ["a"]
     assert found.fills == (fill,)
     assert found.balances is not None
     assert found.balances["USDT"].locked == (LAST - 100_000) * COIN // 100
     assert before_ns <= found.began_ns <= found.ended_ns <= CLOCK.now_ns()
-    assert (await venue.snapshot((fill.transact_time_ns or 0) + 1)).fills == ()
+    assert (await venue.snapshot((fill.transact_time_ns or 0) + 1, [])).fills == ()
 
 
 async def test_symbols_and_assets(venue: PaperVenue) -> None:
@@ -184,7 +184,7 @@ async def test_without_order_query(make_world: MakeWorld) -> None:
     """The query of a venue without it is `OutcomeUnknown`."""
     venue = await (await make_world(lookup=False)).venue()
     with pytest.raises(OutcomeUnknown):
-        await venue.order(SYMBOL, "a")
+        await venue.order(SYMBOL, "a", None)
 
 
 async def test_before_connect_and_after_close_nothing_is_sent(world: PaperWorld) -> None:
@@ -194,8 +194,8 @@ async def test_before_connect_and_after_close_nothing_is_sent(world: PaperWorld)
         calls: list[Callable[[], Awaitable[Any]]] = [
             lambda: place(venue, "a"),
             lambda: venue.cancel(cancel("a", CLOCK)),
-            lambda: venue.order(SYMBOL, "a"),
-            lambda: venue.snapshot(0),
+            lambda: venue.order(SYMBOL, "a", None),
+            lambda: venue.snapshot(0, []),
             venue.symbols,
             venue.assets,
         ]
@@ -283,7 +283,7 @@ async def test_answer_lost(world: PaperWorld) -> None:
     await venue.inject(fault("answer_lost", "submit"))
     with pytest.raises(OutcomeUnknown):
         await place(hasty, "a")
-    assert await venue.order(SYMBOL, "a") is not None
+    assert await venue.order(SYMBOL, "a", None) is not None
     assert (await take(venue, 1))[0].client_order_id == "a"
 
 
@@ -298,7 +298,7 @@ async def test_answer_late(world: PaperWorld) -> None:
         with pytest.raises(OutcomeUnknown):
             await place(hasty, name)
     await asyncio.sleep(2 * SHORT_S)
-    assert await venue.order(SYMBOL, "b") is not None
+    assert await venue.order(SYMBOL, "b", None) is not None
     assert [report.client_order_id for report in await take(hasty, 2)] == ["a", "b"]
 
 
@@ -309,7 +309,7 @@ async def test_server_error_but_executed(world: PaperWorld) -> None:
     with pytest.raises(OutcomeUnknown) as caught:
         await place(venue, "a")
     assert caught.value.code == "503"
-    assert await venue.order(SYMBOL, "a") is not None
+    assert await venue.order(SYMBOL, "a", None) is not None
 
 
 async def test_duplicate_refusal(world: PaperWorld) -> None:
@@ -319,7 +319,7 @@ async def test_duplicate_refusal(world: PaperWorld) -> None:
     with pytest.raises(OutcomeUnknown) as caught:
         await place(venue, "a")
     assert caught.value.duplicate
-    assert await venue.order(SYMBOL, "a") is not None
+    assert await venue.order(SYMBOL, "a", None) is not None
 
 
 async def test_a_refused_order_is_no_duplicate(world: PaperWorld) -> None:
@@ -342,9 +342,9 @@ async def test_disconnect(world: PaperWorld, kind: str, arrives: bool) -> None:
     with pytest.raises(NotSent):
         await place(venue, "b")
     await venue.connect()
-    found = await venue.order(SYMBOL, "a")
+    found = await venue.order(SYMBOL, "a", None)
     assert (found is not None) == arrives
-    await other.order(SYMBOL, "a")
+    await other.order(SYMBOL, "a", None)
 
 
 async def test_admin_disconnect_ends_every_session(world: PaperWorld) -> None:
@@ -395,7 +395,7 @@ async def test_stale_snapshot(make_world: MakeWorld) -> None:
     await place(venue, "a")
     for delay_s, complete in ((1800, True), (7200, False)):
         await venue.inject(fault("snapshot_stale", "snapshot", delay_s=delay_s))
-        found = await venue.snapshot(0)
+        found = await venue.snapshot(0, [])
         assert (found.complete, found.open_orders) == (complete, ())
         assert (found.open_orders_complete, found.fills_complete) == (complete, complete)
         assert bool(found.text) != complete
@@ -407,10 +407,10 @@ async def test_partial_snapshot(world: PaperWorld) -> None:
     for number in range(6):
         await place(venue, f"a{number}", quantity=10 * LOT)
     await venue.inject(fault("snapshot_partial", "snapshot"))
-    found = await venue.snapshot(0)
+    found = await venue.snapshot(0, [])
     assert len(found.open_orders) == 3
     assert (found.complete, found.open_orders_complete, found.fills_complete) == (False, False, True)
-    assert len((await venue.snapshot(0)).open_orders) == 6
+    assert len((await venue.snapshot(0, [])).open_orders) == 6
 
 
 async def test_failed_snapshot(world: PaperWorld) -> None:
@@ -418,7 +418,7 @@ async def test_failed_snapshot(world: PaperWorld) -> None:
     venue = await world.venue()
     await venue.inject(fault("snapshot_failed", "snapshot"))
     with pytest.raises(OutcomeUnknown):
-        await venue.snapshot(0)
+        await venue.snapshot(0, [])
 
 
 async def test_bare_cancel(make_world: MakeWorld) -> None:
@@ -431,7 +431,7 @@ async def test_bare_cancel(make_world: MakeWorld) -> None:
         answer = await venue.cancel(cancel("a", CLOCK))
         assert (answer.cum_qty, answer.leaves_qty, answer.ord_status) == (None, None, OrdStatus.CANCELED)
         assert (await take(venue, 2))[1] == answer
-        found = await venue.order(SYMBOL, "a")
+        found = await venue.order(SYMBOL, "a", None)
         assert found is not None
         assert found.cum_qty == 0
 
@@ -458,8 +458,8 @@ async def test_faults_of_queries_and_cancels(world: PaperWorld, operation: str, 
     await venue.inject(fault(kind, operation))
     calls: dict[str, Callable[[], Awaitable[Any]]] = {
         "cancel": lambda: hasty.cancel(cancel("a", CLOCK)),
-        "order": lambda: hasty.order(SYMBOL, "a"),
-        "snapshot": lambda: hasty.snapshot(0),
+        "order": lambda: hasty.order(SYMBOL, "a", None),
+        "snapshot": lambda: hasty.snapshot(0, []),
     }
     with pytest.raises(OutcomeUnknown):
         await calls[operation]()
@@ -503,10 +503,10 @@ async def test_read_lag(make_world: MakeWorld) -> None:
     lag = ReadLag(order_ns=300 * NS_PER_MS, open_orders_ns=300 * NS_PER_MS, trades_ns=300 * NS_PER_MS)
     venue = await (await make_world(read_lag=lag)).venue()
     placed = await place(venue, "a")
-    found = await venue.order(SYMBOL, "a")
+    found = await venue.order(SYMBOL, "a", None)
     assert found is None or CLOCK.now_ns() - (placed.transact_time_ns or 0) >= lag.order_ns
     await eventually(lambda: _found(venue, "a"))
-    assert len((await venue.snapshot(0)).open_orders) == 1
+    assert len((await venue.snapshot(0, [])).open_orders) == 1
 
 
 async def test_latency(make_world: MakeWorld) -> None:
@@ -550,7 +550,7 @@ async def test_bust_and_correction(world: PaperWorld) -> None:
     assert (corrected.exec_type, corrected.ref_fill_key) == (ExecType.TRADE_CORRECT, trade.fill_key)
     assert (busted.exec_type, busted.ref_fill_key) == (ExecType.TRADE_CANCEL, corrected.fill_key)
     assert expired.exec_type is ExecType.EXPIRED
-    assert (await venue.snapshot(0)).fills == (trade, corrected, busted)
+    assert (await venue.snapshot(0, [])).fills == (trade, corrected, busted)
 
 
 async def test_invalid_admin_operations(world: PaperWorld) -> None:
@@ -583,4 +583,4 @@ async def _truth_holds(venue: PaperVenue, holds: Callable[[dict[str, Any]], bool
 
 
 async def _found(venue: PaperVenue, client_order_id: str) -> bool:
-    return await venue.order(SYMBOL, client_order_id) is not None
+    return await venue.order(SYMBOL, client_order_id, None) is not None

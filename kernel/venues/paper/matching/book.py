@@ -81,6 +81,11 @@ class PaperBook:
         named = self._by_client.get(client_order_id)
         return named[-1][1] if named else None
 
+    def own_order(self, exchange_order_id: str, *, as_of_ns: int | None = None) -> PaperOrder | None:
+        """Return the client's order with a venue order id, as of an instant."""
+        versions = self._versions.get(int(exchange_order_id)) if exchange_order_id.isdecimal() else None
+        return self._as_of(versions, as_of_ns) if versions and versions[-1].own else None
+
     def own_orders(self, *, as_of_ns: int | None = None) -> Iterator[PaperOrder]:
         """Yield every order of the client as of an instant, oldest first."""
         for versions in self._versions.values():

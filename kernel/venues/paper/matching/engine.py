@@ -158,12 +158,18 @@ class PaperEngine:
             raise
         return _answer(self._commit(transaction), change)
 
-    def order(self, symbol_id: str, client_order_id: str) -> ExecutionReport | None:
+    def order(
+        self, symbol_id: str, client_order_id: str | None, exchange_order_id: str | None
+    ) -> ExecutionReport | None:
         """Return a report of the client's newest order with an id, as the query shows it; None if it shows none."""
         if not self.config.lookup:
             raise OutcomeUnknown("This venue has no query by client order id.", code="-1020")
         self.expire_due()
-        found = self.book.newest(client_order_id, as_of_ns=self._as_of(self.config.read_lag.order_ns))
+        as_of_ns = self._as_of(self.config.read_lag.order_ns)
+        if client_order_id is not None:
+            found = self.book.newest(client_order_id, as_of_ns=as_of_ns)
+        else:
+            found = self.book.own_order(exchange_order_id or "", as_of_ns=as_of_ns)
         if found is None or found.symbol_id != symbol_id:
             return None
         return status_report(found, asked=client_order_id) if found.open or self.config.lookup_closed else None

@@ -96,7 +96,7 @@ def test_a_lagging_query_shows_the_new_id_with_the_amend() -> None:
     at.submit("a", near(100))
     at.clock.forward(2)
     at.modify("a", near(60), request_id="b")
-    assert at.engine.order(SYMBOL, "b") is None
+    assert at.engine.order(SYMBOL, "b", None) is None
     assert at.status("a").order_qty == 100 * LOT
     at.clock.forward(1)
     assert at.status("b").order_qty == 60 * LOT

@@ -462,7 +462,7 @@ def test_reads_lag_as_declared() -> None:
     bench.tape(LAST - 1, LOT)
     seen = []
     for _ in range(5):
-        order = bench.engine.order(SYMBOL, "a")
+        order = bench.engine.order(SYMBOL, "a", None)
         lists = (len(bench.engine.open_orders()), len(bench.engine.fills_since(0)))
         seen.append((order.cum_qty if order else None, *lists, bench.engine.balances()["USDT"].locked > 0))
         bench.clock.forward(1)
@@ -477,7 +477,7 @@ def test_nothing_is_hidden_for_longer_than_the_lag() -> None:
     for number in range(20):
         bench.submit(f"a{number}", limit(quantity=10 * LOT))
     bench.clock.forward(1)
-    assert bench.engine.order(SYMBOL, "a19") is not None
+    assert bench.engine.order(SYMBOL, "a19", None) is not None
     assert len(bench.engine.open_orders()) == 20
 
 
@@ -497,21 +497,21 @@ def test_a_stale_query_shows_the_state_of_its_instant() -> None:
 def test_order_query() -> None:
     """It returns the newest order with an id; closed orders and the query itself only if declared."""
     bench = Bench()
-    assert bench.engine.order(SYMBOL, "a") is None
+    assert bench.engine.order(SYMBOL, "a", None) is None
     bench.submit("a", limit())
     bench.cancel("a")
     bench.submit("a", limit(quantity=2 * COIN))
     assert bench.status("a").order_qty == 2 * COIN
-    assert bench.engine.order("ETHUSDT", "a") is None
+    assert bench.engine.order("ETHUSDT", "a", None) is None
     bench.cancel("a")
     assert bench.status("a").ord_status is OrdStatus.CANCELED
     bare = Bench(lookup_closed=False)
     bare.submit("a", limit())
     assert bare.status("a").exec_type is ExecType.ORDER_STATUS
     bare.cancel("a")
-    assert bare.engine.order(SYMBOL, "a") is None
+    assert bare.engine.order(SYMBOL, "a", None) is None
     with pytest.raises(OutcomeUnknown):
-        Bench(lookup=False).engine.order(SYMBOL, "a")
+        Bench(lookup=False).engine.order(SYMBOL, "a", None)
 
 
 def test_fills_since_an_instant() -> None:

@@ -61,7 +61,7 @@ async def test_the_shipped_market_never_ends() -> None:
         name = f"a{round_number}"
         await venue.submit(submit(name, limit(quantity=10 * LOT, price=LAST), venue.clock))
         async with asyncio.timeout(120):
-            while (found := await venue.order(SYMBOL, name)) is not None and found.leaves_qty:
+            while (found := await venue.order(SYMBOL, name, None)) is not None and found.leaves_qty:
                 await asyncio.sleep(1)
         await asyncio.sleep(70)
     await venue.close()
@@ -74,7 +74,7 @@ async def test_the_market_stands_still_after_the_tape() -> None:
     await venue.connect()
     await asyncio.sleep(60)
     await venue.submit(submit("a", market(quantity=LOT), venue.clock))
-    found = await venue.snapshot(0)
+    found = await venue.snapshot(0, [])
     assert LAST + 2_000 < (found.fills[0].last_px or 0) < LAST + 2_200
     await venue.close()
 
@@ -97,7 +97,7 @@ async def test_a_real_tape_fills_orders_around_it() -> None:
         terms = limit(quantity=100 * LOT, price=price - 10 * number, symbol_id=venue.exchange.tape_symbol)
         await venue.submit(submit(f"a{number}", terms, venue.clock))
     await asyncio.wait_for(venue.exchange.tape_ended.wait(), 60)
-    found = await venue.snapshot(0)
+    found = await venue.snapshot(0, [])
     assert (
         sum(fill.last_qty or 0 for fill in found.fills) + sum(o.leaves_qty or 0 for o in found.open_orders)
         == 1000 * LOT
@@ -125,7 +125,7 @@ async def test_a_lost_answer_takes_the_whole_timeout() -> None:
     with pytest.raises(OutcomeUnknown, match="10"):
         await venue.submit(submit("a", limit(), venue.clock))
     assert venue.clock.now_ns() - began_ns == pytest.approx(10 * NS_PER_S, abs=1_000_000)
-    found = await venue.order(SYMBOL, "a")
+    found = await venue.order(SYMBOL, "a", None)
     assert found is not None
     assert (found.transact_time_ns or 0) - began_ns == pytest.approx(4 * NS_PER_S, abs=1_000_000)
     await venue.close()
@@ -185,12 +185,12 @@ async def test_an_exchange_stops_on_close_and_continues_on_connect() -> None:
     sharing = PaperVenue(exchange=venue.exchange)
     await sharing.connect()
     await sharing.close()
-    assert await venue.order(SYMBOL, "a") is not None
+    assert await venue.order(SYMBOL, "a", None) is not None
     await venue.close()
     with pytest.raises(NotSent):
         await sharing.connect()
     await venue.connect()
-    assert await venue.order(SYMBOL, "a") is not None
+    assert await venue.order(SYMBOL, "a", None) is not None
     await venue.cancel(cancel("a", venue.clock))
     await venue.close()
 
@@ -201,7 +201,7 @@ async def test_a_new_venue_continues_from_the_journal(tmp_path: Path) -> None:
     for present in (False, True):
         venue = venue_of(journal=path, speed="step")
         await venue.connect()
-        found = await venue.order(SYMBOL, "a")
+        found = await venue.order(SYMBOL, "a", None)
         assert (found is not None and found.ord_status is OrdStatus.NEW) == present
         if not present:
             await venue.submit(submit("a", limit(), venue.clock))
