@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,14 @@ from tests.postgres import running_postgres
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Say that there is no event loop yet: else pytest-asyncio makes one to put back, and nobody closes it."""
+    """Say that there is no event loop yet: else pytest-asyncio makes one to put back, and nobody closes it.
+
+    A shell without job control starts background jobs with SIGINT ignored, and so would be every process that a test stops
+    as Ctrl-C does.
+    """
     asyncio.set_event_loop(None)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # No property has a stopwatch: one that holds on a busy machine is the same property. `.ci/run` looks at more examples.
