@@ -32,12 +32,10 @@ sockets, no threads).
   `submit-answer`, `cancel`, `cancel-answer`, `order-answer`, `snapshot-answer`) and `reports`; `deliver` and `lose` what is
   held; `fill`, `cancel`, `expire`, `bust`, `halt` and `disconnect` act on the exchange; `script.refusal` refuses submits.
 - `scripted_venue`: `ScriptedVenue`, one kernel's connection to it.
+- `conformance`: the conformance kit for adapters, a pytest plugin.
 - `replay.whatif.virtual_loop`: `VirtualLoop` and `run_virtually`.
 """
 
-from replay.testing.scripted_exchange import ScriptedExchange
-from replay.testing.scripted_venue import ScriptedVenue
-from replay.testing.virtual_clock import VirtualClock
-from replay.whatif.virtual_loop import VirtualLoop, run_virtually
+from kernel.platform.lazy_exports import lazy_exports
 
-__all__ = ["ScriptedExchange", "ScriptedVenue", "VirtualClock", "VirtualLoop", "run_virtually"]
+__getattr__, __dir__, __all__ = lazy_exports(__name__)
