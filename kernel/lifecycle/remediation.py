@@ -84,10 +84,11 @@ REMEDIATION = {
         "cancel the group for this reason: the fills stand",
     ),
     FindingKind.CLOCK_SKEW: Remedy(
-        "A host's clock is more than a second behind the newest event of the log.",
-        "`orderctl get findings` (the text names the host)",
-        "set that host's clock (NTP), then restart its kernel: until then its requests are refused, or stay valid too long;"
-        " then `orderctl resolve --finding {finding_id} --evidence TEXT`",
+        "A host's clock differs by more than a second from the exchange's, or is behind the newest event of the log.",
+        "`orderctl get findings` (the text names the host); `VENUE_CLOCK` in `orderctl health`",
+        "set that host's clock (NTP): until then its requests are refused, or stay valid too long; where the exchange tells"
+        " its time, the finding is resolved by the next comparison, otherwise by"
+        " `orderctl resolve --finding {finding_id} --evidence TEXT`",
         "let that kernel lead before its clock is set",
     ),
     FindingKind.STORM: Remedy(
@@ -96,6 +97,28 @@ REMEDIATION = {
         "nothing is placed in {about} until this is resolved; fix the cause of the rejections (funds, permissions,"
         " tick size), then `orderctl resolve --finding {finding_id} --evidence TEXT`",
         "resolve it to try whether orders pass again",
+    ),
+    FindingKind.ADAPTER_ERROR: Remedy(
+        "The exchange's adapter raised an error that it must not raise, or gave an answer of the wrong type.",
+        "`orderctl get findings` (the text names the call, the error and the line), the process's log (the whole trace)",
+        "nothing is lost: the outcome of the call is unknown and is queried; have the adapter corrected, then"
+        " `orderctl resolve --finding {finding_id} --evidence TEXT`",
+        "resolve it before the adapter is corrected: the next such error raises it again",
+    ),
+    FindingKind.SYMBOL_QUARANTINED: Remedy(
+        "The exchange's data of one symbol do not fit the log: other decimals, or data that contradict each other.",
+        "`orderctl get findings` (the text has both values), `orderctl get symbols`",
+        "nothing is placed in {about} until the exchange shows the old data again, which resolves this; cancels are sent;"
+        " trade the symbol on a new log, or correct the adapter, then"
+        " `orderctl resolve --finding {finding_id} --evidence TEXT`",
+        "resolve it while the data differ: quantities and prices would be off by a power of ten",
+    ),
+    FindingKind.TRADES_GAP: Remedy(
+        "The kernel did not list trades for longer than the exchange keeps them: fills of that time may be missing.",
+        "`orderctl get findings` (the text has the time), the exchange's own statement of the account",
+        "compare the statement of that time with `orderctl get fills`; once the difference is known,"
+        " `orderctl resolve --finding {finding_id} --evidence TEXT`",
+        "assume that nothing traded because no finding of a drift is open",
     ),
 }  # fmt: skip
 """In `look` and `do`, {about} is the intent or symbol and {finding_id} the finding."""

@@ -24,6 +24,7 @@ from kernel.settings import KernelSettings
 from kernel.state import KernelState
 from kernel.stores import ActualStateStore, IntentStateStore
 from kernel.venues.base import Venue
+from kernel.venues.guard import GuardedVenue
 
 
 class ReconciliationEngine:
@@ -82,7 +83,7 @@ class ReconciliationEngine:
             actual_store,
             state,
             log,
-            venue,
+            GuardedVenue(venue),
             lease,
             clock=self._clock,
             ids=ids or SeededIds(),

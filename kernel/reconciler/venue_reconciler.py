@@ -44,7 +44,7 @@ from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.stores import ActualStateStore, IntentStateStore
 from kernel.streams.event_writer import EventWriter
-from kernel.venues.base import Venue
+from kernel.venues.guard import GuardedVenue
 from kernel.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class VenueReconciler:
     actual_store: ActualStateStore
     state: KernelState
     log: EventLog
-    venue: Venue
+    venue: GuardedVenue
     lease: Lease
     clock: Clock
     ids: IdFactory

@@ -17,8 +17,10 @@ from kernel.metrics import Metrics
 from kernel.reconciler.engine import ReconciliationEngine
 from kernel.runtime.dead_man_switch import DeadManSwitch, Heartbeats
 from kernel.runtime.election import Leadership
-from kernel.runtime.kernel_runtime import KernelRuntime, LogMonitor
+from kernel.runtime.finding_writer import FindingWriter
+from kernel.runtime.kernel_runtime import KernelRuntime
 from kernel.runtime.leader import Leader
+from kernel.runtime.log_monitor import LogMonitor
 from kernel.runtime.venue_session import VenueSession
 from kernel.safety.readiness import Readiness
 from kernel.settings import KernelSettings
@@ -70,13 +72,15 @@ def compose(
         metrics=metrics,
     )
     writer = EventWriter(log, state, clock=clock, ids=ids, metrics=metrics)
+    findings = FindingWriter(state, writer, clock)
+    monitor = LogMonitor(state=state, findings=findings, clock=clock, storm_rejections=settings.storm_rejections)
     dead_man_switch = DeadManSwitch(log, state, writer, clock=clock)
     leader: Leader | None = None
     if venue is not None and lease is not None and (reconciler := engine.at_venue) is not None:
         leadership = Leadership(log, state, writer, lease, readiness, clock=clock, settings=settings)
         readiness.on_able, reconciler.on_fenced = reconciler.resync, leadership.lose
         session = VenueSession(
-            state, writer, venue, reconciler, readiness, clock=clock, ids=ids, settings=settings, metrics=metrics
+            state, writer, findings, reconciler, readiness, clock=clock, ids=ids, settings=settings, metrics=metrics
         )
         leader = Leader(
             leadership=leadership,
@@ -95,7 +99,7 @@ def compose(
         waiters=IntentWaiters(),
         subscriptions=Subscriptions(log),
         dead_man_switch=dead_man_switch,
-        monitor=LogMonitor(state=state, writer=writer, clock=clock, storm_rejections=settings.storm_rejections),
+        monitor=monitor,
         leader=leader,
     )
     commands = CommandHandler(log, state, clock=clock, ids=ids, limits=settings.limits, metrics=metrics)

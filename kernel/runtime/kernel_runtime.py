@@ -1,4 +1,4 @@
-"""Runs a kernel: applies the log, raises findings about it, runs the leader, and reports readiness.
+"""Runs a kernel: applies the log, runs the leader, and reports readiness.
 
 Part of `EventSourcedKernel`, which has the commands and queries.
 """
@@ -7,78 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kernel import events
-from kernel.clock import NS_PER_S, Clock
 from kernel.commands.waiters import IntentWaiters
 from kernel.errors import KernelError, LogUnavailableError, NotReadyError
-from kernel.lifecycle import finding_id, raised
 from kernel.log.base import EventLog
-from kernel.models import Evidence, FindingKind
 from kernel.reconciler.engine import ReconciliationEngine
 from kernel.runtime.dead_man_switch import DeadManSwitch
 from kernel.runtime.leader import Leader
+from kernel.runtime.log_monitor import LogMonitor
 from kernel.safety import readiness
 from kernel.safety.readiness import Readiness
 from kernel.safety.trading_halts import TradingStatus
 from kernel.state import KernelState
-from kernel.streams.event_writer import EventWriter, log_reports
 from kernel.streams.rehydration import apply_batch
 from kernel.subscriptions import Subscriptions
 
 logger = logging.getLogger(__name__)
-
-CLOCK_BEHIND_NS_MAX = NS_PER_S
-"""How far this host's clock may be behind the log's head without a finding."""
-
-
-@dataclass(kw_only=True, eq=False)
-class LogMonitor:
-    """Raises findings about the log: this host's clock is behind it, or it has a storm of rejections."""
-
-    state: KernelState
-    writer: EventWriter
-    clock: Clock
-    storm_rejections: int
-    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False)
-    """The findings being recorded, by finding id."""
-
-    def __post_init__(self) -> None:
-        self._clock_reported = False
-        self._clock_name = f"{socket.gethostname()}:{os.getpid()}"
-
-    def watch_clock(self, recorded_at_ns: int) -> None:
-        """Raise a finding if the clock is far behind: time stamps of this process would be refused, or valid too long."""
-        behind_ns = recorded_at_ns - self.clock.now_ns()
-        if behind_ns <= CLOCK_BEHIND_NS_MAX or self._clock_reported:
-            return
-        self._clock_reported = True
-        text = f"the clock of {self._clock_name} is {behind_ns / NS_PER_S:.3f} s behind the log's head"
-        self._raise_finding(FindingKind.CLOCK_SKEW, self._clock_name, text)
-
-    def watch_storms(self) -> None:
-        """Raise a finding for each storm; a failed append is retried with the next batch."""
-        for symbol_id, reason in self.state.trading_status.storms.items():
-            name = finding_id(FindingKind.STORM, symbol_id)
-            known = self.state.finding(name)
-            if (known is None or known.resolved_at_ns is not None) and name not in self.tasks:
-                text = f"{self.storm_rejections} or more intents in {symbol_id} were rejected for one reason: {reason}"
-                self._raise_finding(FindingKind.STORM, symbol_id, text, symbol_id)
-
-    def _raise_finding(self, kind: FindingKind, name: str, text: str, symbol_id: str | None = None) -> None:
-        """Append a finding in a task, as the reader must not wait for its own append."""
-        key = finding_id(kind, name)
-        finding = raised(key, kind, text, symbol_id=symbol_id, now_ns=self.clock.now_ns())
-        append = self.writer.append(
-            events.CONTROL_STREAM, [finding], actor="kernel", evidence=Evidence.INFERRED, is_fact=True
-        )
-        task = asyncio.create_task(log_reports(append, f"the finding {kind}"), name="kernel-finding")
-        self.tasks[key] = task
-        task.add_done_callback(lambda _: self.tasks.pop(key))
 
 
 @dataclass(kw_only=True, eq=False)
@@ -126,7 +72,7 @@ class KernelRuntime:
         if not self._started:
             return
         self._started = False
-        tasks = [task for task in (self._leading, *self.monitor.tasks.values()) if task is not None]
+        tasks = [task for task in (self._leading, *self.monitor.findings.tasks.values()) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -143,7 +89,7 @@ class KernelRuntime:
             async for batch in self.log.tail(self.state.position):
                 applied = await apply_batch(self.log, self.state, batch)
                 self._note_epoch_and_status()
-                self.monitor.watch_clock(batch[-1].recorded_at_ns)
+                self.monitor.watch_clock(batch[-1])
                 if self.engine.running:
                     self.monitor.watch_storms()
                 if self.leader is not None:

@@ -18,19 +18,21 @@ from typing import Any
 from kernel import events
 from kernel.actions import Priority
 from kernel.clock import NS_PER_MS, Clock, IdFactory
-from kernel.errors import OutcomeUnknown, VenueError
+from kernel.errors import KernelError, OutcomeUnknown, VenueError
 from kernel.metrics import Metrics, Operation, RelistResult, value_of
-from kernel.models import Evidence, ExecType, LookScope
+from kernel.models import Evidence, ExecType, FindingKind, LookScope
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.reconciler.status_query import Answer, answer_within
 from kernel.reconciler.venue_reconciler import VenueReconciler
 from kernel.runtime.account_drift import drift_events
 from kernel.runtime.external_orders import ExternalOrders
+from kernel.runtime.finding_writer import FindingWriter
 from kernel.safety.readiness import VENUE_CONNECTED, VENUE_SNAPSHOT_COMPLETE, Readiness
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.streams.event_writer import EventWriter, ReportSource
-from kernel.venues.base import ExecutionReport, Venue, VenueSnapshot
+from kernel.venues.base import ExecutionReport, VenueSnapshot
+from kernel.venues.guard import AdapterDefect, AdapterError
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,21 @@ REPORTS_MAX = 10_000
 
 INTENTS_AT_ONCE = 256
 """Intents whose reports are recorded concurrently: enough for large commits, few enough to bound memory."""
+
+
+RESTARTED_AFTER = frozenset({"submit", "submit_group", "modify", "cancel"})
+"""Calls whose defect may have damaged the adapter's session. A defect in `reports` ends the stream by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnd:
+    """Why a session ended, as the condition shows it."""
+
+    reason: str
+    message: str = ""
+
+
+STREAM_ENDED = SessionEnd("StreamEnded", "the stream of reports ended")
 
 
 class ScaleChanged(VenueError):
@@ -51,7 +68,7 @@ class VenueSession:
 
     state: KernelState
     writer: EventWriter
-    venue: Venue
+    findings: FindingWriter
     reconciler: VenueReconciler
     readiness: Readiness
     clock: Clock
@@ -62,11 +79,15 @@ class VenueSession:
     error_count: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
+        self.venue = self.reconciler.venue
+        self.venue.on_defect = self._note_defect
         self._limiter = self.reconciler.limiter
         self._external = ExternalOrders(
             self.state, self.writer, clock=self.clock, settings=self.settings, on_fenced=self.reconciler.on_fenced
         )
         self._relist_requested = asyncio.Event()
+        self._ended: asyncio.Future[SessionEnd] | None = None
+        """Why the running session must end; None without one."""
         self._recorded_capabilities: dict[str, Any] = {}
         """The venue's capabilities as last recorded by this leader."""
 
@@ -85,31 +106,46 @@ class VenueSession:
         self.metrics.relisted_ns = self.clock.now_ns()
         try:
             while True:
+                began_ns = self.clock.now_ns()
                 try:
-                    await self._one_session(epoch)
-                    failures = 0
-                    self._lost("StreamEnded", "the stream of reports ended")
+                    end = await self._one_session(epoch)
                 except VenueError as problem:
-                    failures += 1
                     self.error_count += 1
-                    self._lost("ConnectFailed", str(problem))
+                    reason = "AdapterError" if isinstance(problem, AdapterError) else "ConnectFailed"
+                    end = SessionEnd(reason, str(problem))
+                lasted = self.clock.now_ns() - began_ns > ns(self.settings.reconnect_s_max)
+                failures = 0 if end == STREAM_ENDED or lasted else failures + 1
+                self._lost(end)
                 await self._pause(failures)
         finally:
             self.metrics.relisted_ns = None
-            self._lost("NotLeading", "")
+            self._lost(SessionEnd("NotLeading"))
             await self.venue.close()
 
-    def _lost(self, reason: str, message: str) -> None:
-        self.readiness.set(VENUE_CONNECTED, False, reason, message)
-        self.readiness.set(VENUE_SNAPSHOT_COMPLETE, False, reason, "waiting for a complete snapshot after connecting")
+    def _lost(self, end: SessionEnd) -> None:
+        waiting = "waiting for a complete snapshot after connecting"
+        self.readiness.set(VENUE_CONNECTED, False, end.reason, end.message)
+        self.readiness.set(VENUE_SNAPSHOT_COMPLETE, False, end.reason, waiting)
 
     async def _pause(self, failures: int) -> None:
         longest = min(self.settings.reconnect_s_max, self.settings.reconnect_s_min * 2 ** min(failures, 20))
         delay_s = longest * (0.5 + 0.5 * self.ids.fraction())
         await self.clock.sleep_until(self.clock.now_ns() + ns(delay_s))
 
-    async def _one_session(self, epoch: int) -> None:
-        """Run one session until the report stream ends. The stream is read before the first query is sent."""
+    def _note_defect(self, defect: AdapterDefect) -> None:
+        """Raise a finding for a defect of the adapter. A new one restarts the session: its state may be damaged too."""
+        self.error_count += 1
+        is_new = self.findings.raise_finding(FindingKind.ADAPTER_ERROR, defect.name, str(defect))
+        if is_new and defect.call in RESTARTED_AFTER:
+            self._end(SessionEnd("AdapterError", str(defect)))
+
+    def _end(self, end: SessionEnd) -> None:
+        """End the running session, so that the next one begins."""
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(end)
+
+    async def _one_session(self, epoch: int) -> SessionEnd:
+        """Run one session until it ends; return why. The stream is read before the first query is sent."""
         await self._query(Operation.CONNECT, self.venue.connect)
         if value_of(self.metrics.connects):
             self.metrics.reconnects.inc()
@@ -117,20 +153,30 @@ class VenueSession:
         self._limiter.declare()
         await self._record_capabilities(epoch)
         self.readiness.set(VENUE_CONNECTED, True, "Connected")
+        self._ended = asyncio.get_running_loop().create_future()
         queue: asyncio.Queue[ExecutionReport | None] = asyncio.Queue(REPORTS_MAX)
         listening = asyncio.create_task(self._listen(queue), name="venue-stream")
         recording = asyncio.create_task(self._record_reports(queue), name="venue-reports")
         relisting = asyncio.create_task(self._relist_forever(), name="venue-relist")
         tasks = [listening, recording, relisting]
         try:
-            await asyncio.wait([recording, relisting], return_when=asyncio.FIRST_COMPLETED)
+            ends: list[asyncio.Future[Any]] = [self._ended, recording, relisting]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for task in (recording, relisting):
                 if task.done():
                     task.result()
+            if (
+                not recording.done()
+            ):  # an append that is under way is awaited, so that no report is recorded twice (H26)
+                listening.cancel()
+                await queue.put(None)
+                await recording
+            return self._ended.result() if self._ended.done() else STREAM_ENDED
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._ended = None
             await self.venue.close()
 
     async def _query(self, operation: Operation, query: Callable[[], Awaitable[Answer]]) -> Answer:
@@ -157,15 +203,23 @@ class VenueSession:
             )
 
     async def _listen(self, queue: asyncio.Queue[ExecutionReport | None]) -> None:
+        """Read the stream to its end. A failed stream ends the session once its reports are recorded."""
         try:
             async for report in self.venue.reports():
-                await queue.put(report)
+                if report is not None:
+                    await queue.put(report)
+        except AdapterError as problem:
+            self._end(SessionEnd("AdapterError", str(problem)))
         except VenueError as problem:
             logger.warning("the report stream failed: %s", problem)
         await queue.put(None)
 
     async def _record_reports(self, queue: asyncio.Queue[ExecutionReport | None]) -> None:
-        """Record reports in batches of those waiting, until the stream ends."""
+        """Record reports in batches of those waiting, until the stream ends.
+
+        The adapter is informed of each report once: it is durable, was known, or makes no event (H26). After a failed
+        append it is not, and a new leader folds the log to its head before it reads the stream again.
+        """
         source = ReportSource(f"venue:{self.state.exchange_id}", Evidence.STREAM)
         while True:
             batch = [await queue.get()]
@@ -176,6 +230,8 @@ class VenueSession:
                 self.metrics.reports.inc(len(reports))
                 self.metrics.heard_ns = self.clock.now_ns()
             await self.ingest(reports, source)
+            for report in reports:
+                self.venue.recorded(report)
             if batch[-1] is None:
                 return
 
@@ -201,6 +257,10 @@ class VenueSession:
         except OutcomeUnknown as problem:
             self.error_count += 1
             logger.warning("a report of intent %s cannot be interpreted: %s", intent_id, problem)
+        except (ValueError, TypeError, ArithmeticError, LookupError) as problem:
+            if isinstance(problem, KernelError):
+                raise
+            self.venue.note_defect("reports", problem)
 
     async def _owner(self, report: ExecutionReport) -> str | None:
         """Return the intent whose order a report is about, also if it was evicted from memory."""

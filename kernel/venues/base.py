@@ -178,7 +178,7 @@ class VenueCapabilities(Model):
     order_ids_unique: bool = True
     """A venue order id is never given again within a symbol and side (not so: ids per day, testnets that reset)."""
     heartbeat_ns: Annotated[int, Field(gt=0)] | None = None
-    """The stream brings something at least this often; None for no such promise."""
+    """The stream brings a report or a heartbeat at least this often; None for no such promise."""
     tells_time: bool = False
     """`time_ns` returns the venue's clock."""
     adjusts_clock: bool = False
@@ -496,8 +496,8 @@ class Venue(Protocol):
     async def assets(self) -> list[AssetMetadata]:
         """Return the assets that an account can hold."""
 
-    def reports(self) -> AsyncIterator[ExecutionReport]:
-        """Yield reports as they arrive.
+    def reports(self) -> AsyncIterator[ExecutionReport | None]:
+        """Yield reports as they arrive; None for a heartbeat, which only shows that the stream is alive.
 
         The end of the iterator means that the stream is lost: the caller must query what it missed.
         """

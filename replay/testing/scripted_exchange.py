@@ -143,6 +143,11 @@ class ScriptedExchange:
         """Held reports by name (`r1`, `r2`, …)."""
         self.venues: list[Port] = []
         """The connected ports."""
+        self.numbered: list[ExecutionReport] | None = None
+        """Every report since `number_reports`; None before. The adapter gets those beyond its cursor at each connect."""
+        self.cursor = 0
+        """How many of the numbered reports are recorded without a gap: kept by the adapter through a crash."""
+        self._recorded: set[int] = set()
         self.trace: Callable[[str, str], None] = lambda channel, text: None
         """Called with a channel (`sent`, `venue`) and a line for each thing that happens."""
         self.name: Callable[[str], str] = lambda client_order_id: client_order_id
@@ -271,6 +276,8 @@ class ScriptedExchange:
 
     def publish(self, report: ExecutionReport) -> None:
         """Send a report to every stream, or hold it."""
+        if self.numbered is not None:
+            self.numbered.append(report)
         if "reports" not in self.script.held:
             self._deliver_report(report)
             return
@@ -281,6 +288,23 @@ class ScriptedExchange:
     def _deliver_report(self, report: ExecutionReport) -> None:
         for venue in self.venues:
             venue.receive(report)
+
+    def number_reports(self) -> None:
+        """Number the reports from now on, and repeat at each connect those that the kernel has not recorded."""
+        self.numbered = []
+
+    def unrecorded(self) -> list[ExecutionReport]:
+        """Return the numbered reports beyond the adapter's cursor."""
+        return (self.numbered or [])[self.cursor :]
+
+    def note_recorded(self, report: ExecutionReport) -> None:
+        """Move the adapter's cursor over the unbroken prefix of recorded reports."""
+        before = self.cursor
+        self._recorded |= {number for number, known in enumerate(self.numbered or ()) if known is report}
+        while self.cursor in self._recorded:
+            self.cursor += 1
+        if self.cursor > before:
+            self.trace("venue", f"the adapter's cursor is at report {self.cursor}")
 
     def hold(self, *legs: str) -> None:
         """Hold these legs from now on.

@@ -65,6 +65,8 @@ class ScriptedVenue(Venue):
         if self.dead or "connect" in self.exchange.script.failing:
             raise NotSent(self.exchange.script.failing.get("connect", "the process was killed"))
         self._stream = asyncio.Queue()
+        for report in self.exchange.unrecorded():
+            self.receive(report)
         if self not in self.exchange.venues:
             self.exchange.venues.append(self)
 
@@ -96,6 +98,10 @@ class ScriptedVenue(Venue):
             if report is None:
                 return
             yield report
+
+    def recorded(self, report: ExecutionReport) -> None:
+        if not self.dead:
+            self.exchange.note_recorded(report)
 
     async def _call(
         self,

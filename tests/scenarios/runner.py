@@ -11,6 +11,7 @@ with # are comments. `play` runs the commands and returns the expected text; the
       lease K0 until 3s            K0 holds the lease to that instant at most
       pause K0 [at submit | after AttemptStarted]   its process stops, at once or at that point
       resume K0
+      break K0 before|after OrderFilled   the log fails once at such an append, before or after it is recorded
       place b1 BUY 2 @100 [IOC] [recreate]   /   cancel b1   /   change b1 BUY 3 @100
       time +5s                     let time pass
       relist K0                    the kernel takes a snapshot of the venue
@@ -99,11 +100,13 @@ class WatchedLog(MemoryLog):
         await process.may_run.wait()
         if process.dead:
             raise LogUnavailableError("the process is gone")
+        process.fail_append("before", append)
         try:
             appended = await super().append(append)
         except (ConflictError, FencedError) as problem:
             process.world.tell("log", f"refuses {process.name}'s {topics(append)}: {problem}")
             raise
+        process.fail_append("after", append)
         process.after_append(append)
         await process.may_run.wait()
         return appended
@@ -133,6 +136,8 @@ class Process:
         self.may_run.set()
         self.stand_still_at: str | None = None
         """The operation before whose write, or the topic after whose append, it stops."""
+        self.breaks_at: tuple[str, str] | None = None
+        """When and at which topic the log fails once."""
         self.commands: set[asyncio.Task[None]] = set()
         """Commands that wait for an answer here."""
         self.lease = GrantedLease()
@@ -154,6 +159,13 @@ class Process:
     def after_append(self, append: Append) -> None:
         for topic in topics(append).split(", "):
             self._reached(topic)
+
+    def fail_append(self, when: str, append: Append) -> None:
+        """Fail an append once, as the script says."""
+        if self.breaks_at is not None and self.breaks_at[0] == when and self.breaks_at[1] in topics(append).split(", "):
+            self.breaks_at = None
+            self.world.tell("log", f"fails {self.name}'s {topics(append)}, {when} it is recorded")
+            raise LogUnavailableError("the connection to the log was lost")
 
     def _reached(self, point: str) -> None:
         if point == self.stand_still_at:
@@ -363,6 +375,9 @@ class Script:
             process.stand_still_at = point
         else:
             process.may_run.clear()
+
+    async def do_break(self, name: str, when: str, topic: str) -> None:
+        self.world.processes[name].breaks_at = (when, topic)
 
     async def do_resume(self, name: str) -> None:
         process = self.world.processes[name]

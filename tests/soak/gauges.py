@@ -109,7 +109,7 @@ def _kernel(kernel: EventSourcedKernel) -> dict[str, int]:
         "intent_waiters": sum(map(len, waiters._waiting.values())) + len(waiters._all),
         "fold_waiters": sum(at - state.position < FAR_AHEAD for at, _, _ in state._waiters.waiting),
         "subscriptions": len(runtime.subscriptions._tasks),
-        "kernel_tasks": len(runtime.monitor.tasks),
+        "kernel_tasks": len(runtime.monitor.findings.tasks),
         "writer_queue": len(log._writer._queue),
         "feed_tails": len(tails),
         "feed_batches": sum(len(tail._batches) for tail in tails),

@@ -1,0 +1,55 @@
+"""Raises and resolves findings about the account, the venue and the log, in the background.
+
+Used by the log monitor and the session, which must not wait for their own appends. Level-based: a finding that is open is
+not raised again, and one that is not open is not resolved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from kernel import events
+from kernel.clock import Clock
+from kernel.lifecycle import finding_id, raised
+from kernel.models import Evidence, FindingKind
+from kernel.state import KernelState
+from kernel.streams.event_writer import EventWriter, log_reports
+
+
+@dataclass(eq=False)
+class FindingWriter:
+    """Appends findings in tasks; a failed append is logged, and tried again when the condition is seen again."""
+
+    state: KernelState
+    writer: EventWriter
+    clock: Clock
+    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False)
+    """The appends that are under way, by finding id."""
+
+    def is_open(self, kind: FindingKind, name: str) -> bool:
+        """Return whether a finding is raised and not resolved."""
+        known = self.state.finding(finding_id(kind, name))
+        return known is not None and known.resolved_at_ns is None
+
+    def raise_finding(self, kind: FindingKind, name: str, text: str, *, symbol_id: str | None = None) -> bool:
+        """Raise a finding; return whether it is new."""
+        key = finding_id(kind, name)
+        if key in self.tasks or self.is_open(kind, name):
+            return False
+        self._append(key, raised(key, kind, text, symbol_id=symbol_id, now_ns=self.clock.now_ns()))
+        return True
+
+    def resolve(self, kind: FindingKind, name: str, text: str) -> None:
+        """Resolve a finding, if it is open."""
+        key = finding_id(kind, name)
+        if key not in self.tasks and self.is_open(kind, name):
+            self._append(key, events.FindingResolved(finding_id=key, text=text))
+
+    def _append(self, key: str, event: events.BaseEvent) -> None:
+        append = self.writer.append(
+            events.CONTROL_STREAM, [event], actor="kernel", evidence=Evidence.INFERRED, is_fact=True
+        )
+        task = asyncio.create_task(log_reports(append, f"the finding {key}"), name="kernel-finding")
+        self.tasks[key] = task
+        task.add_done_callback(lambda _: self.tasks.pop(key))

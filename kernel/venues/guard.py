@@ -1,0 +1,237 @@
+"""`GuardedVenue`: a venue whose calls raise only the three venue errors, whatever its adapter does.
+
+Wrapped around every venue by the reconciliation engine. Any other exception, and an answer of the wrong type, is a defect
+of the adapter: the outcome of the call is unknown, and `on_defect` is called with the place in the adapter's code. A
+defect in `reports` ends the stream; one in `recorded` or `rate_usage` is reported and has no other effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any, TypeGuard, TypeVar
+
+from kernel.errors import OutcomeUnknown, VenueError
+from kernel.order_spec import AssetMetadata, SymbolMetadata
+from kernel.venues.base import (
+    CancelRequest,
+    ExecutionReport,
+    ModifyRequest,
+    RateUsage,
+    SubmitGroupRequest,
+    SubmitRequest,
+    Venue,
+    VenueCapabilities,
+    VenueSnapshot,
+)
+
+logger = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterDefect:
+    """An exception that is none of the three venue errors, or an answer of the wrong type."""
+
+    call: str
+    """The call of the port that raised it."""
+    error: str
+    """The exception's class."""
+    text: str
+    """The exception's text."""
+    place: str
+    """File and line in the adapter."""
+
+    def __str__(self) -> str:
+        return f"{self.call} of the venue adapter raised {self.error} at {self.place}: {self.text}"
+
+    @property
+    def name(self) -> str:
+        """Return a name that is the same for the same defect."""
+        return f"{self.call}/{self.error}/{self.place}"
+
+
+class AdapterError(OutcomeUnknown):
+    """A defect of the adapter, as the outcome of its call."""
+
+    def __init__(self, defect: AdapterDefect) -> None:
+        super().__init__(str(defect), code="ADAPTER_ERROR")
+
+
+class GuardedVenue(Venue):
+    """A venue whose defects become `AdapterError`."""
+
+    def __init__(self, venue: Venue) -> None:
+        self.inner = venue
+        self.on_defect: Callable[[AdapterDefect], None] = lambda defect: None
+
+    @property
+    def capabilities(self) -> VenueCapabilities:
+        return self._read("capabilities", lambda: self.inner.capabilities, VenueCapabilities)
+
+    @property
+    def rate_usage(self) -> tuple[RateUsage, ...]:
+        """Return the venue's counters; none after a defect, as a call's answer counts more than they do."""
+        try:
+            return self._read("rate_usage", lambda: self.inner.rate_usage, tuple)
+        except AdapterError:
+            return ()
+
+    async def connect(self) -> None:
+        await self._call("connect", is_anything)
+
+    async def close(self) -> None:
+        """Close the session; a session whose close fails counts as closed."""
+        try:
+            await self._call("close", is_anything)
+        except VenueError as problem:
+            logger.warning("closing the session with the venue failed: %s", problem)
+
+    async def submit(self, request: SubmitRequest) -> ExecutionReport:
+        return await self._call("submit", is_report, request)
+
+    async def submit_group(self, request: SubmitGroupRequest) -> list[ExecutionReport]:
+        return await self._call("submit_group", list_of(ExecutionReport), request)
+
+    async def modify(self, request: ModifyRequest) -> ExecutionReport:
+        return await self._call("modify", is_report, request)
+
+    async def cancel(self, request: CancelRequest) -> ExecutionReport:
+        return await self._call("cancel", is_report, request)
+
+    async def order(
+        self, symbol_id: str, client_order_id: str | None, exchange_order_id: str | None
+    ) -> ExecutionReport | None:
+        return await self._call("order", is_report_or_none, symbol_id, client_order_id, exchange_order_id)
+
+    async def snapshot(self, since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
+        return await self._call("snapshot", is_snapshot, since_ns, symbols)
+
+    async def time_ns(self) -> int:
+        return await self._call("time_ns", is_integer)
+
+    def recorded(self, report: ExecutionReport) -> None:
+        """See `Venue.recorded`. A venue without the method takes no note."""
+        take_note = getattr(self.inner, "recorded", None)
+        if take_note is not None:
+            try:
+                take_note(report)
+            except Exception as problem:
+                self.note_defect("recorded", problem)
+
+    async def symbols(self) -> list[SymbolMetadata]:
+        return await self._call("symbols", list_of(SymbolMetadata))
+
+    async def assets(self) -> list[AssetMetadata]:
+        return await self._call("assets", list_of(AssetMetadata))
+
+    async def reports(self) -> AsyncIterator[ExecutionReport | None]:
+        """See `Venue.reports`; raises `VenueError` where the stream fails."""
+        try:
+            async for report in self.inner.reports():
+                if report is not None and not is_report(report):
+                    raise TypeError(f"yielded {_described(report)}, not a report")
+                yield report
+        except VenueError:
+            raise
+        except asyncio.CancelledError as problem:
+            if is_canceled():
+                raise
+            raise self.note_defect("reports", problem) from problem
+        except Exception as problem:
+            raise self.note_defect("reports", problem) from problem
+
+    async def _call(self, call: str, is_valid: Callable[[object], TypeGuard[Answer]], *arguments: object) -> Answer:
+        try:
+            answer: object = await getattr(self.inner, call)(*arguments)
+            if not is_valid(answer):
+                raise TypeError(f"the answer has the wrong type: {_described(answer)}")
+        except VenueError:
+            raise
+        except asyncio.CancelledError as problem:
+            if is_canceled():
+                raise
+            raise self.note_defect(call, problem) from problem
+        except Exception as problem:
+            raise self.note_defect(call, problem) from problem
+        return answer
+
+    def _read(self, name: str, read: Callable[[], Result], kind: type[Any]) -> Result:
+        try:
+            if not isinstance(value := read(), kind):
+                raise TypeError(f"the value has the wrong type: {_described(value)}")
+            return value
+        except VenueError:
+            raise
+        except Exception as problem:
+            raise self.note_defect(name, problem) from problem
+
+    def note_defect(self, call: str, problem: BaseException) -> AdapterError:
+        """Log and report a defect; return the error that stands for it."""
+        place = place_of(problem) or place_of_method(getattr(self.inner, call, None)) or "an unknown place"
+        defect = AdapterDefect(call, type(problem).__name__, _described(problem), place)
+        logger.error("%s", defect, exc_info=problem)
+        self.on_defect(defect)
+        return AdapterError(defect)
+
+
+def place_of(problem: BaseException) -> str | None:
+    """Return the file and line of the innermost frame in the adapter's folder; None if the adapter only returned."""
+    frames = [frame for frame in traceback.extract_tb(problem.__traceback__) if frame.filename != __file__]
+    if not frames:
+        return None
+    folder = PurePath(frames[0].filename).parent
+    place = next(frame for frame in reversed(frames) if folder in PurePath(frame.filename).parents)
+    return f"{PurePath(place.filename).name}:{place.lineno}"
+
+
+def place_of_method(method: object) -> str | None:
+    """Return the file and line where a method begins."""
+    code = getattr(method, "__code__", None)
+    return None if code is None else f"{PurePath(code.co_filename).name}:{code.co_firstlineno}"
+
+
+def is_canceled() -> bool:
+    """Return whether the current task is being canceled; otherwise the adapter raised `CancelledError` by itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def is_anything(answer: object) -> TypeGuard[object]:
+    return True
+
+
+def is_report(answer: object) -> TypeGuard[ExecutionReport]:
+    return isinstance(answer, ExecutionReport)
+
+
+def is_report_or_none(answer: object) -> TypeGuard[ExecutionReport | None]:
+    return answer is None or is_report(answer)
+
+
+def is_snapshot(answer: object) -> TypeGuard[VenueSnapshot]:
+    return isinstance(answer, VenueSnapshot)
+
+
+def is_integer(answer: object) -> TypeGuard[int]:
+    return type(answer) is int
+
+
+def list_of(kind: type[Answer]) -> Callable[[object], TypeGuard[list[Answer]]]:
+    def is_list(answer: object) -> TypeGuard[list[Answer]]:
+        return isinstance(answer, list | tuple) and all(isinstance(item, kind) for item in answer)
+
+    return is_list
+
+
+def _described(value: object) -> str:
+    """Return a value in at most 200 characters; one whose text cannot be made by its type alone."""
+    try:
+        return (str(value) or repr(value))[:200]
+    except Exception:
+        return f"a {type(value).__name__} without a text"

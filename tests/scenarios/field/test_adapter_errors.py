@@ -1,0 +1,182 @@
+"""An adapter raises what it must not raise, or answers with something else: the kernel continues, and a finding names it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from kernel.models import OrdStatus
+from kernel.venues.base import ExecutionReport, VenueSnapshot
+from tests.scenarios.field.lab import COIN, FieldVenue, Lab, field_lab, order
+
+pytestmark = pytest.mark.looptime
+
+
+async def status(lab: Lab, intent_id: str) -> OrdStatus:
+    return (await lab.kernel.get_order_state(intent_id)).status.ord_status
+
+
+async def conditions(lab: Lab) -> dict[str, str]:
+    """The conditions that do not hold, each with its reason."""
+    return {
+        item["type"]: item["reason"] for item in (await lab.kernel.health_check())["conditions"] if not item["status"]
+    }
+
+
+def failing_once(venue: FieldVenue, call: str, problem: BaseException) -> None:
+    """The next call of one method of the port raises."""
+    real = getattr(venue, call)
+
+    async def failing(*arguments: Any) -> Any:
+        setattr(venue, call, real)
+        raise problem
+
+    setattr(venue, call, failing)
+
+
+async def test_an_exception_out_of_the_stream_restarts_it() -> None:
+    """A KeyError out of `reports()` ends the session; the next one brings the fills, and the finding has the line."""
+    async with field_lab() as lab:
+        venue, real = lab.venue, lab.venue.reports
+
+        async def failing() -> AsyncIterator[ExecutionReport]:
+            venue.reports = real  # type: ignore[method-assign]
+            async for report in real():
+                yield {}["price"] if report.last_qty else report
+
+        venue.reports = failing  # type: ignore[method-assign]
+        venue.tell(None)  # type: ignore[arg-type]  # the stream that works ends
+        await asyncio.sleep(1)
+        await lab.kernel.place_order(order(), intent_id="a")
+        venue.fill(venue.open_orders()[0], COIN)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        assert await conditions(lab) == dict.fromkeys(("VENUE_CONNECTED", "VENUE_SNAPSHOT_COMPLETE"), "AdapterError")
+        await asyncio.sleep(2)
+        assert await status(lab, "a") is OrdStatus.FILLED
+        assert (
+            "reports of the venue adapter raised KeyError at test_adapter_errors.py:" in lab.findings()["ADAPTER_ERROR"]
+        )
+        assert not await conditions(lab)
+
+
+@pytest.mark.parametrize(
+    "problem", [TypeError("no session"), asyncio.CancelledError(), asyncio.InvalidStateError("gone")]
+)
+async def test_an_exception_out_of_connect_is_tried_again(problem: BaseException) -> None:
+    """Whatever leaves `connect()` is an adapter error, and the kernel connects again."""
+    async with field_lab() as lab:
+        failing_once(lab.venue, "connect", problem)
+        lab.venue.tell(None)  # type: ignore[arg-type]
+        await asyncio.sleep(5)
+        assert f"connect of the venue adapter raised {type(problem).__name__}" in lab.findings()["ADAPTER_ERROR"]
+        await lab.kernel.place_order(order(), intent_id="a")
+        assert await status(lab, "a") is OrdStatus.NEW
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_an_exception_out_of_submit_leaves_it_unknown(arrives: bool) -> None:
+    """A ValueError out of `submit()` is no refusal: the order is looked for, and placed again only if it is absent."""
+    async with field_lab() as lab:
+        venue = lab.venue
+        accept = venue.on_submit
+
+        def failing(request: Any) -> ExecutionReport:
+            venue.on_submit = accept
+            if arrives:
+                accept(request)
+            raise ValueError("not a decimal")
+
+        venue.on_submit = failing
+        await lab.kernel.place_order(order(), intent_id="a")
+        await asyncio.sleep(60)
+        assert await status(lab, "a") is OrdStatus.NEW
+        assert len(venue.open_orders()) == 1
+        assert venue.count("submit") == (1 if arrives else 2)
+        assert "submit of the venue adapter raised ValueError" in lab.findings()["ADAPTER_ERROR"]
+
+
+@pytest.mark.parametrize("answer", [None, {"status": "NEW"}, "ok"])
+async def test_an_answer_of_the_wrong_type_is_no_answer(answer: Any) -> None:
+    """A submit that is answered with something else than a report is unknown, and resolved by a query."""
+    async with field_lab() as lab:
+        venue = lab.venue
+        accept = venue.on_submit
+
+        def odd(request: Any) -> ExecutionReport:
+            venue.on_submit = accept
+            accept(request)
+            return answer  # type: ignore[no-any-return]
+
+        venue.on_submit = odd
+        await lab.kernel.place_order(order(), intent_id="a")
+        await asyncio.sleep(60)
+        assert await status(lab, "a") is OrdStatus.NEW
+        assert "the answer has the wrong type" in lab.findings()["ADAPTER_ERROR"]
+
+
+@pytest.mark.parametrize("call", ["snapshot", "order", "cancel", "assets", "symbols"])
+async def test_every_other_call_may_fail_once(call: str) -> None:
+    """A stray exception out of any call has no effect but a finding and a repetition."""
+    async with field_lab() as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        failing_once(lab.venue, call, LookupError("no such page"))
+        lab.venue.tell(None)  # type: ignore[arg-type]
+        await asyncio.sleep(70)
+        await lab.kernel.cancel_order("a")
+        await asyncio.sleep(70)
+        assert await status(lab, "a") is OrdStatus.CANCELED
+        raised = lab.findings().get("ADAPTER_ERROR", "")
+        assert f"{call} of the venue adapter raised LookupError" in raised or call == "order"
+
+
+async def test_a_property_that_fails_stops_nothing_for_good() -> None:
+    """`rate_usage` and `capabilities` may raise; a venue without `recorded` takes no note of what is recorded."""
+
+    class Odd(FieldVenue):
+        recorded = None  # type: ignore[assignment]
+
+    async with field_lab() as made:
+        odd = Odd(made.venue.clock, made.venue.capabilities)
+    del odd.rate_usage
+    async with field_lab(venue=odd) as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        odd.fill(odd.open_orders()[0], COIN)
+        await asyncio.sleep(1)
+        assert await status(lab, "a") is OrdStatus.FILLED
+        assert "rate_usage of the venue adapter raised AttributeError" in lab.findings()["ADAPTER_ERROR"]
+
+
+async def test_a_list_of_the_wrong_type_is_no_evidence() -> None:
+    """A snapshot that is no snapshot closes nothing."""
+    async with field_lab() as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        real = lab.venue.snapshot
+
+        async def nothing(*arguments: Any) -> VenueSnapshot:
+            return []  # type: ignore[return-value]
+
+        lab.venue.snapshot = nothing  # type: ignore[method-assign]
+        await asyncio.sleep(300)
+        assert await status(lab, "a") is OrdStatus.NEW
+        lab.venue.snapshot = real  # type: ignore[method-assign]
+        await asyncio.sleep(60)
+        assert await status(lab, "a") is OrdStatus.NEW
+
+
+async def test_each_report_is_confirmed_once() -> None:
+    """`recorded` is called once for each report of the stream: new, known or external."""
+    async with field_lab() as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        mine = lab.venue.open_orders()[0]
+        first = lab.venue.fill(mine, COIN // 2)
+        lab.venue.tell(first)
+        foreign = lab.venue.report(
+            mine, first.exec_type, client_order_id="theirs", exchange_order_id="77", fill_key="f"
+        )
+        lab.venue.tell(foreign)
+        await asyncio.sleep(1)
+        assert lab.venue.recorded_reports == [first, first, foreign]
