@@ -12,7 +12,8 @@ from kernel.errors import OutcomeUnknown
 from kernel.models import ExecType, OrderState, OrdStatus, ReconciliationStatus, UnsolicitedCancelPolicy
 from kernel.order_spec import OrderType
 from kernel.venues.base import CancelRequest, ExecutionReport, ReadLag, SubmitRequest, TriggerDialect
-from tests.scenarios.field.lab import COIN, FieldOrder, FieldVenue, Lab, field_lab, order
+from kernel.venues.paper.matching.config import TriggerReports
+from tests.scenarios.field.lab import COIN, FieldOrder, FieldVenue, Lab, field_lab, order, paper_lab
 
 pytestmark = pytest.mark.looptime
 STOP = order("SELL", COIN, kind="STOP", stop_price=5_900_000)
@@ -341,3 +342,27 @@ async def test_a_stop_limit_keeps_its_price() -> None:
         found = await state(lab)
         assert (found.status.order.order_type, found.status.order.price) == (OrderType.STOP_LIMIT, 5_880_000)
         await filled_once(lab, made)
+
+
+@pytest.mark.parametrize("stays_listed", [False, True])
+@pytest.mark.parametrize("reports", TriggerReports)
+async def test_at_the_paper_exchange(reports: TriggerReports, stays_listed: bool) -> None:
+    """However the paper exchange reports the trigger, the new order works, fills once, and is the only one."""
+    told = {"trigger": TriggerDialect.NEW_ORDER, "trigger_reports": reports}
+    async with paper_lab(**told, trigger_parent_stays_listed=stays_listed, symbols="full") as (kernel, venue):
+        terms = order("SELL", COIN, 6_090_000, kind="STOP_LIMIT", stop_price=6_100_000)
+        await kernel.place_order(terms, intent_id="stop", on_unsolicited_cancel=UnsolicitedCancelPolicy.RECREATE)
+        await asyncio.sleep(5)
+        await venue.admin("trade", symbol_id="BTCUSDT", price=6_095_000, quantity=COIN)
+        await asyncio.sleep(130)
+        found = await kernel.get_order_state("stop")
+        assert (found.status.ord_status, live_ids(found)) == (OrdStatus.NEW, ["2"])
+        await venue.admin("trade", symbol_id="BTCUSDT", price=6_120_000, quantity=COIN // 2)
+        await asyncio.sleep(130)
+        await venue.admin("trade", symbol_id="BTCUSDT", price=6_120_000, quantity=COIN)
+        await asyncio.sleep(130)
+        found = await kernel.get_order_state("stop")
+        assert (found.status.ord_status, found.status.cum_qty) == (OrdStatus.FILLED, COIN)
+        assert found.reconciliation_status is ReconciliationStatus.SYNCED
+        assert len((await venue.truth())["orders"]) == 2
+        assert not [item for item in kernel.state.findings() if item.resolved_at_ns is None]
