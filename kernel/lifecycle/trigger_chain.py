@@ -93,18 +93,18 @@ def told_triggered(facts: OrderFacts) -> bool:
 
 
 def untold_stop(chain: Sequence[OrderFacts], untold: Sequence[int]) -> list[int]:
-    """Return the order that is taken for the stop: the known one, else one that ended without a trade, else the oldest.
+    """Return the order that is taken for the stop.
 
-    An order that a query showed open afterwards was mistaken for the stop: then only one that has ended can be it.
+    The one that was accepted first; if that is not known the one taken so far, else one that ended without a trade, else
+    the one that was reported first. An order that a query showed open afterwards was mistaken for the stop: then only one
+    that has ended can be it.
     """
-    known = [place for place in untold if chain[place].succeeded]
     mistaken = any(chain[place].reopened for place in untold)
     eligible = [place for place in untold if is_spent(chain[place]) or not mistaken]
-    eligible = [place for place in eligible if not chain[place].reopened or is_spent(chain[place])]
     if all(chain[place].accepted_ns is not None for place in eligible):
-        eligible.sort(key=lambda place: chain[place].accepted_ns or 0)
-    eligible.sort(key=lambda place: (not is_spent(chain[place]), bool(chain[place].trades)))
-    return (known or eligible)[:1]
+        return sorted(eligible, key=lambda place: chain[place].accepted_ns or 0)[:1]
+    known = [place for place in eligible if chain[place].succeeded and not chain[place].trades]
+    return known or sorted(eligible, key=lambda place: (not is_spent(chain[place]), bool(chain[place].trades)))[:1]
 
 
 def has_ended(facts: OrderFacts) -> bool:
