@@ -365,7 +365,7 @@ def terms_agree(intent: OrderIntent, order: OrderState, live: VenueOrder) -> boo
     if live.quantity + filled_by_others(order, live) != intent.order.quantity:
         return False
     working, terms = order.status.order, intent.order
-    if live.price is not None and live.price != terms.price:
+    if terms.price is not None and live.price is not None and live.price != terms.price:
         return False
     if displayed(working, live.quantity) != displayed(terms, live.quantity):
         return False

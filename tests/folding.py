@@ -57,7 +57,9 @@ class Journal:
         every report)."""
         now_ns = (len(self.events) + 1) * NS_PER_S
         if self._fold is not evolve:
-            self.append(intent_id, event_of(intent_id, report, began_ns=began_ns, attempt_position=position))
+            self.append(
+                intent_id, event_of(self.record(intent_id), report, began_ns=began_ns, attempt_position=position)
+            )
             return []
         events = decide_report(
             self.record(intent_id), report, now_ns=now_ns, began_ns=began_ns, attempt_position=position

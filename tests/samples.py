@@ -165,6 +165,8 @@ def report_fields(exec_type: ExecType) -> dict[str, Any]:
         "client_order_id": "c2",
         "orig_client_order_id": "c1",
         "exchange_order_id": "o1",
+        "parent_exchange_order_id": "o0",
+        "order_type": OrderType.LIMIT,
         "exec_type": exec_type,
         "exec_id": "e7",
         "ord_status": OrdStatus.NEW,

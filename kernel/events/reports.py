@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kernel.events.base import BaseEvent
 from kernel.models import ExecType, Liquidity, OrdStatus
-from kernel.order_spec import AssetId, Counter, InstantNs, Int, IntentId, Side, SymbolId, Uint64
+from kernel.order_spec import AssetId, Counter, InstantNs, Int, IntentId, OrderType, Side, SymbolId, Uint64
 
 
 class OrderReport(BaseEvent):
@@ -20,6 +20,10 @@ class OrderReport(BaseEvent):
     """Client order id of the target order, if the report answers a request (FIX 41)."""
     exchange_order_id: str | None = None
     """The venue's id of the order (FIX 37)."""
+    parent_exchange_order_id: str | None = None
+    """For an order made by a trigger: the venue's id of the stop."""
+    order_type: OrderType | None = None
+    """Type of the order at the venue, if it was sent as a stop: another type shows that a trigger made it."""
     exec_type: ExecType
     """Kind of report (FIX 150)."""
     exec_id: str | None = None

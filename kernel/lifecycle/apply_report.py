@@ -16,6 +16,7 @@ from kernel.lifecycle.order_facts import OrderFacts, PendingRequest
 from kernel.lifecycle.order_status import ENDS
 from kernel.lifecycle.trades import TradeEntry
 from kernel.models import AttemptKind, ExecType, OrdStatus
+from kernel.order_spec import STOPPED
 
 OrderChange = Callable[[OrderFacts, Any], OrderFacts]
 """Takes the event types that the tables below map to it."""
@@ -33,6 +34,8 @@ def venue_ns(event: events.OrderReport) -> int:
 
 def accepted(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     known = with_totals(with_terms(replace(facts, accepted=True), event), event)
+    if event.exec_type is ExecType.NEW and facts.order.order_type in STOPPED and facts.accepted_ns is None:
+        known = replace(known, accepted_ns=event.transact_time_ns)
     return known if event.order_qty == facts.order.quantity else with_size(known, event)
 
 

@@ -15,6 +15,7 @@ from kernel.lifecycle.findings import finding_events
 from kernel.lifecycle.immutable import replace
 from kernel.lifecycle.record import Record
 from kernel.models import ExecType
+from kernel.order_spec import STOPPED, OrderType
 from kernel.venues.base import ExecutionReport
 
 EVENT_OF: dict[ExecType, type[events.OrderReport]] = {
@@ -47,8 +48,8 @@ REQUIRED_FIELDS: dict[ExecType, tuple[str, ...]] = {
 }
 ID_FIELDS = ("client_order_id", "orig_client_order_id", "exchange_order_id")
 COMMON_FIELDS = (
-    "symbol_id", "client_order_id", "orig_client_order_id", "exchange_order_id", "exec_type", "exec_id", "ord_status",
-    "order_qty", "price", "cum_qty", "leaves_qty", "transact_time_ns", "text", "raw",
+    "symbol_id", "client_order_id", "orig_client_order_id", "exchange_order_id", "parent_exchange_order_id", "exec_type",
+    "exec_id", "ord_status", "order_qty", "price", "cum_qty", "leaves_qty", "transact_time_ns", "text", "raw",
 )  # fmt: skip
 
 
@@ -64,7 +65,7 @@ def decide_report(
 
     `began_ns` is when the status query that brought it began. Raises `OutcomeUnknown` if it lacks a field of its kind.
     """
-    event = event_of(record.intent_id, report, began_ns=began_ns, attempt_position=attempt_position)
+    event = event_of(record, report, began_ns=began_ns, attempt_position=attempt_position)
     after = evolve(record, event)
     if is_no_news(record, after):
         return []
@@ -73,7 +74,7 @@ def decide_report(
 
 
 def event_of(
-    intent_id: str, report: ExecutionReport, *, began_ns: int | None, attempt_position: int | None
+    record: Record, report: ExecutionReport, *, began_ns: int | None, attempt_position: int | None
 ) -> events.OrderReport:
     """Return the event that records a report."""
     missing = [name for name in REQUIRED_FIELDS.get(report.exec_type, ()) if getattr(report, name) is None]
@@ -88,7 +89,15 @@ def event_of(
     event_type = EVENT_OF.get(report.exec_type, events.OrderStateObserved)
     if event_type is events.OrderStateObserved:
         fields["began_ns"] = began_ns
-    return event_type(intent_id=intent_id, attempt_position=attempt_position, **fields)
+    fields["order_type"] = told_type(record, report)
+    return event_type(intent_id=record.intent_id, attempt_position=attempt_position, **fields)
+
+
+def told_type(record: Record, report: ExecutionReport) -> OrderType | None:
+    """Return the type of a stop's order at the venue; None if it was not sent as a stop or the venue tells no type."""
+    sent = record.sent_order or (record.intent.order if record.intent else None)
+    is_stop = sent is not None and sent.order_type in STOPPED
+    return report.order.order_type if is_stop and report.order is not None else None
 
 
 def is_no_news(before: Record, after: Record) -> bool:

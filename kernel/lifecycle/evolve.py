@@ -15,7 +15,7 @@ from kernel.lifecycle import order_facts
 from kernel.lifecycle.apply_report import ORDER_CHANGES, recorded_ns
 from kernel.lifecycle.immutable import assign_fresh, construct, copy_with, replace
 from kernel.lifecycle.order_facts import CumEvidence, OrderFacts
-from kernel.lifecycle.order_status import ENDS
+from kernel.lifecycle.order_status import ENDS, TERMINAL
 from kernel.lifecycle.record import (
     Record,
     SentModify,
@@ -25,6 +25,7 @@ from kernel.lifecycle.record import (
     venue_orders_of,
 )
 from kernel.lifecycle.trades import NO_TRADES
+from kernel.lifecycle.trigger_chain import link_triggered, may_trigger, shares_client_id
 from kernel.models import (
     UNRESOLVED,
     Attempt,
@@ -201,7 +202,7 @@ def with_attempt(record: Record, attempt: Attempt) -> Record:
 
 def reported(record: Record, event: events.OrderReport) -> Record:
     """Apply a fact about one venue order: find the order, add the fact, resolve the attempts that it answers."""
-    if is_ambiguous_reject(record, event):
+    if is_ambiguous_reject(record, event) or is_mirrored_trade(record, event):
         return record
     if type(event) in REQUEST_REFUSALS:
         record = request_refused(record, event)
@@ -213,7 +214,7 @@ def reported(record: Record, event: events.OrderReport) -> Record:
         return record
     known = before if type(event) in REQUEST_REFUSALS else named(before, event)
     unresolved = record.unresolved
-    facts = ORDER_CHANGES[type(event)](known, event)
+    facts = ORDER_CHANGES[type(event)](with_trigger(known, event), event)
     if record.amends or unresolved:
         facts = amended(record, facts, event)
     now_ns = recorded_ns(event)
@@ -224,6 +225,8 @@ def reported(record: Record, event: events.OrderReport) -> Record:
         orders = (*without_replaced(record, event), facts)
     else:
         orders = tuple([facts if item is found else item for item in record.orders])
+    if len(orders) > 1:
+        orders = link_triggered(orders, facts, now_ns=now_ns, shown_ns=shown_open_ns(event))
     return replace(
         record,
         orders=orders,
@@ -276,6 +279,32 @@ def is_ambiguous_reject(record: Record, event: events.OrderReport) -> bool:
     return record.send_count(event.client_order_id or "") > 1
 
 
+def shown_open_ns(event: events.OrderReport) -> int | None:
+    """Return when the status query began that shows an order open; None for other reports."""
+    if not isinstance(event, events.OrderStateObserved) or event.exec_type is not ExecType.ORDER_STATUS:
+        return None
+    return None if event.gone or event.ord_status in TERMINAL else event.began_ns
+
+
+def is_mirrored_trade(record: Record, event: events.OrderReport) -> bool:
+    """Return whether a trade is reported of a stop and is known of the order that its trigger made."""
+    if not isinstance(event, events.OrderFilled) or len(record.orders) < 2:
+        return False
+    stop = find_order(record, event)
+    if stop is None or not stop.succeeded:
+        return False
+    others = [facts for facts in record.orders if facts is not stop and shares_client_id(facts, stop)]
+    return any(entry.fill_key == event.fill_key for facts in others for entry in facts.trades)
+
+
+def with_trigger(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    """Note what a report tells about the trigger that made the order."""
+    parent_id, told_type = event.parent_exchange_order_id or facts.parent_id, event.order_type or facts.told_type
+    if (parent_id, told_type) == (facts.parent_id, facts.told_type):
+        return facts
+    return replace(facts, parent_id=parent_id, told_type=told_type)
+
+
 def request_refused(record: Record, event: events.OrderReport) -> Record:
     """A refused cancel or modify proves nothing about the order: its attempt stays open until a status query."""
     attempts = tuple(
@@ -294,10 +323,19 @@ def find_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
             if known.exchange_order_id == event.exchange_order_id:
                 return known
     if replacement(record, event) is not None:
-        return next((known for known in record.orders if event.client_order_id in known.client_order_ids), None)
+        return named_alike(record, event)
     for client_id in (event.orig_client_order_id, event.client_order_id):
         if client_id and (facts := order_under(record, client_id, exchange_order_id=event.exchange_order_id)):
             return facts
+    return None
+
+
+def named_alike(record: Record, event: events.OrderReport) -> OrderFacts | None:
+    """Return the order with a report's client order id, unless the report names another order of the venue."""
+    for known in record.orders:
+        named_otherwise = event.exchange_order_id and known.exchange_order_id not in ("", event.exchange_order_id)
+        if event.client_order_id in known.client_order_ids and not named_otherwise:
+            return known
     return None
 
 
@@ -328,7 +366,11 @@ def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
         name = sent_amend.client_order_id
         made = [item for item in record.attempts if item.client_order_id == name]
         return new_facts(event, name, sent_amend.order, sent_amend.generation, made)
+    stop = triggered_stop(record, event)
     client_id = record.submit_id(event.orig_client_order_id or event.client_order_id or "")
+    if stop is not None:
+        facts = new_facts(event, stop.client_order_id, stop.order, stop.generation, ())
+        return replace(facts, client_order_ids=stop.client_order_ids, sent_ns=stop.sent_ns, late=stop.late)
     order = record.sent_order or (record.intent.order if record.intent else None)
     if order is None:
         return None
@@ -345,6 +387,16 @@ def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
         return facts
     answered = frozenset(item for item in record.refused_ids if record.submit_id(item) == client_id)
     return replace(facts, answered_ids=answered, late=late)
+
+
+def triggered_stop(record: Record, event: events.OrderReport) -> OrderFacts | None:
+    """Return the known stop that a new order may have followed: the one that it names, else one of its client order id."""
+    named = event.parent_exchange_order_id
+    if named and (stop := next((facts for facts in record.orders if facts.exchange_order_id == named), None)):
+        return stop
+    client_id = event.client_order_id or event.orig_client_order_id
+    stop = order_under(record, client_id) if client_id else None
+    return stop if stop is not None and may_trigger(stop) and client_id in stop.client_order_ids else None
 
 
 def new_facts(
@@ -480,6 +532,7 @@ def recorded_order(item: VenueOrder, state: OrderState, known: OrderFacts | None
         trades=known.trades if known else NO_TRADES,
         busts=known.busts if known else (),
         late=item.late,
+        succeeded_ns=known.succeeded_ns if known else None,
         recorded=True,
     )
     voided_ns = max(0, order_facts.newest_void(facts))

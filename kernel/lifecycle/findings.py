@@ -31,10 +31,12 @@ def duplicate_orders(record: Record) -> str:
 
 
 def duplicates(record: Record) -> list[tuple[OrderFacts, OrderFacts]]:
-    """Return each order whose client order id an earlier order has, with that order."""
+    """Return each order whose client order id an earlier order has, with that order; not the stop that it followed."""
     first: dict[str, OrderFacts] = {}
     found = []
     for facts in record.orders:
+        if facts.succeeded:
+            continue
         older = next((first[name] for name in facts.client_order_ids if name in first), None)
         if older is not None:
             found.append((facts, older))

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from kernel.lifecycle.immutable import replace
 from kernel.lifecycle.trades import NO_TRADES, TradeEntry, Trades
 from kernel.models import AttemptKind, OrdStatus
-from kernel.order_spec import StandardOrder, TimeInForce
+from kernel.order_spec import OrderType, StandardOrder, TimeInForce
 
 
 class CumEvidence(NamedTuple):
@@ -60,7 +60,19 @@ class OrderFacts:
     sent_ns: int | None = None
     """Earliest timestamp of its sends: it cannot have traded before. None if no send is known."""
     accepted: bool = False
+    accepted_ns: int | None = None
+    """Venue time of its acceptance, if that was reported."""
     triggered: bool = False
+    told_type: OrderType | None = None
+    """Its type as the venue reports it, if it was sent as a stop."""
+    parent_id: str = ""
+    """The venue's id of the stop whose trigger made it, if the venue names it."""
+    succeeded_ns: int | None = None
+    """When the order that its trigger made was recorded; it has closed then."""
+    mirrored_qty: int = 0
+    """The CumQty that the venue reports of the stop whose trigger made it."""
+    reopened: bool = False
+    """A query showed it open after it was taken for a triggered stop."""
     quantity_ns: int = -1
     """Venue time of the quantity."""
     price_ns: int = -1
@@ -130,8 +142,13 @@ class OrderFacts:
 
     @property
     def ended(self) -> bool:
-        """True if it can no longer be filled: closed, gone, or a day order whose day is done."""
-        return self.closed is not None or self.gone_ns is not None or self.day_is_over
+        """True if it can no longer be filled: closed, gone, a day order whose day is done, or a triggered stop."""
+        return self.closed is not None or self.gone_ns is not None or self.day_is_over or self.succeeded
+
+    @property
+    def succeeded(self) -> bool:
+        """True if it was a stop and the order that its trigger made has taken its place."""
+        return self.succeeded_ns is not None
 
     @property
     def day_is_over(self) -> bool:
@@ -151,7 +168,7 @@ class OrderFacts:
         """Its final filled quantity; None while it is open or the quantity is not known."""
         if self.live:
             return None
-        if self.filled or self.day_is_over:
+        if self.filled or self.day_is_over or self.succeeded:
             return self.cum_qty
         known = self.closed_cum is not None and self.closed_cum.time_ns >= self.quantities.voided_ns
         return self.cum_qty if known else None
@@ -185,8 +202,10 @@ class Quantities(NamedTuple):
 def compute_quantities(facts: OrderFacts) -> Quantities:
     trades, voided_ns = facts.counted_trades, newest_void(facts)
     traded = quantity_of(facts, trades)
+    if facts.succeeded:  # its totals are those of the order that its trigger made
+        return Quantities(traded, trades.notional, traded, voided_ns)
     shown = [in_new_units(facts, item.cum_qty, item.time_ns) for item in facts.evidence if item.time_ns >= voided_ns]
-    return Quantities(traded, trades.notional, max([traded, *shown]), voided_ns)
+    return Quantities(traded, trades.notional, max([traded, facts.mirrored_qty, *shown]), voided_ns)
 
 
 def quantity_of(facts: OrderFacts, trades: Trades) -> int:

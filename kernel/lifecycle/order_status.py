@@ -36,7 +36,7 @@ STATUS_PRECEDENCE: tuple[StatusRule, ...] = (
     StatusRule(10, OrdStatus.DONE_FOR_DAY, lambda facts: is_open(facts) and facts.done_for_day),
     StatusRule(8, OrdStatus.FILLED, lambda facts: facts.accepted and facts.filled and facts.cum_qty > 0),
     StatusRule(7, OrdStatus.STOPPED, lambda facts: is_open(facts) and facts.stopped),
-    StatusRule(5, OrdStatus.CANCELED, lambda facts: facts.closed is OrdStatus.CANCELED),
+    StatusRule(5, OrdStatus.CANCELED, lambda facts: facts.succeeded or facts.closed is OrdStatus.CANCELED),
     StatusRule(5, OrdStatus.EXPIRED, lambda facts: facts.closed is OrdStatus.EXPIRED),
     StatusRule(4, OrdStatus.PARTIALLY_FILLED, lambda facts: 0 < facts.cum_qty < facts.quantity),
     StatusRule(2, OrdStatus.REJECTED, lambda facts: facts.closed is OrdStatus.REJECTED),
@@ -53,7 +53,7 @@ ENDS = frozenset({OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED})
 
 
 def is_open(facts: OrderFacts) -> bool:
-    return facts.closed is None
+    return facts.closed is None and not facts.succeeded
 
 
 def ord_status(facts: OrderFacts) -> OrdStatus:

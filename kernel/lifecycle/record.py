@@ -13,6 +13,7 @@ from typing import NamedTuple
 from kernel.lifecycle.immutable import construct, copy_with
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_status import TERMINAL, ord_status
+from kernel.lifecycle.trigger_chain import shares_client_id
 from kernel.models import (
     UNRESOLVED,
     Attempt,
@@ -216,7 +217,7 @@ def primary_order(record: Record) -> OrderFacts | None:
     the youngest.
     """
     live = record.live_orders
-    current = record.current_orders
+    current = [facts for facts in record.current_orders if not facts.succeeded]
     satisfied = record.intent is not None and record.cum_qty >= record.intent.order.quantity
     filled = [facts for facts in current if facts.filled] if satisfied else []
     return next((orders[-1] for orders in (live, filled, current) if orders), None)
@@ -290,9 +291,13 @@ def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
 
 
 def is_solicited(facts: OrderFacts, record: Record) -> bool:
-    """Return whether a cancel of it was ever started: then its end is solicited, whatever the outcome."""
+    """Return whether a cancel of it was ever started: then its end is solicited, whatever the outcome.
+
+    A stop that triggered ends by its own terms; a cancel of it may have hit the order that the trigger made.
+    """
     names = {facts.exchange_order_id, *facts.client_order_ids, *facts.superseded_ids}
-    return not record.solicited.isdisjoint(names)
+    stops = {other.exchange_order_id for other in record.orders if other.succeeded and shares_client_id(other, facts)}
+    return facts.succeeded or not record.solicited.isdisjoint(names | stops)
 
 
 def reconciliation_status(record: Record) -> ReconciliationStatus:

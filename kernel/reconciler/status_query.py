@@ -36,7 +36,7 @@ from kernel.reconciler.decision import AttemptResolution, ResolutionMethod
 from kernel.reconciler.rate_limiter import VenueRateLimiter
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
-from kernel.streams.event_writer import EventWriter, ReportSource
+from kernel.streams.event_writer import EventWriter, query_source
 from kernel.venues.base import ExecutionReport, Venue, VenueSnapshot
 
 Answer = TypeVar("Answer")
@@ -381,7 +381,7 @@ class StatusQuerier:
 
     async def _report(self, intent_id: str | None, reports: Sequence[ExecutionReport], began_ns: int) -> None:
         if intent_id is not None:
-            source = ReportSource(f"venue:{self.state.exchange_id}", Evidence.QUERY, began_ns=began_ns)
+            source = query_source(f"venue:{self.state.exchange_id}", began_ns, self.venue.capabilities)
             await self.writer.report(intent_id, reports, source)
 
     def _query_event(

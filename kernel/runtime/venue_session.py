@@ -30,7 +30,7 @@ from kernel.runtime.finding_writer import FindingWriter
 from kernel.safety.readiness import VENUE_CONNECTED, VENUE_SNAPSHOT_COMPLETE, Readiness
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
-from kernel.streams.event_writer import EventWriter, ReportSource
+from kernel.streams.event_writer import EventWriter, ReportSource, query_source
 from kernel.venues.base import ExecutionReport, VenueSnapshot
 from kernel.venues.guard import AdapterDefect, AdapterError
 
@@ -269,6 +269,8 @@ class VenueSession:
         )
         if intent_id is None and report.orig_client_order_id is not None:
             intent_id = self.state.intent_id_of(client_order_id=report.orig_client_order_id)
+        if intent_id is None and report.parent_exchange_order_id is not None:
+            intent_id = self.state.intent_id_of(exchange_order_id=report.parent_exchange_order_id)
         if intent_id is not None or not self.state.evicted_count or self._is_external(report):
             return intent_id
         return await self.writer.owner(
@@ -324,7 +326,7 @@ class VenueSession:
         since_ns, symbols = self._trades_since_ns(), self.state.intent_symbols()
         snapshot = await self._query(Operation.SNAPSHOT, lambda: self.venue.snapshot(since_ns, symbols))
         self.latency_ms = (snapshot.ended_ns - snapshot.began_ns) // NS_PER_MS
-        source = ReportSource(f"venue:{self.state.exchange_id}", Evidence.QUERY, began_ns=snapshot.began_ns)
+        source = query_source(f"venue:{self.state.exchange_id}", snapshot.began_ns, self.venue.capabilities)
         await self.ingest((*snapshot.fills, *snapshot.open_orders), source)
         if snapshot.open_orders_complete:
             await self._close_missing(snapshot, source)

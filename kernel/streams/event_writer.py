@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from kernel import events
 from kernel.clock import Clock, IdFactory
 from kernel.errors import ConflictError, KernelError
-from kernel.lifecycle import decide_report, evolve
+from kernel.lifecycle import TERMINAL, Record, decide_report, evolve
+from kernel.lifecycle.trigger_chain import keeps_closed
 from kernel.log.base import Append, Appended, EventLog, Write
 from kernel.metrics import Metrics
-from kernel.models import Evidence
+from kernel.models import Evidence, ExecType
 from kernel.state import KernelState
 from kernel.streams.rehydration import ensure_loaded, owner
-from kernel.venues.base import ExecutionReport
+from kernel.venues.base import ExecutionReport, VenueCapabilities
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,15 @@ class ReportSource:
     """When the query began that returned them."""
     attempt_position: int | None = None
     """Position of the attempt that they answer."""
+    reopens_until_ns: int | None = None
+    """A stop that triggered later is not reopened by a query that shows it open; None if any is."""
+
+
+def query_source(actor: str, began_ns: int, capabilities: VenueCapabilities) -> ReportSource:
+    """Return the source of the reports of a status query that began at an instant."""
+    lag_ns = capabilities.read_lag.longest_ns + capabilities.hosts_skew_ns
+    reopens_until_ns = 0 if capabilities.trigger_parent_stays_listed else began_ns - lag_ns
+    return ReportSource(actor, Evidence.QUERY, began_ns=began_ns, reopens_until_ns=reopens_until_ns)
 
 
 class EventWriter:
@@ -136,6 +146,8 @@ class EventWriter:
         record = self._state.record(intent_id)
         appends = []
         for report in reports:
+            if is_stop_still_shown(record, report, source):
+                continue
             made = decide_report(
                 record,
                 report,
@@ -189,6 +201,17 @@ class EventWriter:
         """Return once the whole log is folded."""
         head = await self._log.head()
         await self._state.reached(head.position)
+
+
+def is_stop_still_shown(record: Record, report: ExecutionReport, source: ReportSource) -> bool:
+    """Return whether a query shows a stop open that has triggered: the answer may be older, or the venue lists it on."""
+    if (
+        source.reopens_until_ns is None
+        or report.exec_type is not ExecType.ORDER_STATUS
+        or report.ord_status in TERMINAL
+    ):
+        return False
+    return keeps_closed(record.orders, report.exchange_order_id, reopens_until_ns=source.reopens_until_ns)
 
 
 def group_writes(state: KernelState, stream_id: str, new_events: Sequence[events.BaseEvent]) -> tuple[Write, ...]:

@@ -20,6 +20,7 @@ from kernel.models import Evidence, FindingKind
 from kernel.streams.rehydration import apply_batch
 from kernel.venues.base import Dedupe
 from projections.state import State
+from projections.state_fold import account_lag_ns
 from replay.audit.accounts import Accounts
 from replay.audit.intents import Book, Surroundings, applied, unreported
 from replay.audit.rows import Recent
@@ -192,6 +193,8 @@ class EventChecks:
             case events.KernelStarted() | events.CapabilitiesChanged():
                 dedupe = event.capabilities.get("dedupe")
                 around.dedupe = Dedupe(dedupe) if dedupe in {str(item) for item in Dedupe} else None
+                around.lag_ns = account_lag_ns(event.capabilities)
+                around.stops_stay_listed = bool(event.capabilities.get("trigger_parent_stays_listed"))
             case UnreadableEvent():
                 around.epoch = None
 

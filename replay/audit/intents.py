@@ -63,6 +63,10 @@ class Surroundings:
     """Epoch of the newest leader; None if unknown."""
     dedupe: Dedupe | None = None
     """The venue's deduplication of client order ids, as recorded by the newest leader."""
+    lag_ns: int = 0
+    """The venue's read lag and the clocks' skew, recorded like it."""
+    stops_stay_listed: bool = False
+    """The venue lists a stop on that triggered as a new order, recorded like it."""
 
 
 def applied(book: Book, event: events.BaseEvent, around: Surroundings) -> list[Wrong]:
@@ -82,6 +86,7 @@ def applied(book: Book, event: events.BaseEvent, around: Surroundings) -> list[W
         found += miscounted(book)
     if isinstance(event, events.OrderReport):
         found += illegal_status_change(before, after)
+        found += unproven_reopening(before, after, event, around)
     return found
 
 
@@ -172,13 +177,25 @@ def illegal_status_change(before: Record, after: Record) -> Iterator[Wrong]:
     if after.orders is before.orders:
         return
     for old, new in zip(before.orders, after.orders, strict=False):
-        if old is new or old.recorded or old.retired:
-            continue
+        if old is new or old.recorded or old.retired or old.succeeded is not new.succeeded:
+            continue  # whether a stop has triggered follows from the other orders of its client order id
         was, now = ord_status(old), ord_status(new)
         if was is now:
             continue
         if now is OrdStatus.PENDING_NEW or now not in ENDED_MAY_BECOME.get(was, frozenset((now,))):
             yield LIFECYCLE, f"order {name_of(new)} becomes {now} after {was}"
+
+
+def unproven_reopening(
+    before: Record, after: Record, event: events.OrderReport, around: Surroundings
+) -> Iterator[Wrong]:
+    """Check that a stop that triggered is reopened only by a status query begun a read lag after that."""
+    for old, new in zip(before.orders, after.orders, strict=False):
+        if old.succeeded_ns is None or not new.reopened or old.reopened:
+            continue
+        began_ns = getattr(event, "began_ns", None) or 0
+        if around.stops_stay_listed or began_ns < old.succeeded_ns + around.lag_ns:
+            yield EVIDENCE, f"stop {name_of(new)}, which triggered, is reopened by a status query that may show it on"
 
 
 def name_of(facts: OrderFacts) -> str:

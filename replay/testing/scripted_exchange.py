@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from kernel.clock import Clock
 from kernel.errors import OutcomeUnknown, Rejected, VenueError
 from kernel.models import Balance, ExecType, Liquidity, OrdStatus
-from kernel.order_spec import Side, StandardOrder, SymbolMetadata, SymbolStatus, TimeInForce
+from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata, SymbolStatus, TimeInForce
 from kernel.venues.base import CancelRequest, Dedupe, ExecutionReport, SubmitRequest, VenueCapabilities
 
 SYMBOL = SymbolMetadata(
@@ -27,6 +27,7 @@ SYMBOL = SymbolMetadata(
     price_decimals=0,
     quantity_decimals=0,
     max_quantity=1_000_000,
+    order_types=frozenset({OrderType.LIMIT, OrderType.MARKET, OrderType.STOP_LIMIT}),
     times_in_force=frozenset({TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK}),
 )
 OPENING_BALANCES = {"X": 1_000_000, "Y": 1_000_000_000}
@@ -207,6 +208,34 @@ class ScriptedExchange:
             name: The exchange order id.
         """
         self._end(self.order(name), OrdStatus.EXPIRED)
+
+    def trigger(self, name: str, *reports: str) -> None:
+        """Trigger a stop: a new order under the same client order id takes its place.
+
+        Args:
+            name: The exchange order id of the stop.
+            reports: The reports, in this order: `triggered`, `expired` and `canceled` are about the stop, `new` and
+                `replaced` about the new order.
+        """
+        ended = OrdStatus.CANCELED if "canceled" in reports else OrdStatus.EXPIRED
+        stop = self._change(self.order(name), status=ended)
+        made = replace(stop, number=len(self.orders), status=OrdStatus.NEW)
+        self.orders[made.number] = made
+        self.trace("venue", f"{stop.id} triggers as {made.id}")
+        for kind in reports:
+            about = made if kind in ("new", "replaced") else stop
+            self.publish(self.report_of(about, ExecType(kind.upper())))
+
+    def mirror(self, name: str, other: str) -> None:
+        """Report a triggered stop as FILLED with the filled quantity of the order that took its place.
+
+        Args:
+            name: The exchange order id of the stop.
+            other: That of the other order.
+        """
+        report = self.report_of(self.order(name), ExecType.ORDER_STATUS)
+        total = {"ord_status": OrdStatus.FILLED, "cum_qty": self.order(other).cum_qty, "exec_id": f"mirror-{name}"}
+        self.publish(report.model_copy(update=total))
 
     def _end(self, order: ScriptedOrder, status: OrdStatus) -> ExecutionReport:
         order = self._change(order, status=status)
@@ -526,5 +555,6 @@ def balances_of(orders: ScriptedOrders) -> dict[str, Balance]:
 def terms_of(order: StandardOrder) -> str:
     """Return an order's terms in one line for people."""
     price = f" @{order.price}" if order.price is not None else ""
+    price += f" stop @{order.stop_price}" if order.stop_price is not None else ""
     tif = "" if order.time_in_force is TimeInForce.GTC else f" {order.time_in_force}"
     return f"{order.side} {order.quantity}{price}{tif}"

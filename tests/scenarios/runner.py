@@ -12,7 +12,7 @@ with # are comments. `play` runs the commands and returns the expected text; the
       pause K0 [at submit | after AttemptStarted]   its process stops, at once or at that point
       resume K0
       break K0 before|after OrderFilled   the log fails once at such an append, before or after it is recorded
-      place b1 BUY 2 @100 [IOC] [recreate]   /   cancel b1   /   change b1 BUY 3 @100
+      place b1 BUY 2 @100 [stop@99] [IOC] [recreate]   /   cancel b1   /   change b1 BUY 3 @100
       time +5s                     let time pass
       relist K0                    the kernel takes a snapshot of the venue
       show                         show the state of log and venue
@@ -41,7 +41,7 @@ from kernel.log.engine.batch import Batch
 from kernel.models import UNRESOLVED, Evidence, UnsolicitedCancelPolicy
 from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 from kernel.settings import KernelSettings
-from kernel.venues.base import Dedupe, ReadLag, VenueCapabilities
+from kernel.venues.base import Dedupe, ReadLag, TriggerDialect, VenueCapabilities
 from replay.host.bootstrap import build_kernel
 from replay.testing import ScriptedVenue
 from replay.testing.scripted_exchange import ScriptedExchange, describe_order
@@ -292,14 +292,16 @@ class World:
 
 
 def parsed_order(words: list[str]) -> StandardOrder:
-    """`BUY 2 @100 [IOC]` as an order."""
+    """`BUY 2 @100 [stop@99] [IOC]` as an order."""
     tif = next((TimeInForce(word) for word in words if word in TimeInForce.__members__), TimeInForce.GTC)
+    stop = next((int(word.removeprefix("stop@")) for word in words if word.startswith("stop@")), None)
     return StandardOrder(
         symbol_id="S",
         side=Side(words[0]),
-        order_type=OrderType.LIMIT,
+        order_type=OrderType.LIMIT if stop is None else OrderType.STOP_LIMIT,
         quantity=int(words[1]),
         price=int(words[2].removeprefix("@")),
+        stop_price=stop,
         time_in_force=tif,
     )
 
@@ -320,9 +322,10 @@ CAPABILITIES: dict[str, Callable[[str], dict[str, Any]]] = {
         "read_lag": ReadLag(order_ns=seconds(value), open_orders_ns=seconds(value), trades_ns=seconds(value))
     },
     "trades-lag": lambda value: {"read_lag": ReadLag(trades_ns=seconds(value))},
+    "trigger": lambda value: {"trigger": TriggerDialect(value.upper().replace("-", "_"))},
 }
 """lookup=closed|open|no, dedupe=none|while-open|for-ever, window=3s|none, skew, stamp=ours|wire, cancel-total=yes|no, lag,
-trades-lag."""
+trades-lag, trigger=same-order|new-order."""
 
 
 class Script:

@@ -268,7 +268,7 @@ class Lab:
 
     async def audit(self) -> None:
         """The log verifies, a rebuild agrees, and every recorded decision is made again."""
-        assert not (await verify(self.log)).problems
+        assert [str(problem) for problem in (await verify(self.log)).problems] == []
         assert (await rebuild(self.log, state=self.kernel.state)).ok
         assert (await replay_decisions(self.log)).same
 

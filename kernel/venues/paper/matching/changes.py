@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import Field
 
-from kernel.models import Liquidity, OrdStatus
+from kernel.models import ExecType, Liquidity, OrdStatus
 from kernel.order_spec import (
     AssetId,
     Counter,
@@ -72,6 +72,12 @@ class Opened(OrderStamp):
     """It is pending until its parent releases it."""
     asked: Uint64 | None = None
     """The requested quantity, if it differs from `quantity`."""
+    stop_id: Counter | None = None
+    """Order id of the stop whose trigger made it."""
+    reported_as: ExecType = ExecType.NEW
+    """NEW or REPLACED, for an order that a trigger made."""
+    has_type: bool = True
+    """Its report states its order type."""
 
 
 class Traded(OrderStamp):
@@ -99,6 +105,7 @@ class Closed(OrderStamp):
     bare: bool = False
     """Its report has no CumQty and LeavesQty."""
     text: str | None = None
+    is_reported: bool = True
 
 
 class Amended(OrderStamp):
@@ -140,6 +147,13 @@ class Triggered(OrderStamp):
     ahead: Uint64 = 0
 
 
+class Mirrored(OrderStamp):
+    """The exchange reports a fill of the order that a trigger made as the stop's total."""
+
+    kind: Literal["mirrored"] = "mirrored"
+    cum_qty: Uint64
+
+
 class Corrected(Model):
     """A trade has new terms; quantity 0 for a bust."""
 
@@ -172,7 +186,7 @@ class SymbolSet(Model):
     lot_size: Uint64 | None = None
 
 
-OrderChange = Opened | Traded | Closed | Amended | Released | Triggered
+OrderChange = Opened | Traded | Closed | Amended | Released | Triggered | Mirrored
 JournalEntry = OrderChange | Corrected | AheadChanged | SymbolSet
 JournalEntries = tuple[JournalEntry, ...]
 

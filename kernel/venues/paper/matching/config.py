@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from os import PathLike
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -25,7 +26,15 @@ from kernel.order_spec import (
     TimeInForce,
     Uint64,
 )
-from kernel.venues.base import AmendDialect, AmendQuantity, Dedupe, RateLimit, ReadLag, VenueCapabilities
+from kernel.venues.base import (
+    AmendDialect,
+    AmendQuantity,
+    Dedupe,
+    RateLimit,
+    ReadLag,
+    TriggerDialect,
+    VenueCapabilities,
+)
 
 QUANTITY_ONE = 10**8
 """One coin at the quantity scale of the built-in symbols."""
@@ -73,6 +82,23 @@ def _spot(base: str, *, lot_size: int, max_coins: int) -> SymbolMetadata:
     )
 
 
+class TriggerReports(StrEnum):
+    """How the exchange reports a stop that triggers as a new order."""
+
+    EXPIRED = "EXPIRED"
+    """The stop is TRIGGERED, then EXPIRED, then the new order is NEW."""
+    CANCELED = "CANCELED"
+    """The stop is TRIGGERED, then CANCELED, then the new order is NEW."""
+    TRIGGERED = "TRIGGERED"
+    """The stop is TRIGGERED and the new order is NEW; the end of the stop is not reported."""
+    REPLACED = "REPLACED"
+    """The stop is TRIGGERED and the new order REPLACED, under the same client order id."""
+    NEW = "NEW"
+    """Only the new order is reported, without its type."""
+    FILLED = "FILLED"
+    """As TRIGGERED; each fill of the new order is then also reported as the stop's total."""
+
+
 class PaperConfig(Model):
     """The exchange's behavior; the defaults are those of a Binance spot account without delays."""
 
@@ -114,6 +140,12 @@ class PaperConfig(Model):
     amend_quantity: AmendQuantity = AmendQuantity.TOTAL
     amend_atomic: bool = True
     """A cancel/replace whose new order is refused leaves the old one working."""
+    trigger: TriggerDialect = TriggerDialect.SAME_ORDER
+    """A stop that triggers goes on itself, or a new order with its client order id takes its place."""
+    trigger_reports: TriggerReports = TriggerReports.EXPIRED
+    """With NEW_ORDER: the reports of a trigger."""
+    trigger_parent_stays_listed: bool = False
+    """With NEW_ORDER: a stop is listed as open while the order that its trigger made is."""
     native_groups: frozenset[OcoMode] = frozenset()
     """Group modes that the exchange manages itself."""
     halt_retry_after_s: Annotated[float, Field(gt=0)] = 1.0

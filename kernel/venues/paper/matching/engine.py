@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from kernel.clock import NS_PER_MS, NS_PER_S, Clock
@@ -180,6 +181,9 @@ class PaperEngine:
         as_of_ns = self._as_of(self.config.read_lag.open_orders_ns, stale_ns)
         orders = self.book.own_open() if as_of_ns is None else self.book.own_orders(as_of_ns=as_of_ns)
         found = sorted((order for order in orders if order.open), key=lambda order: order.order_id)
+        if self.config.trigger_parent_stays_listed:
+            stops = [self.book.current(order.stop_id) for order in found if order.stop_id is not None]
+            found = [*(replace(stop, status=OrdStatus.NEW) for stop in stops), *found]
         return tuple(map(status_report, found))
 
     def fills_since(self, since_ns: int, *, stale_ns: int = 0) -> tuple[ExecutionReport, ...]:

@@ -8,7 +8,17 @@ from typing import Any
 
 from kernel.models import Liquidity, OrdStatus
 from kernel.order_spec import STOPPED, OcoMode, OrderType, Side, StandardOrder, TimeInForce
-from kernel.venues.paper.matching.changes import OWN, Amended, Closed, Opened, OrderChange, Released, Traded, Triggered
+from kernel.venues.paper.matching.changes import (
+    OWN,
+    Amended,
+    Closed,
+    Mirrored,
+    Opened,
+    OrderChange,
+    Released,
+    Traded,
+    Triggered,
+)
 from kernel.venues.paper.matching.matching_rules import Resting
 
 TERMS = (
@@ -59,6 +69,8 @@ class PaperOrder:
     group_client_id: str | None = None
     group_mode: OcoMode = OcoMode.NONE
     leads: bool = False
+    stop_id: int | None = None
+    """Order id of the stop whose trigger made it."""
 
     @property
     def open(self) -> bool:
@@ -156,6 +168,7 @@ def opened(change: Opened) -> PaperOrder:
         group_client_id=change.group_client_id,
         group_mode=change.group_mode,
         leads=change.leads,
+        stop_id=change.stop_id,
         **terms_of(change),
     )
     return _refill_display(order)
@@ -245,4 +258,5 @@ _AFTER: Mapping[type[OrderChange], Callable[[PaperOrder, Any], PaperOrder]] = {
     Amended: _amended,
     Released: _released,
     Triggered: _triggered,
+    Mirrored: lambda order, change: replace(order, updated_ns=change.at_ns),
 }

@@ -16,6 +16,7 @@ from kernel.venues.paper.matching.changes import (
     Closed,
     Corrected,
     JournalEntry,
+    Mirrored,
     Opened,
     OrderChange,
     Released,
@@ -33,7 +34,9 @@ ORACLE_FIELDS = (
 def report_of(change: JournalEntry, book: PaperBook) -> ExecutionReport | None:
     """Return the report of a change that was just applied; None if it concerns no order of the client."""
     match change:
-        case Opened() | Traded() | Closed() | Amended() | Released() | Triggered():
+        case Closed(is_reported=False):
+            return None
+        case Opened() | Traded() | Closed() | Amended() | Released() | Triggered() | Mirrored():
             order = book.current(change.order_id)
             return _order_report(change, order) if order.own else None
         case Corrected():
@@ -68,12 +71,17 @@ def _order_report(change: OrderChange, order: PaperOrder) -> ExecutionReport:
     common_fields: dict[str, Any] = {"exec_id": str(change.exec_id), "transact_time_ns": change.at_ns}
     match change:
         case Opened():
-            common_fields |= {"orig_client_order_id": change.orig_client_order_id, "order": _terms(order)}
-            return _sealed(_fields(order, ExecType.PENDING_NEW if change.waits else ExecType.NEW) | common_fields)
+            common_fields["orig_client_order_id"] = change.orig_client_order_id
+            common_fields["order"] = _terms(order) if change.has_type else None
+            return _sealed(_fields(order, ExecType.PENDING_NEW if change.waits else change.reported_as) | common_fields)
         case Released():
             return _sealed(_fields(order, ExecType.NEW) | common_fields)
         case Triggered():
             return _sealed(_fields(order, ExecType.TRIGGERED) | common_fields)
+        case Mirrored():
+            status = OrdStatus.FILLED if change.cum_qty >= order.quantity else OrdStatus.PARTIALLY_FILLED
+            total = {"ord_status": status, "cum_qty": change.cum_qty, "leaves_qty": order.quantity - change.cum_qty}
+            return _sealed(_fields(order, ExecType.ORDER_STATUS) | common_fields | total)
         case Amended():
             common_fields |= {"orig_client_order_id": change.orig_client_order_id, "text": change.text}
             return _sealed(

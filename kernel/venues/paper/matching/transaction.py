@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from kernel.clock import NS_PER_S, Clock
-from kernel.models import Liquidity, OrdStatus
-from kernel.order_spec import OcoMode, Side, StandardOrder, TimeInForce
+from kernel.models import ExecType, Liquidity, OrdStatus
+from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, TimeInForce
+from kernel.venues.base import TriggerDialect
 from kernel.venues.paper.matching.book import PaperBook, unit_of
 from kernel.venues.paper.matching.changes import (
     OWN,
@@ -22,13 +23,14 @@ from kernel.venues.paper.matching.changes import (
     Amended,
     Closed,
     JournalEntry,
+    Mirrored,
     Opened,
     OrderChange,
     Released,
     Traded,
     Triggered,
 )
-from kernel.venues.paper.matching.config import PaperConfig
+from kernel.venues.paper.matching.config import PaperConfig, TriggerReports
 from kernel.venues.paper.matching.market import PaperMarket
 from kernel.venues.paper.matching.matching_rules import (
     Ending,
@@ -200,6 +202,7 @@ class Transaction:
         membership: Membership | None = None,
         waits: bool = False,
         asked: int | None = None,
+        **trigger: Any,
     ) -> PaperOrder:
         """Accept an order. It trades only when it enters."""
         order_id = self.sequence.order_id()
@@ -215,6 +218,7 @@ class Transaction:
             asked=asked,
             **terms_of(order),
             **(membership or Membership())._asdict(),
+            **trigger,
         )
         self.changes.append(change)
         self._orders[order_id] = opened(change)
@@ -255,14 +259,41 @@ class Transaction:
         return self.book.quote_amount(self.book.symbols[order.symbol_id], notional, up=True)
 
     def trigger(self, order_id: int) -> None:
-        """Turn a stop order into a MARKET or LIMIT order and enter it."""
+        """Turn a stop order into a MARKET or LIMIT order, or replace it by one, and enter that."""
         order = self.order(order_id)
-        ahead = self._ahead(order.symbol_id, order.price, own=order.own)
-        order = self._add(Triggered(**self.stamp(), order_id=order_id, ahead=ahead))
-        if order.own and self.exceeds_position(order):
-            self.close(order_id, OrdStatus.CANCELED, text=WOULD_INCREASE)
+        if order.own and self.config.trigger is TriggerDialect.NEW_ORDER:
+            order = self._succeed(order)
         else:
-            self.enter(order_id)
+            ahead = self._ahead(order.symbol_id, order.price, own=order.own)
+            order = self._add(Triggered(**self.stamp(), order_id=order_id, ahead=ahead))
+        if order.own and self.exceeds_position(order):
+            self.close(order.order_id, OrdStatus.CANCELED, text=WOULD_INCREASE)
+        else:
+            self.enter(order.order_id)
+
+    def _succeed(self, stop: PaperOrder) -> PaperOrder:
+        """End a stop and open the order that its trigger makes."""
+        told = self.config.trigger_reports
+        if told is not TriggerReports.NEW:
+            self._add(Triggered(**self.stamp(), order_id=stop.order_id))
+        ended = OrdStatus.CANCELED if told is TriggerReports.CANCELED else OrdStatus.EXPIRED
+        is_reported = told in (TriggerReports.CANCELED, TriggerReports.EXPIRED)
+        self._add(
+            Closed(**self.stamp(), order_id=stop.order_id, status=ended, text="triggered", is_reported=is_reported)
+        )
+        order_type = OrderType.MARKET if stop.price is None else OrderType.LIMIT
+        terms = terms_of(stop) | {"order_type": order_type, "stop_price": None, "quantity": stop.leaves_qty}
+        replaces = told is TriggerReports.REPLACED
+        return self.open(
+            StandardOrder.model_construct(**terms, expire_at_ns=stop.expires_ns),
+            client_order_id=stop.client_order_id,
+            orig_client_order_id=stop.client_order_id if replaces else None,
+            membership=Membership(stop.group_id, stop.group_client_id, stop.group_mode, stop.leads),
+            asked=stop.asked,
+            stop_id=stop.order_id,
+            reported_as=ExecType.REPLACED if replaces else ExecType.NEW,
+            has_type=told is not TriggerReports.NEW,
+        )
 
     def release(self, order: PaperOrder, *, quantity: int, grows: bool) -> PaperOrder:
         """Activate a pending order of a group. It trades only when it enters."""
@@ -341,7 +372,9 @@ class Transaction:
             fee_asset=fee_asset,
             ahead=self._ahead(order.symbol_id, order.price, own=order.own) if used_up else None,
         )
-        self._add(change)
+        traded = self._add(change)
+        if order.stop_id is not None and self.config.trigger_reports is TriggerReports.FILLED:
+            self._add(Mirrored(**self.stamp(), order_id=order.stop_id, cum_qty=traded.cum_qty))
         if order.group_id is not None:
             self.due.append((order_id, execution.quantity))
 

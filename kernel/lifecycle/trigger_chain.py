@@ -1,0 +1,128 @@
+"""Stops that trigger as a new venue order: which order of a client order id follows which (H23).
+
+Called by `evolve` after each report about one of several orders under one client order id. Each triggered order accounts
+for one stop: the one that it names, else one that has ended, else the oldest live one. That stop is closed as succeeded,
+whichever of the two is reported first, and its CumQty is evidence about the triggered order, so that nothing counts twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kernel.lifecycle.immutable import replace
+from kernel.lifecycle.order_facts import OrderFacts, valid_evidence
+from kernel.order_spec import STOPPED
+
+Orders = tuple[OrderFacts, ...]
+
+
+def link_triggered(orders: Orders, changed: OrderFacts, *, now_ns: int, shown_ns: int | None) -> Orders:
+    """Return the orders with the stops of one client order id closed as far as triggered orders account for them.
+
+    `changed` is the order of the newest report; `shown_ns` is when the query began that shows it open, if one does.
+    """
+    places = [place for place, facts in enumerate(orders) if not facts.retired and shares_client_id(facts, changed)]
+    chain = [orders[place] for place in places]
+    if len(chain) < 2 or not any(map(may_trigger, chain)):
+        return orders
+    if shown_ns is not None and is_reopened(changed, chain, shown_ns=shown_ns):
+        reopened = replace(changed, succeeded_ns=None, reopened=True)
+        chain = [reopened if facts is changed else facts for facts in chain]
+    successor_of = succession(chain)
+    stop_of = {successor: chain[stop] for stop, successor in successor_of.items()}
+    linked = list(orders)
+    for number, (place, facts) in enumerate(zip(places, chain, strict=True)):
+        linked[place] = with_links(facts, stop_of.get(number), succeeded=number in successor_of, now_ns=now_ns)
+    return tuple(linked)
+
+
+def shares_client_id(facts: OrderFacts, other: OrderFacts) -> bool:
+    return not set(facts.client_order_ids).isdisjoint(other.client_order_ids)
+
+
+def may_trigger(facts: OrderFacts) -> bool:
+    return facts.order.order_type in STOPPED or facts.triggered or bool(facts.parent_id)
+
+
+def is_reopened(stop: OrderFacts, chain: Sequence[OrderFacts], *, shown_ns: int) -> bool:
+    """Return whether a query shows a stop open that was taken for triggered, and no order names it as its stop."""
+    named = any(facts.parent_id and facts.parent_id == stop.exchange_order_id for facts in chain)
+    return stop.succeeded_ns is not None and shown_ns > stop.succeeded_ns and not named
+
+
+def keeps_closed(orders: Orders, exchange_order_id: str | None, *, reopens_until_ns: int) -> bool:
+    """Return whether a stop is closed that a query cannot reopen, as it triggered after an instant."""
+    return any(
+        facts.succeeded_ns is not None and facts.succeeded_ns > reopens_until_ns
+        for facts in orders
+        if facts.exchange_order_id == exchange_order_id
+    )
+
+
+def succession(chain: Sequence[OrderFacts]) -> dict[int, int]:
+    """Return the place of the triggered order that accounts for each stop, by the stop's place."""
+    stops = untriggered(chain)
+    successor_of: dict[int, int] = {}
+    triggered = [place for place in range(len(chain)) if place not in stops]
+    for successor in sorted(triggered, key=lambda place: not chain[place].parent_id):
+        parent_id = chain[successor].parent_id
+        left = [stop for stop in stops if stop not in successor_of]
+        named = [stop for stop in left if parent_id and chain[stop].exchange_order_id == parent_id]
+        others = [stop for stop in left if has_ended(chain[stop])]
+        others += [stop for stop in left if not chain[stop].reopened]
+        if found := [*named, *others][:1]:
+            successor_of[found[0]] = successor
+    return successor_of
+
+
+def untriggered(chain: Sequence[OrderFacts]) -> list[int]:
+    """Return the places of the stops; where the venue does not tell, one order is the stop and the others followed it."""
+    named = {facts.parent_id for facts in chain if facts.parent_id}
+    places = range(len(chain))
+    stops = [place for place in places if told_untriggered(chain[place]) or chain[place].exchange_order_id in named]
+    untold = [place for place in places if place not in stops and not told_triggered(chain[place])]
+    return stops or untold_stop(chain, untold)
+
+
+def told_untriggered(facts: OrderFacts) -> bool:
+    return not facts.parent_id and facts.told_type in STOPPED
+
+
+def told_triggered(facts: OrderFacts) -> bool:
+    return bool(facts.parent_id) or (facts.told_type is not None and facts.told_type not in STOPPED)
+
+
+def untold_stop(chain: Sequence[OrderFacts], untold: Sequence[int]) -> list[int]:
+    """Return the order that is taken for the stop.
+
+    The one that was accepted first; if that is not known the one taken so far, else one that ended without a trade, else
+    the one that was reported first. An order that a query showed open afterwards was mistaken for the stop: then only one
+    that has ended can be it.
+    """
+    mistaken = any(chain[place].reopened for place in untold)
+    eligible = [place for place in untold if is_spent(chain[place]) or not mistaken]
+    if all(chain[place].accepted_ns is not None for place in eligible):
+        return sorted(eligible, key=lambda place: chain[place].accepted_ns or 0)[:1]
+    known = [place for place in eligible if chain[place].succeeded and not chain[place].trades]
+    return known or sorted(eligible, key=lambda place: (not is_spent(chain[place]), bool(chain[place].trades)))[:1]
+
+
+def has_ended(facts: OrderFacts) -> bool:
+    """Return whether an order ended by itself, rather than by an order that followed it."""
+    return facts.closed is not None or facts.gone_ns is not None
+
+
+def is_spent(facts: OrderFacts) -> bool:
+    """Return whether an order ended, or was told as filled, without a trade of its own."""
+    return not facts.trades and (has_ended(facts) or facts.filled)
+
+
+def with_links(facts: OrderFacts, stop: OrderFacts | None, *, succeeded: bool, now_ns: int) -> OrderFacts:
+    """Return an order with its place in the chain: what it takes over from its stop, and whether it is one itself."""
+    succeeded_ns = facts.succeeded_ns if succeeded and facts.succeeded else now_ns if succeeded else None
+    shown = max((item.cum_qty for item in valid_evidence(stop)), default=0) if stop is not None else 0
+    mirrored_qty = max(0, shown - stop.traded_qty) if stop is not None else 0
+    generation = max(facts.generation, stop.generation) if stop is not None else facts.generation
+    if (succeeded_ns, mirrored_qty, generation) == (facts.succeeded_ns, facts.mirrored_qty, facts.generation):
+        return facts
+    return replace(facts, succeeded_ns=succeeded_ns, mirrored_qty=mirrored_qty, generation=generation)

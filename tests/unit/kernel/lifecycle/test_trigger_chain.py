@@ -1,0 +1,134 @@
+"""A stop that triggers as a new order: the reports of both may arrive in any order, and the quantity counts once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernel.lifecycle import conditions, stops
+from kernel.lifecycle.record import venue_order
+from kernel.models import AttemptKind, ExecType, FindingKind, OrderIntent, OrdStatus
+from kernel.order_spec import OrderType, Side, StandardOrder
+from kernel.venues.base import ExecutionReport
+from tests.folding import Journal, a_report, a_submitted_journal, a_trade, an_attempt
+from tests.histories import deliveries
+from tests.unhurried import unhurried
+
+STOP = StandardOrder(symbol_id="S", side=Side.SELL, order_type=OrderType.STOP, quantity=10, stop_price=9)
+MARKET = StandardOrder(symbol_id="S", side=Side.SELL, order_type=OrderType.MARKET, quantity=10)
+PARENT, CHILD = "#0", "#1"
+TELLINGS: dict[str, dict[str, Any]] = {
+    "nothing": {}, "the parent": {"parent_exchange_order_id": PARENT}, "the type": {"order": MARKET},
+}  # fmt: skip
+
+
+def of_stop(exec_type: ExecType, at: int, **given: Any) -> ExecutionReport:
+    return a_report(exec_type, at=at, exchange_order_id=PARENT, order_qty=10, **given)
+
+
+def of_child(exec_type: ExecType, at: int, **given: Any) -> ExecutionReport:
+    return a_report(exec_type, at=at, exchange_order_id=CHILD, order_qty=10, **given)
+
+
+@st.composite
+def triggers(draw: st.DrawFn) -> tuple[list[ExecutionReport], int, bool]:
+    """The reports of a trigger in the venue's order, the filled quantity, and whether the new order is still open."""
+    told = draw(st.sampled_from(sorted(TELLINGS)))
+    reports = [of_stop(ExecType.NEW, 1), of_stop(ExecType.TRIGGERED, 2)]
+    if (end := draw(st.sampled_from([None, ExecType.EXPIRED, ExecType.CANCELED]))) is not None:
+        reports.append(of_stop(end, 3, cum_qty=0))
+    reports.append(of_child(ExecType.NEW, 4, cum_qty=0, **TELLINGS[told]))
+    filled = 0
+    for number, quantity in enumerate(draw(st.lists(st.integers(1, 6), max_size=2))):
+        quantity = min(quantity, 10 - filled)
+        filled += quantity
+        trade = a_trade(f"t{number}", quantity, 9, at=5 + number, exchange_order_id=CHILD, order_qty=10, cum_qty=filled)
+        reports += [trade] if quantity else []
+    if filled and draw(st.booleans()):
+        status = OrdStatus.FILLED if filled == 10 else OrdStatus.PARTIALLY_FILLED
+        reports.append(of_stop(ExecType.ORDER_STATUS, 8, ord_status=status, cum_qty=filled))
+    ends = filled < 10 and draw(st.booleans())
+    if ends:
+        reports.append(of_child(ExecType.CANCELED, 9, cum_qty=filled))
+    return reports, filled, not ends and filled < 10
+
+
+@unhurried
+@given(st.data())
+def test_the_reports_may_arrive_in_any_order(data: st.DataObject) -> None:
+    """At no time more counts than was filled; in the end the new order stands for the stop, and nothing is a duplicate."""
+    reports, filled, is_open = data.draw(triggers())
+    journal = a_submitted_journal(STOP)
+    for report in data.draw(deliveries(reports)):
+        journal.hear("i", report)
+        assert journal.record().cum_qty <= filled
+    if is_open:  # a list shows it
+        status = OrdStatus.PARTIALLY_FILLED if filled else OrdStatus.NEW
+        listed = of_child(ExecType.ORDER_STATUS, 20, ord_status=status, cum_qty=filled)
+        journal.hear("i", listed, began_ns=10**15)
+    record = journal.record()
+    live = [facts.exchange_order_id for facts in record.live_orders]
+    assert record.cum_qty == filled
+    assert CHILD in live if is_open else CHILD not in live
+    assert all(facts.inferred_qty == 0 for facts in record.orders)
+
+
+@unhurried
+@given(st.data())
+def test_after_the_acceptance_of_the_stop_no_query_is_needed(data: st.DataObject) -> None:
+    """If the stop was known before, the new order is its successor in any order of the other reports."""
+    (first, *reports), filled, is_open = data.draw(triggers())
+    journal = a_submitted_journal(STOP)
+    journal.hear_all("i", [first, *data.draw(deliveries(reports))])
+    record = journal.record()
+    assert [facts.exchange_order_id for facts in record.live_orders] == ([CHILD] if is_open else [])
+    assert record.cum_qty == filled
+    assert FindingKind.DUPLICATE_ORDER not in conditions(record)
+    (stop,) = [facts for facts in record.orders if facts.exchange_order_id == PARENT]
+    intent = record.intent
+    assert isinstance(intent, OrderIntent)
+    assert not stops(venue_order(stop, record), intent)
+
+
+def test_a_modified_stop_hands_its_generation_on() -> None:
+    """The new order belongs to the generation of the stop's newest terms."""
+    journal = a_submitted_journal(STOP)
+    journal.hear("i", of_stop(ExecType.NEW, 1))
+    amend = an_attempt(
+        AttemptKind.AMEND, "c2", STOP, number=2, generation=2, target_client_order_id="c1",
+        target_exchange_order_id=PARENT,
+    )  # fmt: skip
+    journal.append("i", amend)
+    journal.hear("i", of_stop(ExecType.REPLACED, 2, client_id="c2", orig_client_order_id="c1"))
+    journal.hear("i", of_child(ExecType.NEW, 3, client_id="c2"))
+    (child,) = journal.record().live_orders
+    assert (child.exchange_order_id, child.generation, child.client_order_id) == (CHILD, 2, "c2")
+
+
+@pytest.mark.parametrize("began_ns", [None, 1])
+def test_only_a_later_query_reopens_a_stop(began_ns: int | None) -> None:
+    """A stream report, or a query from before the trigger was known, shows the stop as it was."""
+    journal = opened_journal()
+    journal.hear("i", of_stop(ExecType.ORDER_STATUS, 9, ord_status=OrdStatus.NEW, cum_qty=0), began_ns=began_ns)
+    assert [facts.exchange_order_id for facts in journal.record().live_orders] == [CHILD]
+
+
+def test_a_query_reopens_a_stop_for_good() -> None:
+    """A later query that shows the stop open: both orders are live, a duplicate, until the stop ends."""
+    journal = opened_journal()
+    journal.hear("i", of_stop(ExecType.ORDER_STATUS, 9, ord_status=OrdStatus.NEW, cum_qty=0), began_ns=10**15)
+    assert FindingKind.DUPLICATE_ORDER in conditions(journal.record())
+    journal.hear("i", of_child(ExecType.TRIGGERED, 10))
+    assert len(journal.record().live_orders) == 2
+    journal.hear("i", of_stop(ExecType.EXPIRED, 11, cum_qty=0))
+    assert FindingKind.DUPLICATE_ORDER not in conditions(journal.record())
+
+
+def opened_journal() -> Journal:
+    """A journal with a stop and the new order of its trigger, without more than their acceptance."""
+    journal = a_submitted_journal(STOP)
+    journal.hear_all("i", [of_stop(ExecType.NEW, 1), of_child(ExecType.NEW, 4)])
+    return journal
