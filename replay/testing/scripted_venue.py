@@ -77,13 +77,14 @@ class ScriptedVenue(Venue):
         self._stream = None
 
     def kill(self) -> None:
-        """Simulate the death of the kernel's process: nothing leaves any more, and pending calls are canceled."""
+        """Simulate the death of the kernel's process: nothing leaves any more, and pending calls get no answer."""
         self.dead = True
         self.may_run.set()
         if self in self.exchange.venues:
             self.exchange.venues.remove(self)
         for future in self._waiting:
-            future.cancel()
+            if not future.done():
+                future.set_exception(OutcomeUnknown("the process was killed"))
 
     def receive(self, report: ExecutionReport | None) -> None:
         """Add a report to the stream; None ends the stream."""

@@ -98,8 +98,9 @@ class Bench:
 
     async def _listen(self) -> None:
         async for report in self.venue.reports():
-            self.reports.append(report)
-            self.venue.recorded(report)
+            if report is not None:
+                self.reports.append(report)
+                self.venue.recorded(report)
 
     async def snapshot(self, *, since_ns: int | None = None) -> VenueSnapshot:
         return await self.venue.snapshot(

@@ -44,7 +44,7 @@ class FaultyVenue(ForwardingVenue):
             raise OutcomeUnknown("the kit lost the answer")
         return answer
 
-    async def reports(self) -> AsyncIterator[ExecutionReport]:
+    async def reports(self) -> AsyncIterator[ExecutionReport | None]:
         async for report in super().reports():
             if (problem := self.exceptions.pop("reports", None)) is not None:
                 raise problem

@@ -77,6 +77,6 @@ class ForwardingVenue(Venue):
     def recorded(self, report: ExecutionReport) -> None:
         self.inner.recorded(report)
 
-    async def reports(self) -> AsyncIterator[ExecutionReport]:
+    async def reports(self) -> AsyncIterator[ExecutionReport | None]:
         async for report in self.inner.reports():
             yield report

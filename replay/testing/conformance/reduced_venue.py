@@ -102,9 +102,9 @@ class ReducedVenue(ForwardingVenue):
             raise OutcomeUnknown("this venue does not tell its time")
         return await super().time_ns()
 
-    async def reports(self) -> AsyncIterator[ExecutionReport]:
+    async def reports(self) -> AsyncIterator[ExecutionReport | None]:
         async for report in self._polled() if "stream" in self._removed else super().reports():
-            yield self._reported(report)
+            yield self._reported(report) if report is not None else None
 
     def _listed(self, reports: Sequence[ExecutionReport], *, offered: str, named: str) -> tuple[ExecutionReport, ...]:
         if offered in self._removed:

@@ -1,4 +1,4 @@
-"""An adapter raises what it must not raise, or answers with something else: the kernel continues, and a finding names it."""
+"""An adapter that raises what no adapter may raise, or answers with the wrong type, stops nothing."""
 
 from __future__ import annotations
 
