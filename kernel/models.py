@@ -270,6 +270,9 @@ class VenueOrder(Model):
     """True if the kernel ever started a cancel of it."""
     late: bool = False
     """True if it appeared after its submit had been resolved as rejected or dead."""
+    carried_qty: Uint64 | None = None
+    """What the order that it replaced filled, if the venue's totals of this one include it; `quantity` and `cum_qty` do
+    not."""
 
 
 class OrderState(Model):

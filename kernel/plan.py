@@ -238,7 +238,8 @@ def plan_change(
         return Cancel(working, "the venue cannot change these terms: cancel, then place the rest")
     if was_refused(intent, order, working):
         return Cancel(working, "the venue rejected the change: cancel, then place the rest")
-    return Modify(working, rest_of(intent.order, intent.order.quantity - filled_by_others(order, working)))
+    total = intent.order.quantity - filled_by_others(order, working) + (working.carried_qty or 0)
+    return Modify(working, rest_of(intent.order, total))
 
 
 def is_shrunk_by_group(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:

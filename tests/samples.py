@@ -101,6 +101,7 @@ VENUE_ORDER = VenueOrder(
     generation=3,
     solicited=True,
     late=True,
+    carried_qty=5,
 )
 STATE = OrderState(
     intent_id="btc-bid.1",
@@ -223,6 +224,7 @@ ATTEMPTS: tuple[events.BaseEvent, ...] = (
         target_exchange_order_id="o1",
         order=ORDER,
         new_order=True,
+        keeps_cum_qty=True,
         generation=3,
         epoch=4,
         stamp_ns=AT,

@@ -29,6 +29,8 @@ class AttemptStarted(BaseEvent):
     """SUBMIT: the order. CANCEL: the target order as the log has it. AMEND: the new terms, with the total quantity."""
     new_order: bool | None = None
     """AMEND: true if the request replaces the target by a new venue order under this client order id."""
+    keeps_cum_qty: bool | None = None
+    """AMEND with `new_order`: true if the new order's quantity and CumQty include what the target filled."""
     generation: Counter
     """Generation of the intent that the request is for."""
     epoch: Counter

@@ -5,6 +5,8 @@
 - `order_facts`: the facts of one venue order, and its quantities.
 - `order_status`: the FIX order states as one table.
 - `apply_report`: the change that each report makes to an order's facts.
+- `trigger_chain`: stops that trigger as a new venue order.
+- `carried_totals`: orders whose totals include those of the order that they replaced.
 - `record`: everything known about one intent, and the order state derived from it.
 - `evolve`: a record and an event to the next record.
 - `remediation`: the remedy for each kind of finding.

@@ -54,7 +54,7 @@ def with_terms(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     since_ns = time_ns - 1 if event.client_order_id in facts.superseded_ids else time_ns
     changes: dict[str, int] = {}
     if event.order_qty is not None and since_ns >= facts.quantity_ns:
-        changes |= {"quantity": event.order_qty, "quantity_ns": time_ns}
+        changes |= {"quantity": max(0, event.order_qty - facts.carried_qty), "quantity_ns": time_ns}
     if event.price is not None and since_ns >= facts.price_ns:
         changes |= {"price": event.price, "price_ns": time_ns}
     return replace(facts, **changes) if changes else facts

@@ -13,9 +13,10 @@ from typing import Any
 from kernel import events
 from kernel.lifecycle import order_facts
 from kernel.lifecycle.apply_report import ORDER_CHANGES, recorded_ns
+from kernel.lifecycle.carried_totals import link_replaced
 from kernel.lifecycle.immutable import assign_fresh, construct, copy_with, replace
-from kernel.lifecycle.order_facts import CumEvidence, OrderFacts
-from kernel.lifecycle.order_status import ENDS, TERMINAL
+from kernel.lifecycle.order_facts import CumEvidence, OrderFacts, ReplacedOrder
+from kernel.lifecycle.order_status import ENDS
 from kernel.lifecycle.record import (
     Record,
     SentModify,
@@ -25,7 +26,7 @@ from kernel.lifecycle.record import (
     venue_orders_of,
 )
 from kernel.lifecycle.trades import NO_TRADES
-from kernel.lifecycle.trigger_chain import link_triggered, may_trigger, shares_client_id
+from kernel.lifecycle.trigger_chain import link_triggered, may_trigger, shares_client_id, shown_open_ns, with_trigger
 from kernel.models import (
     UNRESOLVED,
     Attempt,
@@ -138,7 +139,9 @@ def sent_by(record: Record, event: events.AttemptStarted) -> dict[str, Any]:
         link = (event.client_order_id, event.target_client_order_id)
         changes["targets"] = record.targets if link in record.targets else (*record.targets, link)
     if event.kind is AttemptKind.AMEND:
-        sent = SentModify(event.client_order_id, event.order, event.generation, bool(event.new_order))
+        sent = SentModify(
+            event.client_order_id, event.order, event.generation, bool(event.new_order), bool(event.keeps_cum_qty)
+        )
         changes["amends"] = (*record.amends, sent)
     if event.kind is AttemptKind.CANCEL or event.new_order:  # a replace ends its target (H11)
         # Prefer the venue's id: a duplicate may have the same client order id, and its end is unsolicited.
@@ -227,6 +230,7 @@ def reported(record: Record, event: events.OrderReport) -> Record:
         orders = tuple([facts if item is found else item for item in record.orders])
     if len(orders) > 1:
         orders = link_triggered(orders, facts, now_ns=now_ns, shown_ns=shown_open_ns(event))
+        orders = link_replaced(orders) if record.amends else orders
     return replace(
         record,
         orders=orders,
@@ -279,13 +283,6 @@ def is_ambiguous_reject(record: Record, event: events.OrderReport) -> bool:
     return record.send_count(event.client_order_id or "") > 1
 
 
-def shown_open_ns(event: events.OrderReport) -> int | None:
-    """Return when the status query began that shows an order open; None for other reports."""
-    if not isinstance(event, events.OrderStateObserved) or event.exec_type is not ExecType.ORDER_STATUS:
-        return None
-    return None if event.gone or event.ord_status in TERMINAL else event.began_ns
-
-
 def is_mirrored_trade(record: Record, event: events.OrderReport) -> bool:
     """Return whether a trade is reported of a stop and is known of the order that its trigger made."""
     if not isinstance(event, events.OrderFilled) or len(record.orders) < 2:
@@ -295,14 +292,6 @@ def is_mirrored_trade(record: Record, event: events.OrderReport) -> bool:
         return False
     others = [facts for facts in record.orders if facts is not stop and shares_client_id(facts, stop)]
     return any(entry.fill_key == event.fill_key for facts in others for entry in facts.trades)
-
-
-def with_trigger(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    """Note what a report tells about the trigger that made the order."""
-    parent_id, told_type = event.parent_exchange_order_id or facts.parent_id, event.order_type or facts.told_type
-    if (parent_id, told_type) == (facts.parent_id, facts.told_type):
-        return facts
-    return replace(facts, parent_id=parent_id, told_type=told_type)
 
 
 def request_refused(record: Record, event: events.OrderReport) -> Record:
@@ -365,7 +354,8 @@ def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
     if sent_amend is not None:
         name = sent_amend.client_order_id
         made = [item for item in record.attempts if item.client_order_id == name]
-        return new_facts(event, name, sent_amend.order, sent_amend.generation, made)
+        replaced = ReplacedOrder(record.target(name) or "", sent_amend.keeps_cum_qty)
+        return replace(new_facts(event, name, sent_amend.order, sent_amend.generation, made), replaced=replaced)
     stop = triggered_stop(record, event)
     client_id = record.submit_id(event.orig_client_order_id or event.client_order_id or "")
     if stop is not None:
@@ -533,6 +523,8 @@ def recorded_order(item: VenueOrder, state: OrderState, known: OrderFacts | None
         busts=known.busts if known else (),
         late=item.late,
         succeeded_ns=known.succeeded_ns if known else None,
+        replaced=known.replaced if known else None,
+        carried_qty=known.carried_qty if known else 0,
         recorded=True,
     )
     voided_ns = max(0, order_facts.newest_void(facts))

@@ -30,6 +30,14 @@ class CumEvidence(NamedTuple):
     cum_qty: int
 
 
+class ReplacedOrder(NamedTuple):
+    """The order that another one replaced."""
+
+    client_order_id: str
+    keeps_cum_qty: bool
+    """The venue counts what it filled in the totals of the order that replaced it."""
+
+
 class PendingRequest(NamedTuple):
     """A cancel or modify that the venue reported as pending."""
 
@@ -69,6 +77,10 @@ class OrderFacts:
     """The venue's id of the stop whose trigger made it, if the venue names it."""
     succeeded_ns: int | None = None
     """When the order that its trigger made was recorded; it has closed then."""
+    replaced: ReplacedOrder | None = None
+    """The order that it replaced."""
+    carried_qty: int = 0
+    """What that order filled, if the venue's totals of this one include it: `quantity` and `cum_qty` do not."""
     mirrored_qty: int = 0
     """The CumQty that the venue reports of the stop whose trigger made it."""
     reopened: bool = False
@@ -205,7 +217,8 @@ def compute_quantities(facts: OrderFacts) -> Quantities:
     if facts.succeeded:  # its totals are those of the order that its trigger made
         return Quantities(traded, trades.notional, traded, voided_ns)
     shown = [in_new_units(facts, item.cum_qty, item.time_ns) for item in facts.evidence if item.time_ns >= voided_ns]
-    return Quantities(traded, trades.notional, max([traded, facts.mirrored_qty, *shown]), voided_ns)
+    own = max([0, *shown]) - facts.carried_qty
+    return Quantities(traded, trades.notional, max(traded, facts.mirrored_qty, own), voided_ns)
 
 
 def quantity_of(facts: OrderFacts, trades: Trades) -> int:

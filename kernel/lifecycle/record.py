@@ -39,6 +39,8 @@ class SentModify(NamedTuple):
     generation: int
     new_order: bool
     """True if it makes a new venue order under the request's id."""
+    keeps_cum_qty: bool = False
+    """True if the new order's quantity and CumQty include what the replaced one filled."""
 
 
 ONE_SHOT = frozenset({TimeInForce.IOC, TimeInForce.FOK})
@@ -287,6 +289,7 @@ def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
         generation=facts.generation,
         solicited=is_solicited(facts, record),
         late=facts.late,
+        carried_qty=facts.carried_qty or None,
     )
 
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kernel import events
 from kernel.lifecycle.immutable import replace
 from kernel.lifecycle.order_facts import OrderFacts, valid_evidence
+from kernel.lifecycle.order_status import TERMINAL
+from kernel.models import ExecType
 from kernel.order_spec import STOPPED
 
 Orders = tuple[OrderFacts, ...]
@@ -21,6 +24,8 @@ def link_triggered(orders: Orders, changed: OrderFacts, *, now_ns: int, shown_ns
 
     `changed` is the order of the newest report; `shown_ns` is when the query began that shows it open, if one does.
     """
+    if not any(map(may_trigger, orders)):
+        return orders
     places = [place for place, facts in enumerate(orders) if not facts.retired and shares_client_id(facts, changed)]
     chain = [orders[place] for place in places]
     if len(chain) < 2 or not any(map(may_trigger, chain)):
@@ -34,6 +39,21 @@ def link_triggered(orders: Orders, changed: OrderFacts, *, now_ns: int, shown_ns
     for number, (place, facts) in enumerate(zip(places, chain, strict=True)):
         linked[place] = with_links(facts, stop_of.get(number), succeeded=number in successor_of, now_ns=now_ns)
     return tuple(linked)
+
+
+def with_trigger(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    """Note what a report tells about the trigger that made the order."""
+    parent_id, told_type = event.parent_exchange_order_id or facts.parent_id, event.order_type or facts.told_type
+    if (parent_id, told_type) == (facts.parent_id, facts.told_type):
+        return facts
+    return replace(facts, parent_id=parent_id, told_type=told_type)
+
+
+def shown_open_ns(event: events.OrderReport) -> int | None:
+    """Return when the status query began that shows an order open; None for other reports."""
+    if not isinstance(event, events.OrderStateObserved) or event.exec_type is not ExecType.ORDER_STATUS:
+        return None
+    return None if event.gone or event.ord_status in TERMINAL else event.began_ns
 
 
 def shares_client_id(facts: OrderFacts, other: OrderFacts) -> bool:

@@ -315,6 +315,7 @@ def started_event(
         target_exchange_order_id=(target.exchange_order_id or None) if target else None,
         order=order,
         new_order=replaces or None,
+        keeps_cum_qty=(replaces and capabilities.replace_keeps_cum_qty) or None,
         generation=generation,
         epoch=inputs.context.epoch,
         stamp_ns=now_ns,

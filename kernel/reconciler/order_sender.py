@@ -144,7 +144,7 @@ class OrderSender:
         )
         if attempt.kind is AttemptKind.CANCEL:
             return lambda: venue.cancel(cancel)
-        change = ModifyRequest(**vars(cancel), order=order, cum_qty=target.cum_qty)
+        change = ModifyRequest(**vars(cancel), order=order, cum_qty=target.cum_qty + (target.carried_qty or 0))
         return lambda: venue.modify(change)
 
     def objection(self, record: Record, attempt: Attempt, group: Group | None) -> str | None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from kernel.clock import SeededIds
 from kernel.errors import OutcomeUnknown
 from kernel.models import ExecType, OrderState, OrdStatus, ReconciliationStatus, UnsolicitedCancelPolicy
-from kernel.order_spec import OrderType
+from kernel.order_spec import OcoMode, OrderType, StandardOrderGroup
 from kernel.venues.base import CancelRequest, ExecutionReport, ReadLag, SubmitRequest, TriggerDialect
 from kernel.venues.paper.matching.config import TriggerReports
+from replay import open_kernel
 from tests.scenarios.field.lab import COIN, FieldOrder, FieldVenue, Lab, field_lab, order, paper_lab
 
 pytestmark = pytest.mark.looptime
@@ -365,4 +368,48 @@ async def test_at_the_paper_exchange(reports: TriggerReports, stays_listed: bool
         assert (found.status.ord_status, found.status.cum_qty) == (OrdStatus.FILLED, COIN)
         assert found.reconciliation_status is ReconciliationStatus.SYNCED
         assert len((await venue.truth())["orders"]) == 2
+        assert not [item for item in kernel.state.findings() if item.resolved_at_ns is None]
+
+
+@pytest.mark.parametrize("lookup", [True, False])
+@pytest.mark.parametrize("way", WAYS)
+async def test_the_trigger_happens_while_no_kernel_runs(way: str, lookup: bool) -> None:
+    """The next kernel finds the new order, whether or not the log already knows of it, and fills it once."""
+    async with field_lab(trigger=TriggerDialect.NEW_ORDER, lookup=lookup) as lab:
+        stop = await placed(lab)
+        made = triggered(lab.venue, stop)
+        for report in WAYS[way](lab.venue, stop, made)[:1]:
+            lab.venue.tell(report)
+        await asyncio.sleep(0.5)
+        await lab.kernel.stop()
+        lab.venue.fill(made, COIN // 2, 5_890_000, tell=False)
+        async with open_kernel(lab.log, venue=lab.venue, clock=lab.venue.clock, ids=SeededIds(3)) as kernel:
+            await kernel.wait_ready(30)
+            again = replace(lab, kernel=kernel)
+            await asyncio.sleep(100)
+            found = await state(again)
+            assert (live_ids(found), found.status.cum_qty) == ([NEW_ID], COIN // 2)
+            lab.venue.fill(made, COIN // 2, 5_890_000)
+            await asyncio.sleep(100)
+            await is_filled_once(again)
+
+
+@pytest.mark.parametrize("reports", TriggerReports)
+async def test_a_stop_of_a_group(reports: TriggerReports) -> None:
+    """A stop of a one-cancels-other pair triggers: its fills, and nothing before them, cancel the other order."""
+    told = {"trigger": TriggerDialect.NEW_ORDER, "trigger_reports": reports}
+    async with paper_lab(**told, symbols="full") as (kernel, venue):
+        stop = order("SELL", COIN, 6_090_000, kind="STOP_LIMIT", stop_price=6_100_000)
+        target = order("SELL", COIN, 6_300_000)
+        pair = StandardOrderGroup(mode=OcoMode.ONE_CANCELS_OTHER, orders=(stop, target))
+        await kernel.place_order_group(pair, intent_ids=("stop", "target"))
+        await asyncio.sleep(5)
+        await venue.admin("trade", symbol_id="BTCUSDT", price=6_095_000, quantity=COIN)
+        await asyncio.sleep(100)
+        works = {item["client_order_id"]: item for item in (await venue.truth())["orders"] if item["leaves_qty"]}
+        assert len(works) == 2
+        await venue.admin("trade", symbol_id="BTCUSDT", price=6_120_000, quantity=COIN)
+        await asyncio.sleep(100)
+        assert (await kernel.get_order_state("stop")).status.ord_status is OrdStatus.FILLED
+        assert (await kernel.get_order_state("target")).status.ord_status is OrdStatus.CANCELED
         assert not [item for item in kernel.state.findings() if item.resolved_at_ns is None]

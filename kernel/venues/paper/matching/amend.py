@@ -44,7 +44,7 @@ def cancel_replaced(transaction: Transaction, target: PaperOrder, request: Modif
 
 def asked_total(transaction: Transaction, target: PaperOrder, request: ModifyRequest) -> int:
     if transaction.config.amend_quantity is AmendQuantity.TOTAL:
-        return request.order.quantity
+        return request.order.quantity - target.carried_qty
     return target.cum_qty + max(request.order.quantity - request.cum_qty, 0)
 
 
@@ -86,6 +86,7 @@ def _replace(transaction: Transaction, target: PaperOrder, request: ModifyReques
         membership=Membership(target.group_id, target.group_client_id, target.group_mode, target.leads),
         waits=_is_child(target),
         asked=total if _is_child(target) else None,
+        carried_qty=target.cum_qty + target.carried_qty if transaction.config.replace_keeps_cum_qty else 0,
     )
     change = transaction.changes[-1]
     if not new.pending:

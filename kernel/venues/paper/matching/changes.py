@@ -78,6 +78,8 @@ class Opened(OrderStamp):
     """NEW or REPLACED, for an order that a trigger made."""
     has_type: bool = True
     """Its report states its order type."""
+    carried_qty: Uint64 = 0
+    """What the orders that it replaced filled; its reports include it."""
 
 
 class Traded(OrderStamp):

@@ -140,6 +140,8 @@ class PaperConfig(Model):
     amend_quantity: AmendQuantity = AmendQuantity.TOTAL
     amend_atomic: bool = True
     """A cancel/replace whose new order is refused leaves the old one working."""
+    replace_keeps_cum_qty: bool = False
+    """Reports of an order that replaced another include what that one filled in quantity and CumQty (FIX)."""
     trigger: TriggerDialect = TriggerDialect.SAME_ORDER
     """A stop that triggers goes on itself, or a new order with its client order id takes its place."""
     trigger_reports: TriggerReports = TriggerReports.EXPIRED

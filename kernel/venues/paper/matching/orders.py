@@ -71,6 +71,8 @@ class PaperOrder:
     leads: bool = False
     stop_id: int | None = None
     """Order id of the stop whose trigger made it."""
+    carried_qty: int = 0
+    """What the orders that it replaced filled; its reports include it."""
 
     @property
     def open(self) -> bool:
@@ -169,6 +171,7 @@ def opened(change: Opened) -> PaperOrder:
         group_mode=change.group_mode,
         leads=change.leads,
         stop_id=change.stop_id,
+        carried_qty=change.carried_qty,
         **terms_of(change),
     )
     return _refill_display(order)

@@ -141,9 +141,9 @@ def _fields(order: PaperOrder, exec_type: ExecType) -> dict[str, Any]:
         "client_order_id": order.client_order_id,
         "exchange_order_id": str(order.order_id),
         "ord_status": order.status,
-        "order_qty": order.quantity,
+        "order_qty": order.quantity + order.carried_qty,
         "price": order.price,
-        "cum_qty": order.cum_qty,
+        "cum_qty": order.cum_qty + order.carried_qty,
         "leaves_qty": order.leaves_qty,
     }
 

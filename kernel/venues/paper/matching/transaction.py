@@ -202,9 +202,9 @@ class Transaction:
         membership: Membership | None = None,
         waits: bool = False,
         asked: int | None = None,
-        **trigger: Any,
+        **fields: Any,
     ) -> PaperOrder:
-        """Accept an order. It trades only when it enters."""
+        """Accept an order; `fields` are further fields of `Opened`. It trades only when it enters."""
         order_id = self.sequence.order_id()
         change = Opened(
             **self.stamp(),
@@ -218,7 +218,7 @@ class Transaction:
             asked=asked,
             **terms_of(order),
             **(membership or Membership())._asdict(),
-            **trigger,
+            **fields,
         )
         self.changes.append(change)
         self._orders[order_id] = opened(change)
