@@ -46,7 +46,7 @@ PERSONALITIES: dict[str, tuple[str, ...]] = {
 }
 """Each personality and its events."""
 HISTORY_NS = 60 * NS_PER_S
-ROUND = 5
+ROUND = 7
 """Prices are rounded down to a multiple of this."""
 REUSED = 7
 """Venue order ids run from 1 to this and begin anew."""

@@ -20,8 +20,9 @@ class VenueEvents:
     world: World
 
     def _own(self, which: str) -> PaperOrder | None:
-        """One of our open orders, if there is any."""
-        found = sorted(self.world.exchange.engine.book.own_open(), key=lambda order: order.order_id)
+        """One of the open orders that kernels placed, if there is any."""
+        own, foreign = self.world.exchange.engine.book.own_open(), self.world.audit.foreign
+        found = sorted((order for order in own if str(order.order_id) not in foreign), key=lambda order: order.order_id)
         return found[int(which) % len(found)] if found else None
 
     def _until_ns(self, for_s: str) -> int:
