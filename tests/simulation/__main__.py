@@ -23,6 +23,7 @@ from pathlib import Path
 
 from tests.simulation.hunt import hunted, runs
 from tests.simulation.mutants import MUTANTS
+from tests.simulation.personality import PERSONALITIES
 from tests.simulation.plan import COMMANDS, Plan, from_seed
 from tests.simulation.player import Outcome, play
 from tests.simulation.shrink import shrunk
@@ -41,8 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         names = list(MUTANTS) if options.bug == "all" else [options.bug]
         return hunt(names, first=options.first, seeds=options.seeds)
     if options.show or options.shrink:
-        return one(options.first, show=options.show, shrink=options.shrink, commands=options.commands)
-    return search(range(options.first, options.first + options.seeds), commands=options.commands, jobs=options.jobs)
+        return one(
+            options.first, show=options.show, shrink=options.shrink, commands=options.commands, venue=options.venue
+        )
+    seeds = range(options.first, options.first + options.seeds)
+    return search(seeds, commands=options.commands, jobs=options.jobs, venue=options.venue)
 
 
 def plan_of(path: str) -> Plan:
@@ -68,6 +72,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--show", action="store_true", help="show everything that happened")
     parser.add_argument("--shrink", action="store_true", help="cut a failing run short")
     parser.add_argument("--play", metavar="FILE", type=plan_of, help="play a plan from a file (-: standard input)")
+    parser.add_argument("--venue", nargs="+", choices=sorted(PERSONALITIES), default=[], metavar="NAME",
+                        help="the venue's personalities (default: drawn): " + ", ".join(sorted(PERSONALITIES)))  # fmt: skip
     parser.add_argument(
         "--bug", choices=["all", *MUTANTS], metavar="NAME", help="plant a bug: all, " + ", ".join(MUTANTS)
     )
@@ -87,9 +93,9 @@ def told(outcome: Outcome) -> int:
     return 1 if outcome.failed else 0
 
 
-def one(seed: int, *, show: bool, shrink: bool, commands: int) -> int:
+def one(seed: int, *, show: bool, shrink: bool, commands: int, venue: Sequence[str]) -> int:
     """One run, shown or cut short."""
-    outcome = play(from_seed(seed, commands=commands))
+    outcome = play(from_seed(seed, commands=commands, venue=venue))
     if show:
         print("\n".join([*outcome.plan.lines(), "----", *outcome.lines]))
     if shrink and outcome.failed:
@@ -98,11 +104,11 @@ def one(seed: int, *, show: bool, shrink: bool, commands: int) -> int:
     return told(outcome)
 
 
-def search(seeds: range, *, commands: int, jobs: int) -> int:
+def search(seeds: range, *, commands: int, jobs: int, venue: Sequence[str]) -> int:
     """Many runs; only what they found crosses from process to process."""
     began_s = time.monotonic()
     failed = commanded = 0
-    with contextlib.closing(runs(seeds, commands=commands, jobs=jobs)) as outcomes:
+    with contextlib.closing(runs(seeds, commands=commands, jobs=jobs, venue=venue)) as outcomes:
         for done, outcome in enumerate(outcomes, start=1):
             failed += told(outcome)
             commanded += outcome.counts["commands"]

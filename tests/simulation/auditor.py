@@ -10,7 +10,12 @@ are those of the invariants:
     3 when faults stop, every intent converges  8 the log itself: no gap, one epoch at a time, ids by the rules, and
     4 a rebuild equals the live state             each subscriber receives every row once
 
-9 to 12 are about halts, external orders, heartbeats and operators: see `bystander_audit`.
+9 to 12 are about halts, external orders, heartbeats and operators: see `bystander_audit`. About odd venues:
+
+    13 a fill is booked to its own order, symbol and side
+    14 a bracket's exits never exceed what its entry left to sell, and none is missing without a finding
+    15 the sends of an intent are bounded in each minute
+    16 no order of ours that is open at the venue stays unwatched once faults have stopped
 """
 
 from __future__ import annotations
@@ -122,11 +127,17 @@ class Auditor(BystanderAudit):
         intent = self.intents[owner]
         if intent.intent_id in self.doubled_changes or (intent.group is not None and intent.group.native):
             return
+        if known.exchange_order_id in self.reduced and known.price == order["price"]:
+            return  # the venue itself reduced it
         amends = [item for item in intent.aimed(known, "AMEND") if item.left]
-        if not any(not item.no and item.terms.get("price") == order["price"] for item in amends):
+        if not any(not item.no and self._worked(item.terms.get("price")) == order["price"] for item in amends):
             self.problem(
                 7, f"the venue changes {known.exchange_order_id} of {intent.intent_id}, which the log has ruled out"
             )
+
+    def _worked(self, price: int | None) -> int | None:
+        """The price at which the venue works an order that is sent with this one."""
+        return self.personality.rounded(price) if self.personality is not None else price
 
     def _check_new(self, order: Order) -> None:
         client_id = order.client_order_id
@@ -162,7 +173,8 @@ class Auditor(BystanderAudit):
         self._check_released(intent)
         live = [order.exchange_order_id for order in orders if order.open]
         most = sum(order.quantity if order.open else order.cum_qty for order in orders)
-        if len(live) <= 1 and most <= intent.most_wanted:
+        false = [order.quantity * self.false_ends[order.exchange_order_id] for order in orders]
+        if len(live) <= 1 + sum(map(bool, false)) and most <= intent.most_wanted + sum(false):
             return
         if any(order.client_order_id in self.doubled for order in orders):
             intent.exceeded = True  # no kernel can prevent it (H9); it must be told and contained
@@ -253,6 +265,8 @@ class Auditor(BystanderAudit):
 
     def too_late(self, *, intent_id: str, generation: int) -> None:
         """A strategy was told that it is too late to cancel."""
+        if any(self.false_ends[order.exchange_order_id] for order in self._by_intent[intent_id]):
+            return  # the venue had told the kernel so
         self._over_for_good.add((intent_id, generation))
 
     def read(self, *, intent_id: str, ord_status: str, cum_qty: int, reconciliation_status: str) -> None:
@@ -262,7 +276,8 @@ class Auditor(BystanderAudit):
         if cum_qty > most and self.immediate:
             self.problem(1, f"{intent_id} shows {cum_qty} filled, the venue never had more than {most}")
         live = [order for order in orders if order.open]
-        unexplained = [order for order in live if order.client_order_id not in self.doubled and not order.reopened]
+        explained = self.doubled | {order.client_order_id for order in live if self.false_ends[order.exchange_order_id]}
+        unexplained = [order for order in live if order.client_order_id not in explained and not order.reopened]
         at_rest = reconciliation_status in ("SYNCED", "FAILED")
         known = [order for order in unexplained if at_rest or order.exchange_order_id in self._working]
         if ord_status in TERMINAL and known and self.immediate:
@@ -422,7 +437,7 @@ class Auditor(BystanderAudit):
                 continue
             solicited = bool(intent.aimed(order, *self.ending))
             once = intent.order.get("time_in_force") in ONE_SHOT or intent.order.get("order_type") == "MARKET"
-            if "EXPIRED" in order.closed_as or (not solicited and (once or not intent.recreate)):
+            if (once and "EXPIRED" in order.closed_as) or (not solicited and (once or not intent.recreate)):
                 return True
         return False
 
@@ -449,7 +464,8 @@ class Auditor(BystanderAudit):
         if self._is_contested(intent):
             return
         if live and (not self._is_wanted(intent) or filled >= wanted) and not live[0].reopened:
-            self.problem(3, f"{name} is not wanted any more, and {live[0].exchange_order_id} works")
+            unwatched = 16 if self.false_ends[live[0].exchange_order_id] else 3
+            self.problem(unwatched, f"{name} is not wanted any more, and {live[0].exchange_order_id} works")
         if live:
             self._check_terms_at_the_end(intent, live[0], filled, status, wanted=wanted)
         elif self._is_wanted(intent) and filled < wanted and status != "FAILED" and not self._ended(intent, by_id=True):
@@ -463,6 +479,8 @@ class Auditor(BystanderAudit):
         working = order.quantity - order.cum_qty + filled
         if not self._is_wanted(intent) or order.reopened:
             return
+        if status == "FAILED" and "VENUE_DISAGREES" in intent.findings:
+            return  # it works what it works, and the finding says so
         if (working, order.price) != (wanted, intent.order.get("price")):
             asked = f"{wanted} at {intent.order.get('price')}"
             self.problem(3, f"{intent.intent_id} works for {working} at {order.price}, wanted is {asked}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from tests.simulation.mutants import planted
@@ -15,9 +15,9 @@ from tests.simulation.plan import COMMANDS, from_seed
 from tests.simulation.player import Outcome, play
 
 
-def runs(seeds: range, *, commands: int, jobs: int) -> Iterator[Outcome]:
+def runs(seeds: range, *, commands: int, jobs: int, venue: Sequence[str] = ()) -> Iterator[Outcome]:
     """The outcomes in order of seed."""
-    run = functools.partial(quietly, commands=commands)
+    run = functools.partial(quietly, commands=commands, venue=venue)
     if jobs == 1:
         yield from map(run, seeds)
         return
@@ -25,9 +25,9 @@ def runs(seeds: range, *, commands: int, jobs: int) -> Iterator[Outcome]:
         yield from pool.imap(run, seeds, chunksize=4)
 
 
-def quietly(seed: int, *, commands: int) -> Outcome:
+def quietly(seed: int, *, commands: int, venue: Sequence[str] = ()) -> Outcome:
     """One run without its trace, and without its log, which cannot cross."""
-    return replace(play(from_seed(seed, commands=commands), trace=False), recorder=None)
+    return replace(play(from_seed(seed, commands=commands, venue=venue), trace=False), recorder=None)
 
 
 def hunted(name: str, *, first: int, seeds: int) -> tuple[str, str | None]:

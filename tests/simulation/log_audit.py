@@ -6,12 +6,15 @@ Used by the auditor; imports the standard library only.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 from tests.simulation.account import Group, Intent, Order, Problem, Send
 
+MINUTE_NS = 60_000_000_000
+SENDS_MAX = 40
+"""The most sends of one intent within a minute, apart from those that its strategy causes."""
 TERMINAL = ("FILLED", "CANCELED", "REJECTED", "EXPIRED")
 INTENT = "intent:"
 
@@ -60,6 +63,12 @@ class LogAudit:
         """Intents with a modify duplicated by the network: the copy may be accepted though the first was rejected."""
         self.ticks: dict[str, int] = {}
         """Tick sizes that the venue changed."""
+        self.personality: Any = None
+        """What the venue shows, and how it differs from the truth; None for the paper exchange itself."""
+        self.false_ends: Counter[str] = Counter()
+        """Venue ids of orders to how often the venue reported falsely that they ended."""
+        self.reduced: set[str] = set()
+        """Venue ids of orders that the venue reduced by itself."""
         self.actor = ""
         """Who wrote the row that is read."""
         self._adopted: dict[str, str] = {}
@@ -253,6 +262,16 @@ class LogAudit:
         if send.kind != "CANCEL" and self.immediate:
             self._check_group(intent, send)
         intent.sends.append(send)
+        self._check_rate(intent, send)
+
+    def _check_rate(self, intent: Intent, send: Send) -> None:
+        """Check that the sends of an intent are bounded, whatever its venue does."""
+        since_ns = send.stamp_ns - MINUTE_NS
+        recent = sum(item.stamp_ns > since_ns for item in intent.sends)
+        if recent > SENDS_MAX + 2 * intent.generation:
+            self.problem(
+                15, f"{intent.intent_id} has {recent} sends within a minute, in generation {intent.generation}"
+            )
 
     def _check_submit(self, intent: Intent, send: Send, event: dict[str, Any]) -> None:
         """Check that this order may be sent now."""
@@ -431,6 +450,10 @@ class LogAudit:
             return
         if what == "filled" and not self._is_trade(event):
             self.problem(1, f"the log has a fill {event['fill_key']} of {event['last_qty']} that the venue has not")
+        elif what == "filled":
+            self._check_booking(event)
+        if what == "closed" and any(self.false_ends[order.exchange_order_id] for order in orders):
+            return  # the venue said so
         if what == "closed" and not any(order.closed_as for order in orders):
             self.problem(7, f"the log has {named} closed, and at the venue it works")
         claimed = event.get("ord_status")
@@ -447,6 +470,17 @@ class LogAudit:
             return [found] if found is not None else []
         named = {event.get("client_order_id"), event.get("orig_client_order_id")}
         return [order for order in self._by_intent[event["intent_id"]] if order.client_order_id in named]
+
+    def _check_booking(self, event: dict[str, Any]) -> None:
+        """Check that a fill is booked to its own order, symbol and side."""
+        trade = self.trades[event["fill_key"]]
+        if trade["exchange_order_id"] != (event.get("exchange_order_id") or trade["exchange_order_id"]):
+            self.problem(13, f"the fill {event['fill_key']} is booked to order {event['exchange_order_id']}")
+        order = self.orders.get(trade["exchange_order_id"])
+        if order is not None and self._owner_of(order) != event["intent_id"]:
+            self.problem(13, f"the fill {event['fill_key']} is booked to {event['intent_id']}, another's order")
+        if (trade["side"], trade["symbol_id"]) != (event["side"], event["symbol_id"]):
+            self.problem(13, f"the fill {event['fill_key']} is booked as {event['side']} {event['symbol_id']}")
 
     def _is_trade(self, event: dict[str, Any]) -> bool:
         trade = self.trades.get(event["fill_key"])

@@ -9,16 +9,18 @@ kept, read and played again without its seed:
     at 1.5 A group g1 OCO S i2:BUY:5@9990 i3:SELL:5@10010    … or a group of contingent orders
     at 2.5 - trade S 9980 40                 … or this happens (`-`: at no kernel)
 
-The properties in `BYSTANDERS` are drawn for half of the worlds, from their own random stream: the others do not change.
+The property `venue` names the venue's personalities (see `personality`). The properties in `BYSTANDERS` are drawn for
+half of the worlds. Both come from random streams of their own: the others do not change.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from kernel.venues.paper.faults import Fault, FaultKind, FaultOperation, operations_of
+from tests.simulation import personality
 
 COMMANDS = 200
 LENGTH_S = 60.0
@@ -161,8 +163,8 @@ def just_in_time_s(plan: Plan) -> float:
     return round((2 if window == "none" else float(window)) - float(plan.world["latency"]) - 0.15, 3)
 
 
-def from_seed(seed: int, *, commands: int = COMMANDS) -> Plan:
-    """The plan of a seed."""
+def from_seed(seed: int, *, commands: int = COMMANDS, venue: Sequence[str] = ()) -> Plan:
+    """The plan of a seed; with `venue`, at a venue with these personalities."""
     chance = random.Random(seed)
     world = {key: chance.choice(values) for key, values in WORLD.items()}
     author = _Author(chance, world)
@@ -174,6 +176,8 @@ def from_seed(seed: int, *, commands: int = COMMANDS) -> Plan:
     ops += author.events(at_s)
     bystanders = _Bystanders(random.Random(f"{seed}/bystanders"), world, author.kernels, at_s, seed)
     ops = bystanders.among(ops)
+    world["venue"], events = personality.drawn(seed, at_s, venue)
+    ops = [*ops, *(Op(when_s, NOBODY, words) for when_s, words in events)]
     return Plan(seed, world, tuple(sorted(ops, key=lambda op: op.at_s)))
 
 

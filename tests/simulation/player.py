@@ -29,6 +29,7 @@ from tests.simulation.bystanders import Bystanders
 from tests.simulation.loop import Endless, SteppedLoop, run
 from tests.simulation.market import order_of
 from tests.simulation.plan import NOBODY, Op, Plan
+from tests.simulation.venue_events import VenueEvents
 from tests.simulation.world import Process, World
 
 QUIET_S_MAX = 400
@@ -84,7 +85,7 @@ def play(plan: Plan, *, trace: bool = True) -> Outcome:
     return outcome
 
 
-class Player(Bystanders):
+class Player(Bystanders, VenueEvents):
     """One run."""
 
     def __init__(self, plan: Plan, loop: SteppedLoop, *, trace: bool) -> None:
@@ -331,6 +332,7 @@ class Player(Bystanders):
         await self._until(self.loop.time() + 0.001)
         world.quiet = True
         world.outage = False
+        world.personality.calm()
         for process in world.alive:
             process.stops.clear()
             process.steps.alarm_at = -1

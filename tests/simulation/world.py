@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -28,7 +29,7 @@ from kernel.log.engine.batch import Batch
 from kernel.log.engine.records import Writer
 from kernel.log.factory import LogFactory
 from kernel.models import ExternalOrderPolicy
-from kernel.order_spec import StandardOrder
+from kernel.order_spec import StandardOrder, SymbolMetadata
 from kernel.settings import KernelSettings, Limits, LimitSettings
 from kernel.venues.base import (
     AmendDialect,
@@ -38,6 +39,7 @@ from kernel.venues.base import (
     ModifyRequest,
     SubmitGroupRequest,
     SubmitRequest,
+    VenueCapabilities,
     VenueSnapshot,
 )
 from kernel.venues.paper.exchange import PaperExchange
@@ -47,6 +49,7 @@ from kernel.venues.paper.matching.contingent import update_groups
 from kernel.venues.paper.matching.engine import order_oracle_state
 from kernel.venues.paper.matching.order_checks import check_entry, check_terms
 from kernel.venues.paper.matching.reports import trade_oracle_state
+from kernel.venues.paper.transport import ReportQueue
 from kernel.venues.paper.venue import PaperVenue
 from projections import State
 from projections.retention.policy import RetentionPolicy
@@ -54,6 +57,7 @@ from replay.host.bootstrap import build_kernel
 from tests.simulation.auditor import Auditor
 from tests.simulation.loop import SteppedLoop, Steps
 from tests.simulation.market import paper_config, seconds
+from tests.simulation.personality import Personality, Request
 from tests.simulation.plan import SYMBOLS, Plan, drawn_fault
 
 LEASE_S = 10
@@ -71,6 +75,10 @@ class DriftingClock:
     def now_ns(self) -> int:
         true_ns = self._clock.now_ns()
         return true_ns + self._ahead_ns + round((true_ns - self._clock.origin_ns) * self._drift)
+
+    def shift(self, offset_ns: int) -> None:
+        """Set the clock forward, or back."""
+        self._ahead_ns += offset_ns
 
     async def sleep_until(self, instant_ns: int) -> None:
         while (delay_ns := instant_ns - self.now_ns()) > 0:
@@ -182,10 +190,27 @@ class SimVenue(PaperVenue):
         super().__init__(exchange=process.world.exchange, timeout_s=30.0)
         self._process = process
 
+    @property
+    def capabilities(self) -> VenueCapabilities:
+        return self._process.world.personality.capabilities(super().capabilities)
+
     async def connect(self) -> None:
         if self._process.dead:
             raise NotSent("the process is gone")
+        self._process.world.personality.defect("connect")
         await super().connect()
+        self._process.world.sessions.append(self._transport.reports)
+
+    async def reports(self) -> AsyncIterator[ExecutionReport]:
+        personality = self._process.world.personality
+        async for report in super().reports():
+            personality.defect("reports")
+            for shown in personality.streamed(report):
+                yield shown
+
+    async def symbols(self) -> list[SymbolMetadata]:
+        self._process.world.personality.defect("symbols")
+        return self._process.world.personality.symbols(await super().symbols())
 
     async def submit(self, request: SubmitRequest) -> ExecutionReport:
         order = request.order
@@ -193,7 +218,7 @@ class SimVenue(PaperVenue):
         try:
             with self._process.at_wire(request.client_order_id):
                 await self._write()
-                return await super().submit(request)
+                return self._answered("submit", await super().submit(self._taken("submit", request)))
         except NotSent:
             self._process.world.audit.unsent(client_order_id=request.client_order_id, stamp_ns=request.stamp_ns)
             raise
@@ -220,7 +245,7 @@ class SimVenue(PaperVenue):
         )
         try:
             await self._write()
-            return await super().cancel(request)
+            return self._answered("cancel", await super().cancel(self._taken("cancel", request)))
         except NotSent:
             self._process.world.audit.unsent(client_order_id=request.client_order_id, stamp_ns=request.stamp_ns)
             raise
@@ -239,7 +264,7 @@ class SimVenue(PaperVenue):
         try:
             with self._process.at_wire(request.client_order_id):
                 await self._write()
-                return await super().modify(request)
+                return self._answered("modify", await super().modify(self._taken("modify", request)))
         except NotSent:
             self._process.world.audit.unsent(client_order_id=request.client_order_id, stamp_ns=request.stamp_ns)
             raise
@@ -248,12 +273,26 @@ class SimVenue(PaperVenue):
         self, symbol_id: str, client_order_id: str | None, exchange_order_id: str | None
     ) -> ExecutionReport | None:
         await self._write()
-        return await super().order(symbol_id, client_order_id, exchange_order_id)
+        personality = self._process.world.personality
+        personality.defect("order")
+        exchange_order_id = personality.true_id(symbol_id, exchange_order_id)
+        return personality.answered(await super().order(symbol_id, client_order_id, exchange_order_id))
+
+    def _taken(self, call: str, request: Request) -> Request:
+        """The request as the exchange gets it."""
+        return self._process.world.personality.taken(call, request)
+
+    def _answered(self, call: str, report: ExecutionReport) -> ExecutionReport:
+        """The answer as the kernel gets it: a defect of the adapter comes after the venue has executed the call."""
+        self._process.world.personality.defect(call)
+        return self._process.world.personality.shown(report)
 
     async def snapshot(self, since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
         await self._write()
+        personality = self._process.world.personality
+        personality.defect("snapshot")
         began_ns = self._process.clock.now_ns()
-        found = await super().snapshot(since_ns, symbols)
+        found = personality.listed(await super().snapshot(since_ns, symbols), since_ns)
         return found.model_copy(update={"began_ns": began_ns, "ended_ns": self._process.clock.now_ns()})
 
     def _leaves(self, op: str, request: SubmitRequest | CancelRequest, **more: Any) -> None:
@@ -269,9 +308,13 @@ class SimVenue(PaperVenue):
             stamp_ns=request.stamp_ns,
             valid_until_ns=request.valid_until_ns,
             leads=deadline_ns is not None and now_ns < deadline_ns,
-            **more,
+            **self._true_target(symbol_id, more),
         )
         process.world.tell(process.label, f"{op} {request.client_order_id}")
+
+    def _true_target(self, symbol_id: str, given: dict[str, Any]) -> dict[str, Any]:
+        row = self._process.world.personality.true_row({"symbol_id": symbol_id, **given})
+        return {name: row[name] for name in given}
 
     async def _write(self) -> None:
         """Between the last check and the wire."""
@@ -450,6 +493,11 @@ class World:
         if not plan.world["rate"].endswith("/told"):
             told = self.exchange.capabilities.model_copy(update={"rate_limits": ()})
             self.exchange.capabilities = told
+        names = frozenset(plan.world.get("venue", "plain").split("+"))
+        self.personality = Personality(names, self.clock.now_ns, self._symbol_of, self._client_id_of)
+        self.audit.personality = self.personality
+        self.sessions: list[ReportQueue] = []
+        """The stream of every session, ended or not."""
         self.recorder = MemoryRecorder()
         self.recorder.writer = Writer(os_user="sim", host="sim", pid=1)
         LogFactory("paper", self.clock, SeededIds(plan.seed), LogSettings(), True).memory(self.recorder)
@@ -474,8 +522,17 @@ class World:
             self.tell("log", f"{position} {stream_id} {topic}")
             self.audit.logged(
                 position=position, stream_id=stream_id, version=version, topic=topic,
-                recorded_at_ns=recorded_at_ns, meta=meta, state=state,
+                recorded_at_ns=recorded_at_ns, meta=meta, state=json.dumps(self.personality.true_row(json.loads(state))),
             )  # fmt: skip
+
+    def _symbol_of(self, order_id: str) -> str:
+        order = self.exchange.engine.book.order(int(order_id))
+        assert order is not None, f"{order_id} is an order of the exchange"
+        return order.symbol_id
+
+    def _client_id_of(self, order_id: str) -> str:
+        order = self.exchange.engine.book.order(int(order_id))
+        return order.client_order_id if order is not None else ""
 
     async def commit_takes(self) -> None:
         """The time that a commit, its answer or its news takes."""
