@@ -437,7 +437,8 @@ class Auditor(BystanderAudit):
                 continue
             solicited = bool(intent.aimed(order, *self.ending))
             once = intent.order.get("time_in_force") in ONE_SHOT or intent.order.get("order_type") == "MARKET"
-            if (once and "EXPIRED" in order.closed_as) or (not solicited and (once or not intent.recreate)):
+            at_market = once or intent.order.get("order_type") == "STOP"  # once triggered, the rest expires
+            if (at_market and "EXPIRED" in order.closed_as) or (not solicited and (once or not intent.recreate)):
                 return True
         return False
 

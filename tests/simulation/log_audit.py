@@ -457,10 +457,13 @@ class LogAudit:
         if what == "closed" and not any(order.closed_as for order in orders):
             self.problem(7, f"the log has {named} closed, and at the venue it works")
         claimed = event.get("ord_status")
-        if what == "closed" and claimed in TERMINAL and not any(claimed in order.closed_as for order in orders):
+        known = {order.client_order_id for order in orders}  # a triggered stop may report its successor's total and end
+        alike = [order for order in self._by_intent[event["intent_id"]] if order.client_order_id in known]
+        ends = {status for order in (*orders, *alike) for status in order.closed_as}
+        if what == "closed" and claimed in TERMINAL and claimed not in ends:
             statuses = ", ".join(sorted({status for order in orders for status in order.closed_as})) or "open"
             self.problem(7, f"the log has {named} as {claimed}, at the venue it is {statuses}")
-        if (event.get("cum_qty") or 0) > max(order.cum_qty_max for order in orders):
+        if (event.get("cum_qty") or 0) > max(order.cum_qty_max for order in (*orders, *alike)):
             self.problem(1, f"the log has {event['cum_qty']} filled of {named}, more than the venue ever had")
 
     def _meant(self, event: dict[str, Any]) -> list[Order]:

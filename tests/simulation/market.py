@@ -5,11 +5,14 @@ Called by the world and the player.
 
 from __future__ import annotations
 
+import random
+from typing import Any
+
 from kernel.clock import NS_PER_S
 from kernel.order_spec import AssetMetadata, OcoMode, OrderType, Side, StandardOrder, SymbolMetadata, TimeInForce
-from kernel.venues.base import AmendDialect, AmendQuantity, Dedupe, RateLimit, RateLimitKind, ReadLag
+from kernel.venues.base import AmendDialect, AmendQuantity, Dedupe, RateLimit, RateLimitKind, ReadLag, TriggerDialect
 from kernel.venues.base import Operation as Counted
-from kernel.venues.paper.matching.config import PaperConfig
+from kernel.venues.paper.matching.config import PaperConfig, TriggerReports
 from tests.simulation.plan import PRICE, SYMBOLS, Plan
 
 FUNDS = {
@@ -38,14 +41,28 @@ def rate_limits(rate: str) -> tuple[RateLimit, ...]:
     )
 
 
+def triggers(plan: Plan) -> dict[str, Any]:
+    """How the exchange reports stops that trigger."""
+    if "triggers" not in plan.world.get("venue", ""):
+        return {}
+    chance = random.Random(f"{plan.seed}/triggers")
+    return {
+        "trigger": TriggerDialect.NEW_ORDER,
+        "trigger_reports": chance.choice([*TriggerReports]),
+        "trigger_parent_stays_listed": chance.random() < 0.3,
+    }
+
+
 def paper_config(plan: Plan) -> PaperConfig:
     """The configuration of the exchange."""
     world = plan.world
+    stops = triggers(plan)
     lag_ns, lagging = seconds(world["lag"]), world["lagging"]
     amend, _, manner = world["amend"].partition("/")
     lags = {f"{name}_ns": lag_ns for name in ("order", "open_orders", "trades") if lagging in ("all", name)}
     return PaperConfig(
-        symbols=tuple(symbol(name) for name in SYMBOLS),
+        **stops,
+        symbols=tuple(symbol(name, stops=bool(stops)) for name in SYMBOLS),
         assets=tuple(AssetMetadata(asset_id=name, decimals=8) for name in ("XS", "XT", "Y")),
         balances=dict(FUNDS[world["funds"]]),
         last_prices=dict.fromkeys(SYMBOLS, PRICE),
@@ -69,8 +86,9 @@ def paper_config(plan: Plan) -> PaperConfig:
     )
 
 
-def symbol(name: str) -> SymbolMetadata:
+def symbol(name: str, *, stops: bool) -> SymbolMetadata:
     """A market of small numbers."""
+    stop_types = {OrderType.STOP} if stops else set()
     return SymbolMetadata(
         symbol_id=name,
         base_asset=f"X{name}",
@@ -83,7 +101,7 @@ def symbol(name: str) -> SymbolMetadata:
         max_price=100_000_000,
         min_quantity=1,
         max_quantity=1_000_000,
-        order_types=frozenset({OrderType.LIMIT, OrderType.MARKET}),
+        order_types=frozenset({OrderType.LIMIT, OrderType.MARKET, *stop_types}),
         times_in_force=frozenset({TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK}),
         max_open_orders=40,
     )
@@ -91,12 +109,15 @@ def symbol(name: str) -> SymbolMetadata:
 
 def order_of(symbol_id: str, side: str, quantity: str, *more: str) -> StandardOrder:
     """An order from the fields of a plan."""
-    price = next(int(word[1:]) for word in more if word.startswith("@"))
+    price = next((int(word[1:]) for word in more if word.startswith("@")), None)
+    stop_price = next((int(word[5:]) for word in more if word.startswith("stop@")), None)
     market = "MARKET" in more
+    plain = OrderType.MARKET if market else OrderType.LIMIT
     return StandardOrder(
         symbol_id=symbol_id,
         side=Side(side),
-        order_type=OrderType.MARKET if market else OrderType.LIMIT,
+        order_type=plain if stop_price is None else OrderType.STOP,
+        stop_price=stop_price,
         quantity=int(quantity),
         price=None if market else price,
         time_in_force=next((TimeInForce(word) for word in more if word in ("IOC", "FOK")), TimeInForce.GTC),

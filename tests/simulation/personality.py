@@ -34,6 +34,7 @@ PERSONALITIES: dict[str, tuple[str, ...]] = {
     "rounds": (),  # takes orders at a rounded price
     "false-ends": ("false-end",),  # reports the end of orders that stay open
     "ghosts": ("purge",),  # forgets open orders
+    "triggers": ("stop",),  # a stop that triggers becomes a new order
     "self-trades": ("expire", "decrement"),  # ends or reduces orders to prevent a self-trade
     "late-fees": (),  # reports the fee of a trade later
     "flows": ("flow",),  # balances change without trades
@@ -53,7 +54,11 @@ REUSED = 7
 Request = TypeVar("Request", SubmitRequest, CancelRequest, ModifyRequest)
 
 
-def drawn(seed: int, length_s: float, names: Sequence[str] = ()) -> tuple[str, list[tuple[float, tuple[str, ...]]]]:
+Event = tuple[float, str, tuple[str, ...]]
+"""When, at which kernel (`-`: at none), and the words of the event."""
+
+
+def drawn(seed: int, length_s: float, names: Sequence[str] = ()) -> tuple[str, list[Event]]:
     """The personalities of a seed, as the plan's property, and their events; none for half of the seeds.
 
     With `names`, those of them instead.
@@ -62,13 +67,24 @@ def drawn(seed: int, length_s: float, names: Sequence[str] = ()) -> tuple[str, l
     if chance.random() < 0.5 and not names:
         return "plain", []
     names = names or chance.sample(sorted(PERSONALITIES), chance.choice((1, 1, 1, 2, 3)))
-    ops = [
-        (round(chance.uniform(0, length_s), 3), event_of(verb, chance))
-        for name in names
-        for verb in PERSONALITIES[name]
-        for _ in range(chance.randint(1, 5))
-    ]
+    ops: list[Event] = []
+    for verb in (verb for name in names for verb in PERSONALITIES[name]):
+        for _ in range(chance.randint(5, 12) if verb == "stop" else chance.randint(1, 5)):
+            at_s = round(chance.uniform(0, length_s), 3)
+            ops += stop_order(at_s, len(ops), chance) if verb == "stop" else [(at_s, "-", event_of(verb, chance))]
     return "+".join(names), ops
+
+
+def stop_order(at_s: float, number: int, chance: random.Random) -> list[Event]:
+    """A strategy places a stop order, and sometimes cancels it."""
+    side, away = chance.choice(("BUY", "SELL")), chance.choice((5, 15, 25, 55))
+    stop = 10_000 + (away if side == "BUY" else -away)
+    terms = (chance.choice(("S", "T")), side, str(chance.randint(1, 10)), f"stop@{stop}")
+    name, more = f"s{number + 1}", chance.choice(((), ("recreate",)))
+    placed: list[Event] = [(at_s, "A", ("place", name, *terms, *more))]
+    if chance.random() < 0.4:
+        placed.append((round(at_s + chance.uniform(0.5, 20), 3), "A", ("cancel", name)))
+    return placed
 
 
 def event_of(verb: str, chance: random.Random) -> tuple[str, ...]:

@@ -177,7 +177,7 @@ def from_seed(seed: int, *, commands: int = COMMANDS, venue: Sequence[str] = ())
     bystanders = _Bystanders(random.Random(f"{seed}/bystanders"), world, author.kernels, at_s, seed)
     ops = bystanders.among(ops)
     world["venue"], events = personality.drawn(seed, at_s, venue)
-    ops = [*ops, *(Op(when_s, NOBODY, words) for when_s, words in events)]
+    ops = [*ops, *(Op(when_s, kernel, words) for when_s, kernel, words in events)]
     return Plan(seed, world, tuple(sorted(ops, key=lambda op: op.at_s)))
 
 

@@ -375,6 +375,10 @@ class SimExchange(PaperExchange):
         order = book.order(int(report.exchange_order_id or 0))
         if order is not None and order.own:
             self.named.add(order.client_order_id)
+            if "triggers" in self._world.personality.names:  # the end of a stop that triggered may not be reported
+                stops = [item for item in book.own_orders() if item.client_order_id == order.client_order_id]
+                for stop in sorted(stops, key=lambda item: item.open):
+                    audit.venue_order(order_oracle_state(stop))
             audit.venue_order(order_oracle_state(order))
             told = f"{report.exec_type} {report.exchange_order_id} {order.status} {order.cum_qty}/{order.quantity}"
             self._world.tell("venue", f"{told} ({order.client_order_id})")
