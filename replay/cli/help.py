@@ -23,7 +23,7 @@ from replay.formatting.problems import REMEDIES as PROBLEMS
 FOLDER = files("replay.cli") / "topics"
 TOPICS = (
     "api", "manifests", "groups", "limits", "rate-limits", "heartbeats", "external-orders", "log", "start-up", "audit",
-    "transfer", "sql", "decisions", "metrics", "runbook", "testing",
+    "transfer", "sql", "decisions", "metrics", "runbook", "testing", "conformance",
 )  # fmt: skip
 """In the order of the list. The first line of each file is `# NAME: TITLE`."""
 PROGRAM = "check-proof"

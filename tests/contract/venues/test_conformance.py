@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+import tomllib
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import date
@@ -15,10 +16,12 @@ import pytest
 
 from kernel.errors import ValidationError
 from kernel.venues import PaperVenue
+from replay.cli.help import topic_text
 from replay.testing.conformance.bench import Bench
 from replay.testing.conformance.kit import Kit
 from replay.testing.conformance.reduced_venue import REMOVED, ReducedVenue
 from replay.testing.conformance.target import KitConfig, Target, Waiver, opened_target, read_config
+from tests.cli.documents import fenced
 from tests.cli.world import clean_environment
 
 TAKEN_AWAY = {
@@ -171,3 +174,13 @@ def test_real_money_needs_live(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode != 0
     assert "--live" in done.stdout
+
+
+def test_the_help_topic_is_true() -> None:
+    """It names every ability that can be removed, and its configuration is valid."""
+    text = topic_text("conformance")
+    for name in REMOVED:
+        assert f"`{name}`" in text
+    (example,) = fenced(text, "toml")
+    found = tomllib.loads(example)
+    assert KitConfig.model_validate(found.pop("conformance") | found).waivers[0].case == "O-07"
