@@ -26,7 +26,7 @@ from kernel.lifecycle.record import (
     venue_orders_of,
 )
 from kernel.lifecycle.trades import NO_TRADES
-from kernel.lifecycle.trigger_chain import link_triggered, may_trigger, shares_client_id, shown_open_ns, with_trigger
+from kernel.lifecycle.trigger_chain import link_triggered, may_trigger, shown_open_ns, with_trigger
 from kernel.models import (
     UNRESOLVED,
     Attempt,
@@ -205,7 +205,7 @@ def with_attempt(record: Record, attempt: Attempt) -> Record:
 
 def reported(record: Record, event: events.OrderReport) -> Record:
     """Apply a fact about one venue order: find the order, add the fact, resolve the attempts that it answers."""
-    if is_ambiguous_reject(record, event) or is_mirrored_trade(record, event):
+    if is_ambiguous_reject(record, event):
         return record
     if type(event) in REQUEST_REFUSALS:
         record = request_refused(record, event)
@@ -281,17 +281,6 @@ def is_ambiguous_reject(record: Record, event: events.OrderReport) -> bool:
     if not isinstance(event, events.OrderRejected) or event.exchange_order_id:
         return False
     return record.send_count(event.client_order_id or "") > 1
-
-
-def is_mirrored_trade(record: Record, event: events.OrderReport) -> bool:
-    """Return whether a trade is reported of a stop and is known of the order that its trigger made."""
-    if not isinstance(event, events.OrderFilled) or len(record.orders) < 2:
-        return False
-    stop = find_order(record, event)
-    if stop is None or not stop.succeeded:
-        return False
-    others = [facts for facts in record.orders if facts is not stop and shares_client_id(facts, stop)]
-    return any(entry.fill_key == event.fill_key for facts in others for entry in facts.trades)
 
 
 def request_refused(record: Record, event: events.OrderReport) -> Record:

@@ -13,6 +13,7 @@ from kernel import events
 from kernel.lifecycle.immutable import replace
 from kernel.lifecycle.order_facts import OrderFacts, valid_evidence
 from kernel.lifecycle.order_status import TERMINAL
+from kernel.lifecycle.trades import Trades
 from kernel.models import ExecType
 from kernel.order_spec import STOPPED
 
@@ -34,6 +35,10 @@ def link_triggered(orders: Orders, changed: OrderFacts, *, now_ns: int, shown_ns
         reopened = replace(changed, succeeded_ns=None, reopened=True)
         chain = [reopened if facts is changed else facts for facts in chain]
     successor_of = succession(chain)
+    chain = [
+        without_mirrored_trades(facts, chain[successor_of[number]]) if number in successor_of else facts
+        for number, facts in enumerate(chain)
+    ]
     stop_of = {successor: chain[stop] for stop, successor in successor_of.items()}
     linked = list(orders)
     for number, (place, facts) in enumerate(zip(places, chain, strict=True)):
@@ -135,6 +140,12 @@ def has_ended(facts: OrderFacts) -> bool:
 def is_spent(facts: OrderFacts) -> bool:
     """Return whether an order ended, or was told as filled, without a trade of its own."""
     return not facts.trades and (has_ended(facts) or facts.filled)
+
+
+def without_mirrored_trades(stop: OrderFacts, successor: OrderFacts) -> OrderFacts:
+    """Return a stop without the trades that the venue also reports of the order that followed it."""
+    own = [entry for entry in stop.trades if successor.trades.same_as(entry) is None]
+    return stop if len(own) == len(stop.trades) else replace(stop, trades=Trades(own))
 
 
 def with_links(facts: OrderFacts, stop: OrderFacts | None, *, succeeded: bool, now_ns: int) -> OrderFacts:
