@@ -325,6 +325,32 @@ async def a_trade_on_the_other_side(story: Story) -> int:
     return await story.fill("a", 10, "t", side=Side.SELL)
 
 
+async def reopened(story: Story, *, began_ns: int, **capabilities: Any) -> int:
+    """A stop triggers as a new order at 1 ns, and a status query shows the stop open."""
+    await working(story)
+    await story.report("a", events.OrderTriggered, exec_type=ExecType.TRIGGERED)
+    await story.report("a", events.OrderAccepted, exchange_order_id="o-2")
+    await story.record("control", events.CapabilitiesChanged(capabilities=capabilities), actor="kernel")
+    shown = {"exec_type": ExecType.ORDER_STATUS, "ord_status": OrdStatus.NEW, "began_ns": began_ns}
+    return await story.report("a", events.OrderStateObserved, evidence=Evidence.QUERY, **shown)
+
+
+@breaks(ProblemKind.EVIDENCE)
+async def a_triggered_stop_reopened_by_an_old_list(story: Story) -> int:
+    return await reopened(story, began_ns=10, read_lag={"open_orders_ns": 10})
+
+
+@breaks(ProblemKind.EVIDENCE)
+async def a_triggered_stop_reopened_where_it_stays_listed(story: Story) -> int:
+    return await reopened(story, began_ns=1_000, trigger_parent_stays_listed=True)
+
+
+async def test_a_triggered_stop_may_reopen() -> None:
+    """A query that began a read lag after the trigger was recorded reopens it."""
+    report, _ = await report_of(lambda story: reopened(story, began_ns=11, read_lag={"open_orders_ns": 10}))
+    assert report.first_bad_position is None
+
+
 @pytest.mark.parametrize("name", RULES)
 async def test_a_broken_rule_is_found(name: str) -> None:
     """Each broken rule is reported with its kind at its position, and nothing before it."""

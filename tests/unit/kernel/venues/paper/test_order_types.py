@@ -12,7 +12,8 @@ from kernel.errors import OutcomeUnknown, Rejected
 from kernel.models import ExecType, OrdStatus
 from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 from kernel.venues import AmendDialect, PaperConfig
-from kernel.venues.paper.matching.config import built_in_symbols, full_symbols
+from kernel.venues.base import TriggerDialect
+from kernel.venues.paper.matching.config import TriggerReports, built_in_symbols, full_symbols
 from tests.paper_world import BUY, COIN, LAST, LOT, SELL, SYMBOL, USDT, Bench, limit, market, recorded
 
 DAY_S = 86_400
@@ -132,6 +133,50 @@ def test_a_stop_can_be_canceled_and_amended() -> None:
     at.tape(LAST + 400, LOT)
     assert at.kinds() == ["NEW", "REPLACED", "CANCELED"]
     assert at.free("USDT") == 1_000_000 * USDT
+
+
+TOLD = {
+    TriggerReports.EXPIRED: ["TRIGGERED", "EXPIRED", "NEW", "TRADE"],
+    TriggerReports.CANCELED: ["TRIGGERED", "CANCELED", "NEW", "TRADE"],
+    TriggerReports.TRIGGERED: ["TRIGGERED", "NEW", "TRADE"],
+    TriggerReports.REPLACED: ["TRIGGERED", "REPLACED", "TRADE"],
+    TriggerReports.NEW: ["NEW", "TRADE"],
+    TriggerReports.FILLED: ["TRIGGERED", "NEW", "TRADE", "ORDER_STATUS"],
+}
+
+
+@pytest.mark.parametrize("reports", TriggerReports)
+def test_a_stop_triggers_as_a_new_order(reports: TriggerReports, tmp_path: Path) -> None:
+    """The new order has the stop's client order id, and its quantity; a restart changes nothing."""
+    config = {"trigger": TriggerDialect.NEW_ORDER, "trigger_reports": reports, "symbols": full_symbols()}
+    with recorded(tmp_path / "journal", **config, ladder_levels=0) as at:
+        at.submit("a", stop(BUY, LAST + 100))
+        at.engine.place_other(limit(SELL, quantity=100 * LOT, price=LAST + 300))
+        at.new_reports()
+        at.tape(LAST + 200, LOT)
+        assert [kind for _, kind in at.new_reports()] == TOLD[reports]
+        assert {report.client_order_id for report in at.reports} == {"a"}
+        assert (at.status("a").exchange_order_id, at.status("a").cum_qty) == ("3", 100 * LOT)
+        assert at.engine.book.position(SYMBOL) == 100 * LOT
+        told = at.reports[-1]
+        if reports is TriggerReports.FILLED:
+            assert (told.exchange_order_id, told.ord_status, told.cum_qty) == ("1", OrdStatus.FILLED, 100 * LOT)
+        truth = at.engine.truth()
+    with recorded(tmp_path / "journal", **config, ladder_levels=0) as at:
+        assert at.engine.truth() == truth
+
+
+def test_a_triggered_stop_can_stay_listed() -> None:
+    """It is listed as long as the order that its trigger made is open; only that one can be canceled."""
+    at = bench(trigger=TriggerDialect.NEW_ORDER, trigger_parent_stays_listed=True)
+    at.submit("a", stop(BUY, LAST + 100, price=LAST + 50))
+    at.tape(LAST + 100, LOT)
+    listed = [(report.exchange_order_id, report.ord_status) for report in at.engine.open_orders()]
+    assert listed == [("1", OrdStatus.NEW), ("2", OrdStatus.NEW)]
+    with pytest.raises(OutcomeUnknown):
+        at.cancel("a", target_exchange_order_id="1")
+    at.cancel("a")
+    assert at.engine.open_orders() == ()
 
 
 # ----------------------------------------------------------------------------------------------------------- ends by time
