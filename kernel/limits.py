@@ -153,9 +153,8 @@ def amended_risk(record: Record) -> Iterator[OpenRisk]:
     for item in record.unresolved:
         if item.kind is AttemptKind.AMEND and (amend := record.sent_modify(item.client_order_id)) is not None:
             target = order_under(record, item.client_order_id)
-            yield open_risk_of(
-                amend.order, max(0, amend.order.quantity - (booked(target) if target is not None else 0))
-            )
+            filled = booked(target) + target.carried_qty if target is not None else 0
+            yield open_risk_of(amend.order, max(0, amend.order.quantity - filled))
 
 
 def intended_risk(record: Record) -> Iterator[OpenRisk]:

@@ -339,17 +339,23 @@ def without_replaced(record: Record, event: events.OrderReport) -> tuple[OrderFa
 
 def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
     """Return the facts of an order on its first report; its terms are those sent until the venue reports others."""
+    if (stop := triggered_stop(record, event)) is not None:
+        facts = new_facts(event, stop.client_order_id, stop.order, stop.generation, ())
+        return replace(
+            facts,
+            client_order_ids=stop.client_order_ids,
+            quantity=stop.quantity if event.order_qty is None else event.order_qty,
+            price=stop.price if event.price is None else event.price,
+            sent_ns=stop.sent_ns,
+            late=stop.late,
+        )
     sent_amend = replacement(record, event)
     if sent_amend is not None:
         name = sent_amend.client_order_id
         made = [item for item in record.attempts if item.client_order_id == name]
         replaced = ReplacedOrder(record.target(name) or "", sent_amend.keeps_cum_qty)
         return replace(new_facts(event, name, sent_amend.order, sent_amend.generation, made), replaced=replaced)
-    stop = triggered_stop(record, event)
     client_id = record.submit_id(event.orig_client_order_id or event.client_order_id or "")
-    if stop is not None:
-        facts = new_facts(event, stop.client_order_id, stop.order, stop.generation, ())
-        return replace(facts, client_order_ids=stop.client_order_ids, sent_ns=stop.sent_ns, late=stop.late)
     order = record.sent_order or (record.intent.order if record.intent else None)
     if order is None:
         return None

@@ -108,6 +108,23 @@ def test_a_modified_stop_hands_its_generation_on() -> None:
     assert (child.exchange_order_id, child.generation, child.client_order_id) == (CHILD, 2, "c2")
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_replaced_stop_triggers(keeps: bool) -> None:
+    """The new order follows the order that replaced the stop, with that one's terms where the venue tells none."""
+    journal = a_submitted_journal(STOP)
+    journal.hear("i", of_stop(ExecType.NEW, 1))
+    amend = an_attempt(
+        AttemptKind.AMEND, "c2", STOP, number=2, generation=2, target_client_order_id="c1",
+        target_exchange_order_id=PARENT, new_order=True, keeps_cum_qty=keeps,
+    )  # fmt: skip
+    journal.append("i", amend)
+    replaced = {"client_id": "c2", "orig_client_order_id": "c1", "exchange_order_id": "#9", "order_qty": 7}
+    journal.hear("i", a_report(ExecType.REPLACED, at=2, **replaced))
+    journal.hear("i", a_report(ExecType.TRIGGERED, at=3, client_id="c2", exchange_order_id=CHILD))
+    (child,) = journal.record().live_orders
+    assert (child.exchange_order_id, child.generation, child.quantity, child.client_order_id) == (CHILD, 2, 7, "c2")
+
+
 @pytest.mark.parametrize("began_ns", [None, 1])
 def test_only_a_later_query_reopens_a_stop(began_ns: int | None) -> None:
     """A stream report, or a query from before the trigger was known, shows the stop as it was."""
