@@ -130,6 +130,9 @@ class KernelSettings(BaseSettings):
     """Interval at which every live intent is reconciled again; makes no venue call by itself."""
     relist_interval_s: float = Field(default=60.0, gt=0)
     """Interval of full venue snapshots."""
+    reference_interval_s: float = Field(default=600.0, gt=0)
+    """Interval at which symbols and assets are queried again; `relist_interval_s` while a live order's symbol does not
+    trade."""
     order_age_s_max: float = Field(default=180.0, gt=0)
     """Age of a live order's last confirmation after which its status is queried."""
     unknown_too_long_s: float = Field(default=60.0, gt=0)

@@ -180,6 +180,11 @@ class Fold:
         kind, _, symbol_id = (
             event.finding_id.partition(":") if isinstance(event, events.FindingResolved) else ("", "", "")
         )
+        if isinstance(event, events.FindingRaised) and event.finding.kind is FindingKind.SYMBOL_QUARANTINED:
+            finding = event.finding
+            self._data.trading_status = self._data.trading_status.quarantine(finding.symbol_id or "", finding.text)
+        if kind == FindingKind.SYMBOL_QUARANTINED:
+            self._data.trading_status = self._data.trading_status.release(symbol_id)
         if kind == FindingKind.STORM:
             self._data.storms.resolve(symbol_id)
             self._data.trading_status = self._data.trading_status.calm(symbol_id)

@@ -21,12 +21,12 @@ from kernel.clock import NS_PER_MS, Clock, IdFactory
 from kernel.errors import KernelError, OutcomeUnknown, VenueError
 from kernel.metrics import Metrics, Operation, RelistResult, value_of
 from kernel.models import Evidence, ExecType, FindingKind, LookScope
-from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.reconciler.status_query import Answer, answer_within
 from kernel.reconciler.venue_reconciler import VenueReconciler
 from kernel.runtime.account_drift import drift_events
 from kernel.runtime.external_orders import ExternalOrders
 from kernel.runtime.finding_writer import FindingWriter
+from kernel.runtime.reference_data import Listing, ReferenceData
 from kernel.safety.readiness import VENUE_CONNECTED, VENUE_SNAPSHOT_COMPLETE, Readiness
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
@@ -58,10 +58,6 @@ class SessionEnd:
 STREAM_ENDED = SessionEnd("StreamEnded", "the stream of reports ended")
 
 
-class ScaleChanged(VenueError):
-    """The venue changed the scale of an asset or symbol, so that its numbers cannot be compared with the log's."""
-
-
 @dataclass(eq=False)
 class VenueSession:
     """One leader's connection to one venue, without the orders' requests."""
@@ -85,6 +81,9 @@ class VenueSession:
         self._external = ExternalOrders(
             self.state, self.writer, clock=self.clock, settings=self.settings, on_fenced=self.reconciler.on_fenced
         )
+        self._reference_known = asyncio.Event()
+        """Set once symbols are known and were compared with the log, in each session."""
+        self._reference = ReferenceData(self.state, self.writer, self.venue, self.findings, self._list_reference)
         self._relist_requested = asyncio.Event()
         self._ended: asyncio.Future[SessionEnd] | None = None
         """Why the running session must end; None without one."""
@@ -154,21 +153,21 @@ class VenueSession:
         await self._record_capabilities(epoch)
         self.readiness.set(VENUE_CONNECTED, True, "Connected")
         self._ended = asyncio.get_running_loop().create_future()
+        self._reference_known.clear()
         queue: asyncio.Queue[ExecutionReport | None] = asyncio.Queue(REPORTS_MAX)
         listening = asyncio.create_task(self._listen(queue), name="venue-stream")
         recording = asyncio.create_task(self._record_reports(queue), name="venue-reports")
         relisting = asyncio.create_task(self._relist_forever(), name="venue-relist")
-        tasks = [listening, recording, relisting]
+        refreshing = asyncio.create_task(self._refresh_forever(), name="venue-reference")
+        tasks = [listening, recording, relisting, refreshing]
         try:
             ends: list[asyncio.Future[Any]] = [self._ended, recording, relisting]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for task in (recording, relisting):
                 if task.done():
                     task.result()
-            if (
-                not recording.done()
-            ):  # an append that is under way is awaited, so that no report is recorded twice (H26)
-                listening.cancel()
+            if not recording.done():
+                listening.cancel()  # but an append that is under way is awaited, so that no report is recorded twice (H26)
                 await queue.put(None)
                 await recording
             return self._ended.result() if self._ended.done() else STREAM_ENDED
@@ -221,6 +220,7 @@ class VenueSession:
         append it is not, and a new leader folds the log to its head before it reads the stream again.
         """
         source = ReportSource(f"venue:{self.state.exchange_id}", Evidence.STREAM)
+        await self._reference_known.wait()
         while True:
             batch = [await queue.get()]
             while not queue.empty():
@@ -229,9 +229,10 @@ class VenueSession:
             if reports:
                 self.metrics.reports.inc(len(reports))
                 self.metrics.heard_ns = self.clock.now_ns()
-            await self.ingest(reports, source)
+            await self.ingest(filter(None, map(self.venue.fitting, reports)), source)
             for report in reports:
-                self.venue.recorded(report)
+                if self.venue.fitting(report) is not None:
+                    self.venue.recorded(report)
             if batch[-1] is None:
                 return
 
@@ -288,14 +289,12 @@ class VenueSession:
         self._relist_requested.set()
 
     async def _relist_forever(self) -> None:
+        await self._reference_known.wait()
         failures = 0
         while True:
             try:
-                await self._sync_reference()  # each time, as symbols may resume trading or change their tick size
                 complete = await self.relist()
                 self.metrics.relists.labels(RelistResult.COMPLETE if complete else RelistResult.INCOMPLETE).inc()
-            except ScaleChanged:
-                raise
             except VenueError as problem:
                 complete = False
                 self.metrics.relists.labels(RelistResult.FAILED).inc()
@@ -320,6 +319,35 @@ class VenueSession:
         finally:
             for task in waiting:
                 task.cancel()
+
+    async def _refresh_forever(self) -> None:
+        """Query the reference data at once, then slowly; a failure delays only what is new in them."""
+        failures = 0
+        while True:
+            try:
+                changed = await self._reference.sync()
+                failures = 0
+            except VenueError as problem:
+                changed = False
+                failures += 1
+                self.error_count += 1
+                logger.warning("querying symbols and assets failed, retrying: %s", problem)
+            if any(self.state.symbols()):
+                self._reference_known.set()
+            if changed:
+                self.reconciler.resync()
+            if failures:
+                await self._pause(failures)
+                continue
+            due_ns = self.clock.now_ns() + ns(self.settings.reference_interval_s)
+            while (now_ns := self.clock.now_ns()) < due_ns:
+                await self.clock.sleep_until(min(due_ns, now_ns + ns(self.settings.relist_interval_s)))
+                if self._reference.is_urgent:
+                    break
+
+    async def _list_reference(self) -> Listing:
+        assets = await self._query(Operation.ASSETS, self.venue.assets)
+        return assets, await self._query(Operation.SYMBOLS, self.venue.symbols)
 
     async def relist(self) -> bool:
         """Query open orders, trades and balances, record what is new, and return whether the answer was complete."""
@@ -395,14 +423,16 @@ class VenueSession:
             began_ns=snapshot.began_ns,
             ended_ns=snapshot.ended_ns,
             trades_since_ns=since_ns,
-            trades_cursor_ns=snapshot.began_ns if snapshot.fills_complete else None,
+            trades_cursor_ns=snapshot.began_ns if snapshot.fills_complete and not self.venue.quarantined else None,
             open_orders=len(snapshot.open_orders) if snapshot.open_orders_complete else None,
             text=snapshot.text,
         )
         made: list[events.BaseEvent] = [taken]
         if snapshot.balances is not None:
+            known = self.state.account().balances
+            kept = {name: known[name] for name in self._reference.rescaled_assets & known.keys()}
             observed = events.BalancesObserved(
-                balances=snapshot.balances, began_ns=snapshot.began_ns, ended_ns=snapshot.ended_ns
+                balances=snapshot.balances | kept, began_ns=snapshot.began_ns, ended_ns=snapshot.ended_ns
             )
             made = [observed, *self._positions_observed(snapshot), taken]
         await self._fact(events.VENUE_STREAM, made)
@@ -419,40 +449,6 @@ class VenueSession:
             for symbol_id in symbols
         ]
 
-    async def _sync_reference(self) -> None:
-        """Record new and changed symbols and assets; raises `ScaleChanged` if a scale changed."""
-        assets = await self._query(Operation.ASSETS, self.venue.assets)
-        symbols = await self._query(Operation.SYMBOLS, self.venue.symbols)
-        made: list[events.BaseEvent] = [
-            events.AssetObserved(asset=asset) for asset in assets if self._is_new_asset(asset)
-        ]
-        made += [events.SymbolObserved(symbol=symbol) for symbol in symbols if self._is_new_symbol(symbol)]
-        if made:
-            await self._fact(events.REFERENCE_STREAM, made)
-            self.reconciler.resync()
-
-    def _is_new_asset(self, asset: AssetMetadata) -> bool:
-        known = self.state.asset(asset.asset_id)
-        if known is not None and known.decimals != asset.decimals:
-            raise ScaleChanged(
-                f"the venue changed the decimals of {asset.asset_id} from {known.decimals} to {asset.decimals}: decimals"
-                " must not change within a log"
-            )
-        return known != asset
-
-    def _is_new_symbol(self, symbol: SymbolMetadata) -> bool:
-        known = self.state.symbol(symbol.symbol_id)
-        if known is not None and scales(known) != scales(symbol):
-            raise ScaleChanged(
-                f"the venue changed the decimals of {symbol.symbol_id} (price, quantity) from {scales(known)} to"
-                f" {scales(symbol)}: decimals must not change within a log"
-            )
-        return known != symbol
-
     async def _fact(self, stream_id: str, made: Sequence[events.BaseEvent]) -> None:
         actor = f"venue:{self.state.exchange_id}"
         await self.writer.append(stream_id, made, actor=actor, evidence=Evidence.QUERY, is_fact=True)
-
-
-def scales(symbol: SymbolMetadata) -> tuple[int, int]:
-    return symbol.price_decimals, symbol.quantity_decimals

@@ -16,6 +16,7 @@ from pathlib import PurePath
 from typing import Any, TypeGuard, TypeVar
 
 from kernel.errors import OutcomeUnknown, VenueError
+from kernel.models import ExecType
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.venues.base import (
     CancelRequest,
@@ -30,6 +31,10 @@ from kernel.venues.base import (
 )
 
 logger = logging.getLogger(__name__)
+TRADES = frozenset({ExecType.TRADE, ExecType.TRADE_CORRECT, ExecType.TRADE_CANCEL})
+NO_NUMBERS = dict.fromkeys(
+    ("order_qty", "price", "last_qty", "last_px", "cum_qty", "leaves_qty", "fee", "fees", "order")
+)
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
@@ -69,6 +74,8 @@ class GuardedVenue(Venue):
     def __init__(self, venue: Venue) -> None:
         self.inner = venue
         self.on_defect: Callable[[AdapterDefect], None] = lambda defect: None
+        self.quarantined: frozenset[str] = frozenset()
+        """Symbols whose numbers do not have the log's scales."""
 
     @property
     def capabilities(self) -> VenueCapabilities:
@@ -93,24 +100,29 @@ class GuardedVenue(Venue):
             logger.warning("closing the session with the venue failed: %s", problem)
 
     async def submit(self, request: SubmitRequest) -> ExecutionReport:
-        return await self._call("submit", is_report, request)
+        return self._stripped(await self._call("submit", is_report, request))
 
     async def submit_group(self, request: SubmitGroupRequest) -> list[ExecutionReport]:
         return await self._call("submit_group", list_of(ExecutionReport), request)
 
     async def modify(self, request: ModifyRequest) -> ExecutionReport:
-        return await self._call("modify", is_report, request)
+        return self._stripped(await self._call("modify", is_report, request))
 
     async def cancel(self, request: CancelRequest) -> ExecutionReport:
-        return await self._call("cancel", is_report, request)
+        return self._stripped(await self._call("cancel", is_report, request))
 
     async def order(
         self, symbol_id: str, client_order_id: str | None, exchange_order_id: str | None
     ) -> ExecutionReport | None:
-        return await self._call("order", is_report_or_none, symbol_id, client_order_id, exchange_order_id)
+        found = await self._call("order", is_report_or_none, symbol_id, client_order_id, exchange_order_id)
+        return None if found is None else self._stripped(found)
 
     async def snapshot(self, since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
-        return await self._call("snapshot", is_snapshot, since_ns, symbols)
+        found = await self._call("snapshot", is_snapshot, since_ns, symbols)
+        if not self.quarantined:
+            return found
+        fills = tuple(report for report in found.fills if self.fitting(report) is not None)
+        return found.model_copy(update={"open_orders": tuple(map(self._stripped, found.open_orders)), "fills": fills})
 
     async def time_ns(self) -> int:
         return await self._call("time_ns", is_integer)
@@ -145,6 +157,15 @@ class GuardedVenue(Venue):
             raise self.note_defect("reports", problem) from problem
         except Exception as problem:
             raise self.note_defect("reports", problem) from problem
+
+    def fitting(self, report: ExecutionReport) -> ExecutionReport | None:
+        """Return what a report shows at the log's scales: of a quarantined symbol no numbers, and no trade at all."""
+        if report.symbol_id in self.quarantined and report.exec_type in TRADES:
+            return None
+        return self._stripped(report)
+
+    def _stripped(self, report: ExecutionReport) -> ExecutionReport:
+        return report.model_copy(update=NO_NUMBERS) if report.symbol_id in self.quarantined else report
 
     async def _call(self, call: str, is_valid: Callable[[object], TypeGuard[Answer]], *arguments: object) -> Answer:
         try:
