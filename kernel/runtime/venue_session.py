@@ -19,6 +19,7 @@ from kernel import events
 from kernel.actions import Priority
 from kernel.clock import NS_PER_MS, Clock, IdFactory
 from kernel.errors import KernelError, OutcomeUnknown, VenueError
+from kernel.lifecycle import Record
 from kernel.metrics import Metrics, Operation, RelistResult, value_of
 from kernel.models import Evidence, ExecType, FindingKind, LookScope
 from kernel.reconciler.status_query import Answer, answer_within
@@ -27,7 +28,9 @@ from kernel.runtime.account_drift import drift_events
 from kernel.runtime.external_orders import ExternalOrders
 from kernel.runtime.finding_writer import FindingWriter
 from kernel.runtime.reference_data import Listing, ReferenceData
-from kernel.safety.readiness import VENUE_CONNECTED, VENUE_SNAPSHOT_COMPLETE, Readiness
+from kernel.runtime.stream_watch import StreamStep, StreamWatch
+from kernel.runtime.venue_clock import VenueClock
+from kernel.safety.readiness import VENUE_CLOCK, VENUE_CONNECTED, VENUE_SNAPSHOT_COMPLETE, VENUE_STREAM, Readiness
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.streams.event_writer import EventWriter, ReportSource, query_source
@@ -84,6 +87,14 @@ class VenueSession:
         self._reference_known = asyncio.Event()
         """Set once symbols are known and were compared with the log, in each session."""
         self._reference = ReferenceData(self.state, self.writer, self.venue, self.findings, self._list_reference)
+        self._watch = StreamWatch(
+            ns(self.settings.stream_echo_s),
+            ns(self.settings.relist_interval_s / 4),
+            ns(self.settings.relist_interval_s),
+        )
+        self._watch_changed = asyncio.Event()
+        self.venue.on_answer = self._note_answer
+        self.venue_clock = VenueClock(self.venue, self.findings, self.readiness, self.clock, self._ask_time)
         self._relist_requested = asyncio.Event()
         self._ended: asyncio.Future[SessionEnd] | None = None
         """Why the running session must end; None without one."""
@@ -125,6 +136,7 @@ class VenueSession:
         waiting = "waiting for a complete snapshot after connecting"
         self.readiness.set(VENUE_CONNECTED, False, end.reason, end.message)
         self.readiness.set(VENUE_SNAPSHOT_COMPLETE, False, end.reason, waiting)
+        self.readiness.set(VENUE_CLOCK, True, "NotCompared")
 
     async def _pause(self, failures: int) -> None:
         longest = min(self.settings.reconnect_s_max, self.settings.reconnect_s_min * 2 ** min(failures, 20))
@@ -159,7 +171,9 @@ class VenueSession:
         recording = asyncio.create_task(self._record_reports(queue), name="venue-reports")
         relisting = asyncio.create_task(self._relist_forever(), name="venue-relist")
         refreshing = asyncio.create_task(self._refresh_forever(), name="venue-reference")
-        tasks = [listening, recording, relisting, refreshing]
+        comparing = asyncio.create_task(self.venue_clock.run(), name="venue-clock")
+        watching = asyncio.create_task(self._watch_stream(), name="venue-watch")
+        tasks = [listening, recording, relisting, refreshing, comparing, watching]
         try:
             ends: list[asyncio.Future[Any]] = [self._ended, recording, relisting]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -205,6 +219,7 @@ class VenueSession:
         """Read the stream to its end. A failed stream ends the session once its reports are recorded."""
         try:
             async for report in self.venue.reports():
+                self._note_heard()
                 if report is not None:
                     await queue.put(report)
         except AdapterError as problem:
@@ -212,6 +227,29 @@ class VenueSession:
         except VenueError as problem:
             logger.warning("the report stream failed: %s", problem)
         await queue.put(None)
+
+    def _note_heard(self) -> None:
+        if self._watch.silent:
+            self.readiness.set(VENUE_STREAM, True, "Heard")
+        self._watch.heard(self.clock.now_ns())
+
+    def _note_answer(self) -> None:
+        self._watch.answered(self.clock.now_ns())
+        self._watch_changed.set()
+
+    async def _watch_stream(self) -> None:
+        """Query the account while the stream lacks what it should bring; reconnect if the query shows that it does."""
+        self._watch.connected(self.clock.now_ns(), heartbeat_ns=self.venue.capabilities.heartbeat_ns)
+        while True:
+            match self._watch.step(self.clock.now_ns(), has_orders=bool(self.state.live_intent_ids())):
+                case StreamStep.PROBE:
+                    self.relist_now()
+                case StreamStep.SILENT:
+                    text = "the stream of reports is connected, and does not bring what it should"
+                    self.readiness.set(VENUE_STREAM, False, "Silent", text)
+                    self._end(SessionEnd("StreamSilent", text))
+            self._watch_changed.clear()
+            await self._first_of(self._watch_changed, self._watch.due_ns())
 
     async def _record_reports(self, queue: asyncio.Queue[ExecutionReport | None]) -> None:
         """Record reports in batches of those waiting, until the stream ends.
@@ -236,8 +274,8 @@ class VenueSession:
             if batch[-1] is None:
                 return
 
-    async def ingest(self, reports: Iterable[ExecutionReport], source: ReportSource) -> None:
-        """Record new reports in their intents' streams, or as external orders."""
+    async def ingest(self, reports: Iterable[ExecutionReport], source: ReportSource) -> bool:
+        """Record new reports in their intents' streams, or as external orders; return whether an order of ours changed."""
         ours: dict[str, list[ExecutionReport]] = defaultdict(list)
         external: list[ExecutionReport] = []
         for report in reports:
@@ -246,11 +284,13 @@ class VenueSession:
                 external.append(report)
             else:
                 ours[intent_id].append(report)
+        before = {intent_id: progress(self.state.record(intent_id)) for intent_id in ours}
         work = [partial(self._ingest_one, intent_id, items, source) for intent_id, items in ours.items()]
         if external:
             work.append(partial(self._external.ingest, external, source))
         for begin in range(0, len(work), INTENTS_AT_ONCE):
             await asyncio.gather(*(ingest() for ingest in work[begin : begin + INTENTS_AT_ONCE]))
+        return any(progress(self.state.record(intent_id)) != known for intent_id, known in before.items())
 
     async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
         try:
@@ -309,11 +349,13 @@ class VenueSession:
     async def _next_relist(self) -> None:
         """Wait for the relist interval or for `relist_now`."""
         self._relist_requested.clear()
-        due_ns = self.clock.now_ns() + ns(self.settings.relist_interval_s)
-        waiting = [
-            asyncio.create_task(self.clock.sleep_until(due_ns)),
-            asyncio.create_task(self._relist_requested.wait()),
-        ]
+        await self._first_of(self._relist_requested, self.clock.now_ns() + ns(self.settings.relist_interval_s))
+
+    async def _first_of(self, event: asyncio.Event, due_ns: int | None) -> None:
+        """Wait for an event or an instant, whichever comes first; None for no instant."""
+        waiting: list[asyncio.Future[Any]] = [asyncio.ensure_future(event.wait())]
+        if due_ns is not None:
+            waiting.append(asyncio.ensure_future(self.clock.sleep_until(due_ns)))
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -349,13 +391,20 @@ class VenueSession:
         assets = await self._query(Operation.ASSETS, self.venue.assets)
         return assets, await self._query(Operation.SYMBOLS, self.venue.symbols)
 
+    async def _ask_time(self) -> int:
+        return await self._query(Operation.CONNECT, self.venue.time_ns)
+
     async def relist(self) -> bool:
         """Query open orders, trades and balances, record what is new, and return whether the answer was complete."""
         since_ns, symbols = self._trades_since_ns(), self.state.intent_symbols()
         snapshot = await self._query(Operation.SNAPSHOT, lambda: self.venue.snapshot(since_ns, symbols))
         self.latency_ms = (snapshot.ended_ns - snapshot.began_ns) // NS_PER_MS
         source = query_source(f"venue:{self.state.exchange_id}", snapshot.began_ns, self.venue.capabilities)
-        await self.ingest((*snapshot.fills, *snapshot.open_orders), source)
+        changed = await self.ingest((*snapshot.fills, *snapshot.open_orders), source)
+        # The first snapshot shows what changed before the connect, which no stream brings.
+        if changed and self.readiness[VENUE_SNAPSHOT_COMPLETE].status:
+            self._watch.found(self.clock.now_ns())
+            self._watch_changed.set()
         if snapshot.open_orders_complete:
             await self._close_missing(snapshot, source)
         await self._external.resolve_explained(source)
@@ -452,3 +501,8 @@ class VenueSession:
     async def _fact(self, stream_id: str, made: Sequence[events.BaseEvent]) -> None:
         actor = f"venue:{self.state.exchange_id}"
         await self.writer.append(stream_id, made, actor=actor, evidence=Evidence.QUERY, is_fact=True)
+
+
+def progress(record: Record) -> tuple[int, frozenset[str]]:
+    """Return the filled quantity and the open orders of an intent: what a stream of reports must bring."""
+    return record.cum_qty, frozenset(facts.exchange_order_id for facts in record.live_orders)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, TypeGuard, TypeVar
 
-from kernel.errors import OutcomeUnknown, VenueError
+from kernel.errors import OutcomeUnknown, Rejected, VenueError
 from kernel.models import ExecType
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.venues.base import (
@@ -31,6 +31,8 @@ from kernel.venues.base import (
 )
 
 logger = logging.getLogger(__name__)
+CHANGES = frozenset({"submit", "submit_group", "modify", "cancel"})
+"""Calls that change an order."""
 TRADES = frozenset({ExecType.TRADE, ExecType.TRADE_CORRECT, ExecType.TRADE_CANCEL})
 NO_NUMBERS = dict.fromkeys(
     ("order_qty", "price", "last_qty", "last_px", "cum_qty", "leaves_qty", "fee", "fees", "order")
@@ -74,6 +76,10 @@ class GuardedVenue(Venue):
     def __init__(self, venue: Venue) -> None:
         self.inner = venue
         self.on_defect: Callable[[AdapterDefect], None] = lambda defect: None
+        self.on_answer: Callable[[], None] = lambda: None
+        """Called when the venue has answered a request that changes an order."""
+        self.on_timestamp_refused: Callable[[], None] = lambda: None
+        """Called when the venue refuses a request for its timestamp."""
         self.quarantined: frozenset[str] = frozenset()
         """Symbols whose numbers do not have the log's scales."""
 
@@ -170,9 +176,13 @@ class GuardedVenue(Venue):
     async def _call(self, call: str, is_valid: Callable[[object], TypeGuard[Answer]], *arguments: object) -> Answer:
         try:
             answer: object = await getattr(self.inner, call)(*arguments)
+            if call in CHANGES:
+                self.on_answer()
             if not is_valid(answer):
                 raise TypeError(f"the answer has the wrong type: {_described(answer)}")
-        except VenueError:
+        except VenueError as problem:
+            if isinstance(problem, Rejected) and problem.timestamp:
+                self.on_timestamp_refused()
             raise
         except asyncio.CancelledError as problem:
             if is_canceled():
