@@ -148,7 +148,7 @@ class Fold:
 
     def _snapshot_taken(self, event: events.VenueSnapshotTaken) -> None:
         if LookScope.TRADES in event.scopes and event.trades_cursor_ns is not None:
-            self._data.trades_cursor_ns = max(self._data.trades_cursor_ns or 0, event.trades_cursor_ns)
+            self._data.trades_cursors.move(event.trades_cursor_ns, event.trades_symbols)
         if LookScope.OPEN_ORDERS in event.scopes and event.began_ns > self._data.confirmed[0]:
             self._data.confirmed = (event.began_ns, event.ended_ns)
 

@@ -24,6 +24,7 @@ from kernel.metrics import Metrics, Operation, RelistResult, value_of
 from kernel.models import Evidence, ExecType, FindingKind, LookScope
 from kernel.reconciler.status_query import Answer, answer_within
 from kernel.reconciler.venue_reconciler import VenueReconciler
+from kernel.runtime import trades_scope
 from kernel.runtime.account_drift import drift_events
 from kernel.runtime.external_orders import ExternalOrders
 from kernel.runtime.finding_writer import FindingWriter
@@ -192,11 +193,11 @@ class VenueSession:
             self._ended = None
             await self.venue.close()
 
-    async def _query(self, operation: Operation, query: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def _query(self, operation: Operation, query: Callable[[], Awaitable[Answer]], *, symbols: int = 0) -> Answer:
         """Send a query when the rate limit permits, at the lowest priority."""
-        await self._limiter.wait_for_capacity(Priority.RESYNC, operation)
+        await self._limiter.wait_for_capacity(Priority.RESYNC, operation, symbols=symbols)
         with (
-            self._limiter.permitted(Priority.RESYNC, operation) as permit,
+            self._limiter.permitted(Priority.RESYNC, operation, symbols=symbols) as permit,
             self._limiter.calling(permit),
             self.metrics.calling(operation, self.clock),
         ):
@@ -396,8 +397,10 @@ class VenueSession:
 
     async def relist(self) -> bool:
         """Query open orders, trades and balances, record what is new, and return whether the answer was complete."""
-        since_ns, symbols = self._trades_since_ns(), self.state.intent_symbols()
-        snapshot = await self._query(Operation.SNAPSHOT, lambda: self.venue.snapshot(since_ns, symbols))
+        symbols = self.state.intent_symbols()
+        since_ns = self._trades_since_ns(symbols)
+        query = partial(self.venue.snapshot, since_ns, symbols)
+        snapshot = await self._query(Operation.SNAPSHOT, query, symbols=len(symbols))
         self.latency_ms = (snapshot.ended_ns - snapshot.began_ns) // NS_PER_MS
         source = query_source(f"venue:{self.state.exchange_id}", snapshot.began_ns, self.venue.capabilities)
         changed = await self.ingest((*snapshot.fills, *snapshot.open_orders), source)
@@ -408,7 +411,7 @@ class VenueSession:
         if snapshot.open_orders_complete:
             await self._close_missing(snapshot, source)
         await self._external.resolve_explained(source)
-        await self._record_snapshot(snapshot, since_ns)
+        await self._record_snapshot(snapshot, since_ns, symbols)
         if snapshot.complete:
             if found := drift_events(self.state, now_ns=self.clock.now_ns()):
                 await self._fact(events.VENUE_STREAM, found)
@@ -416,12 +419,22 @@ class VenueSession:
             self.readiness.set(VENUE_SNAPSHOT_COMPLETE, True, "SnapshotTaken")
         return snapshot.complete
 
-    def _trades_since_ns(self) -> int:
-        """Return the cursor, or the log's beginning, minus the overlap, the query's lag and the clocks' skew."""
+    def _trades_since_ns(self, symbols: Sequence[str]) -> int:
+        """Return the oldest cursor of what is asked for, minus the overlap, the query's lag and the clocks' skew.
+
+        Raises a finding for each cursor that is older than what the venue still lists.
+        """
         capabilities = self.venue.capabilities
         overlap_ns = ns(self.settings.trades_overlap_s) + capabilities.read_lag.trades_ns + capabilities.clock_skew_ns
-        cursor_ns = self.state.trades_cursor_ns
-        return max(0, (self.state.created_at_ns if cursor_ns is None else cursor_ns) - overlap_ns)
+        cursors = trades_scope.cursors(self.state, symbols)
+        if capabilities.trades_history_ns is not None:
+            kept_ns = self.clock.now_ns() - capabilities.trades_history_ns
+            for scope, from_ns in cursors.items():
+                if from_ns < kept_ns:
+                    name = f"{scope}:{trades_scope.utc(from_ns)}"
+                    text = trades_scope.gap_text(scope, from_ns=from_ns, until_ns=kept_ns)
+                    self.findings.raise_finding(FindingKind.TRADES_GAP, name, text)
+        return max(0, min(cursors.values(), default=self.clock.now_ns()) - overlap_ns)
 
     async def _close_missing(self, snapshot: VenueSnapshot, source: ReportSource) -> None:
         """Query live orders missing from a complete list, or close them where ended orders cannot be queried."""
@@ -456,7 +469,7 @@ class VenueSession:
         )
         await self._fact(events.intent_stream(intent_id), [event])
 
-    async def _record_snapshot(self, snapshot: VenueSnapshot, since_ns: int) -> None:
+    async def _record_snapshot(self, snapshot: VenueSnapshot, since_ns: int, symbols: Sequence[str]) -> None:
         scopes = [
             scope
             for scope, is_complete in (
@@ -473,6 +486,7 @@ class VenueSession:
             ended_ns=snapshot.ended_ns,
             trades_since_ns=since_ns,
             trades_cursor_ns=snapshot.began_ns if snapshot.fills_complete and not self.venue.quarantined else None,
+            trades_symbols=trades_scope.covered(snapshot, symbols),
             open_orders=len(snapshot.open_orders) if snapshot.open_orders_complete else None,
             text=snapshot.text,
         )

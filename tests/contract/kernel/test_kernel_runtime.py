@@ -103,7 +103,8 @@ async def test_health_shows_every_condition() -> None:
         assert (health["lag_events"], health["error_count"]) == (0, 0)
         assert health["venue"] == {"connected": True, "latency_ms": 0}
         assert [item["type"] for item in health["conditions"]] == [
-            "LEASE_HELD", "PROJECTIONS_AT_HEAD", "VENUE_CONNECTED", "VENUE_SNAPSHOT_COMPLETE", "NOT_PAUSED",
+            "LEASE_HELD", "PROJECTIONS_AT_HEAD", "VENUE_CONNECTED", "VENUE_SNAPSHOT_COMPLETE", "VENUE_CLOCK",
+            "VENUE_STREAM", "NOT_PAUSED",
         ]  # fmt: skip
         assert all(item["status"] for item in health["conditions"])
 
