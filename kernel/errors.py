@@ -201,14 +201,23 @@ class Rejected(VenueError):
     Attributes:
         retry_after_s: Seconds after which a later try may succeed (rate limit, trading halt), if the venue says so.
         rate_limit: Kind of the rate limit that is used up, if that is the reason; the request itself may be fine.
+        timestamp: The request was refused for its timestamp: the clocks differ, the request itself may be fine. It is
+            tried again after `retry_after_s`, by default a second.
     """
 
     exit_code = 5
 
     def __init__(
-        self, text: str, *, code: str | None = None, retry_after_s: float | None = None, rate_limit: str | None = None
+        self,
+        text: str,
+        *,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+        rate_limit: str | None = None,
+        timestamp: bool = False,
     ) -> None:
-        self.retry_after_s = retry_after_s
+        self.retry_after_s = 1.0 if timestamp and retry_after_s is None else retry_after_s
+        self.timestamp = timestamp
         self.rate_limit = rate_limit
         super().__init__(text, code=code)
 

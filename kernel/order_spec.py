@@ -247,6 +247,8 @@ class SymbolMetadata(Model):
     """True if a display quantity is taken."""
     status: SymbolStatus = SymbolStatus.TRADING
     """The trading status now."""
+    contract: str | None = None
+    """Kind of contract, such as `perpetual`: no order is taken, as only spot is supported. None for spot."""
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> SymbolMetadata:
@@ -322,6 +324,9 @@ class SymbolMetadata(Model):
         Returns:
             One violation for each broken constraint, with decimals in its sentence.
         """
+        if self.contract is not None:
+            text = f"{self.symbol_id} is a {self.contract} contract; only spot is supported"
+            return [Violation("symbol_id", "contract", "spot", self.contract, text)]
         found = [
             *self._price_violations("price", order.price),
             *self._price_violations("stop_price", order.stop_price),

@@ -130,6 +130,9 @@ class KernelSettings(BaseSettings):
     """Interval at which every live intent is reconciled again; makes no venue call by itself."""
     relist_interval_s: float = Field(default=60.0, gt=0)
     """Interval of full venue snapshots."""
+    reference_interval_s: float = Field(default=600.0, gt=0)
+    """Interval at which symbols and assets are queried again; `relist_interval_s` while a live order's symbol does not
+    trade."""
     order_age_s_max: float = Field(default=180.0, gt=0)
     """Age of a live order's last confirmation after which its status is queried."""
     unknown_too_long_s: float = Field(default=60.0, gt=0)
@@ -138,6 +141,9 @@ class KernelSettings(BaseSettings):
     """Venues without a validity window: time after which absence is assumed, marked as inferred. Off by default."""
     trades_overlap_s: float = Field(default=5.0, ge=0)
     """Overlap of trade queries before the cursor, on top of the venue's read lag."""
+    stream_echo_s: float = Field(default=5.0, gt=0)
+    """Time within which the stream of reports brings what the venue's answers and queries show. Without it the account is
+    queried, and a stream that lacks what the query shows is reconnected."""
     reconnect_s_min: float = Field(default=0.1, gt=0)
     """First pause before reconnecting to the venue."""
     reconnect_s_max: float = Field(default=10.0, gt=0)

@@ -78,7 +78,14 @@ class KernelState(Protocol):
 
     @property
     def trades_cursor_ns(self) -> int | None:
-        """Venue instant up to which the log has every trade; None before the first complete trades query."""
+        """Venue instant up to which the log has every trade of the account; None before the first complete trades query."""
+
+    @property
+    def lists_trades_by_symbol(self) -> bool:
+        """True once the venue has answered a trades query for single symbols."""
+
+    def trades_cursor_of(self, symbol_id: str) -> int | None:
+        """Return up to when the log has every trade in a symbol; None before the first complete query of it."""
 
     def apply(self, batch: Sequence[BaseEvent], rehydrated: Sequence[BaseEvent] = ()) -> Applied:
         """Fold a batch that begins after `position`, with the evicted streams that it needs."""
@@ -151,7 +158,7 @@ class KernelState(Protocol):
         """Return the intents of a symbol, in order of creation."""
 
     def intent_symbols(self) -> list[str]:
-        """Return the symbols of all intents in memory, sorted."""
+        """Return the symbols of all intents in memory, and of those evicted since their trades were listed, sorted."""
 
     def order_states(self) -> Iterable[OrderState]:
         """Return all order states, in order of creation."""

@@ -16,6 +16,7 @@ from kernel.safety.trading_halts import TradingStatus
 from projections.folds.external_orders import ExternalEntry
 from projections.folds.ledger import Ledger
 from projections.folds.rejection_storms import RecentRejections
+from projections.folds.trades_cursors import TradesCursors
 from projections.retention.policy import RetentionPolicy
 
 
@@ -51,7 +52,7 @@ class StateSnapshot:
     created_at_ns: int
     epoch: int
     gates: TradingStatus
-    trades_cursor_ns: int | None
+    trades_cursors: TradesCursors
     confirmed: tuple[int, int]
     balances_at_ns: int | None
     recorded_limits: dict[str, Any]

@@ -228,7 +228,14 @@ class State:
 
     @property
     def trades_cursor_ns(self) -> int | None:
-        return self._data.trades_cursor_ns
+        return self._data.trades_cursors.account_ns
+
+    @property
+    def lists_trades_by_symbol(self) -> bool:
+        return bool(self._data.trades_cursors.symbols)
+
+    def trades_cursor_of(self, symbol_id: str) -> int | None:
+        return self._data.trades_cursors.of(symbol_id)
 
     def record(self, intent_id: str) -> Record:
         return self._data.record(intent_id)
@@ -352,7 +359,7 @@ class State:
         return (intent for intent_id in ordered if (intent := self.intent(intent_id)) is not None)
 
     def intent_symbols(self) -> list[str]:
-        return sorted(self._data.indexes.by_symbol)
+        return sorted({*self._data.indexes.by_symbol, *self._data.trades_cursors.evicted})
 
     def order_states(self) -> Iterable[OrderState]:
         with_order = self._data.indexes.with_order

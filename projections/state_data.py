@@ -26,6 +26,7 @@ from projections.folds.groups import Groups
 from projections.folds.indexes import Indexes
 from projections.folds.reference import Reference
 from projections.folds.rejection_storms import Storms
+from projections.folds.trades_cursors import TradesCursors
 from projections.retention.policy import RetentionPolicy, TerminalIndex
 from projections.retention.record_cache import Records
 from projections.snapshot import Evicted, IndexSnapshot, StateSnapshot
@@ -34,7 +35,7 @@ CACHED_MAX = 1_000
 """Evicted intents that are cached for queries, at most."""
 UNKNOWN_RECORD = Record("")
 COPIED = (
-    "position", "log_id", "exchange_id", "created_at_ns", "epoch", "trades_cursor_ns", "confirmed", "balances_at_ns",
+    "position", "log_id", "exchange_id", "created_at_ns", "epoch", "confirmed", "balances_at_ns",
 )  # fmt: skip
 """Fields that a snapshot copies under the same name."""
 
@@ -50,7 +51,7 @@ class StateData:
         self.created_at_ns = 0
         self.epoch = 0
         self.trading_status = TradingStatus()
-        self.trades_cursor_ns: int | None = None
+        self.trades_cursors = TradesCursors()
         self.confirmed: tuple[int, int] = (0, 0)
         """Begin and end (ns) of the newest complete list of open orders: it confirms orders that were live before it."""
         self.balances_at_ns: int | None = None
@@ -95,6 +96,7 @@ class StateData:
         return StateSnapshot(
             **{name: getattr(self, name) for name in COPIED},
             gates=self.trading_status,
+            trades_cursors=deepcopy(self.trades_cursors),
             recorded_limits=dict(self.recorded_limits),
             indexes=IndexSnapshot(
                 created=dict(indexes.created),
@@ -130,6 +132,7 @@ class StateData:
         for name in COPIED:
             setattr(self, name, getattr(snapshot, name))
         self.trading_status = snapshot.gates
+        self.trades_cursors = snapshot.trades_cursors
         self.recorded_limits = snapshot.recorded_limits
         for record in records:
             self.records[record.intent_id] = record
@@ -186,7 +189,7 @@ class StateData:
         digest = hashlib.sha256()
         held = (
             self.position, self.log_id, self.exchange_id, self.created_at_ns, self.epoch, self.trading_status,
-            self.storms.held(), self.trades_cursor_ns, self.confirmed, self.balances_at_ns, self.ledger,
+            self.storms.held(), self.trades_cursors, self.confirmed, self.balances_at_ns, self.ledger,
             self.findings.all(), self.transfer_keys, self.exposures.last_prices, self.recorded_limits,
             self.reference.symbols(), self.reference.assets(), self.groups.by_id, self.heartbeats,
             [*self.externals.entries.values()], self.evicted,
@@ -233,6 +236,8 @@ class StateData:
         for held in (self.records, self.last_positions, self.derived):
             held.pop(intent_id, None)
         self.indexes.evict(record)
+        if record.intent is not None and record.intent.order.symbol_id not in self.indexes.by_symbol:
+            self.trades_cursors.evicted[record.intent.order.symbol_id] = None
         self.exposures.evict(intent_id)
         self.terminal.drop(intent_id)
 

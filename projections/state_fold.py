@@ -148,7 +148,7 @@ class Fold:
 
     def _snapshot_taken(self, event: events.VenueSnapshotTaken) -> None:
         if LookScope.TRADES in event.scopes and event.trades_cursor_ns is not None:
-            self._data.trades_cursor_ns = max(self._data.trades_cursor_ns or 0, event.trades_cursor_ns)
+            self._data.trades_cursors.move(event.trades_cursor_ns, event.trades_symbols)
         if LookScope.OPEN_ORDERS in event.scopes and event.began_ns > self._data.confirmed[0]:
             self._data.confirmed = (event.began_ns, event.ended_ns)
 
@@ -180,6 +180,11 @@ class Fold:
         kind, _, symbol_id = (
             event.finding_id.partition(":") if isinstance(event, events.FindingResolved) else ("", "", "")
         )
+        if isinstance(event, events.FindingRaised) and event.finding.kind is FindingKind.SYMBOL_QUARANTINED:
+            finding = event.finding
+            self._data.trading_status = self._data.trading_status.quarantine(finding.symbol_id or "", finding.text)
+        if kind == FindingKind.SYMBOL_QUARANTINED:
+            self._data.trading_status = self._data.trading_status.release(symbol_id)
         if kind == FindingKind.STORM:
             self._data.storms.resolve(symbol_id)
             self._data.trading_status = self._data.trading_status.calm(symbol_id)

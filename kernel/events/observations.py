@@ -57,6 +57,8 @@ class VenueSnapshotTaken(BaseEvent):
     """The query asked for trades at or after this instant."""
     trades_cursor_ns: InstantNs | None = None
     """Every trade up to this instant is in the log (complete pages of the trades query only)."""
+    trades_symbols: tuple[SymbolId, ...] | None = None
+    """The symbols that the trades cursor is about; absent for the whole account."""
     open_orders: Counter | None = None
     """Number of open orders in the answer."""
     text: str = ""

@@ -210,8 +210,8 @@ class OrderSender:
         known = self.state.record(intent_id).failures
         failures = known + 1
         retry_at_ns: int | None = None
-        if refusal.rate_limit is not None and refusal.retry_after_s is not None:
-            # The rejection is not about the order, and all calls wait for the limit: no backoff in addition.
+        if (refusal.rate_limit is not None or refusal.timestamp) and refusal.retry_after_s is not None:
+            # The rejection is not about the order, and all calls wait for the limit or the clock: no backoff in addition.
             failures = known
             retry_at_ns = self.clock.now_ns() + ns(refusal.retry_after_s)
         elif refusal.retry_after_s is not None:

@@ -108,9 +108,10 @@ class LimitWindows:
         """The windows that each priority spends in, widest first."""
         self._spent_in |= {Priority.CANCEL: (self.whole,), Priority.RESOLVE: (self.whole, guarded, queries)}
 
-    def parts(self, priority: Priority, calls: Iterable[Operation]) -> list[tuple[LimitWindow, int]]:
-        """Return the windows in which these calls are spent, with the weight."""
-        weight = sum(self.limit.weights.get(call, 0) for call in calls)
+    def parts(self, priority: Priority, calls: Iterable[Operation], symbols: int) -> list[tuple[LimitWindow, int]]:
+        """Return the windows in which these calls, for so many symbols each, are spent, with the weight."""
+        weights, by_symbol = self.limit.weights, self.limit.symbol_weights
+        weight = sum(weights.get(call, 0) + symbols * by_symbol.get(call, 0) for call in calls)
         return [(window, weight) for window in self._spent_in[priority]] if weight else []
 
 
@@ -179,12 +180,14 @@ class RateLimiter:
             for limit in limits
         ]
 
-    def wait(self, priority: Priority, calls: Sequence[Operation], now_ns: int) -> RateLimitWait | None:
+    def wait(
+        self, priority: Priority, calls: Sequence[Operation], now_ns: int, *, symbols: int = 1
+    ) -> RateLimitWait | None:
         """Return None if all these calls may be made now, else when to ask again; lower priorities then wait too."""
         if not calls:
             return None
-        windows = {window for window, _ in self._parts(priority, calls)}
-        lacking = self._lacking(priority, calls, now_ns)
+        windows = {window for window, _ in self._parts(priority, calls, symbols)}
+        lacking = self._lacking(priority, calls, now_ns, symbols=symbols)
         until_ns, reason = max((self._closed_until(calls, now_ns), *lacking.values())), "no capacity"
         if until_ns <= now_ns:
             rival = self._rival(priority, windows, now_ns)
@@ -198,7 +201,9 @@ class RateLimiter:
         limits = tuple(item.limit for item in self.limits if not where.isdisjoint(item.windows))
         return RateLimitWait(until_ns, limits, f"waiting for the venue's rate limit: {reason}")
 
-    def _lacking(self, priority: Priority, calls: Sequence[Operation], now_ns: int) -> dict[LimitWindow, int]:
+    def _lacking(
+        self, priority: Priority, calls: Sequence[Operation], now_ns: int, *, symbols: int
+    ) -> dict[LimitWindow, int]:
         """Return the full windows with the instant of capacity: of each limit only the narrowest.
 
         While that one is full, no capacity is kept free in the wider ones.
@@ -207,18 +212,18 @@ class RateLimiter:
         for item in self.limits:
             found = [
                 (window, at_ns)
-                for window, weight in item.parts(priority, calls)
+                for window, weight in item.parts(priority, calls, symbols)
                 if (at_ns := window.free_at(weight, now_ns)) > now_ns
             ]
             lacking |= found[-1:]
         return lacking
 
-    def take(self, priority: Priority, call: Operation, now_ns: int, *, times: int = 1) -> Permit:
+    def take(self, priority: Priority, call: Operation, now_ns: int, *, times: int = 1, symbols: int = 1) -> Permit:
         """Reserve capacity for a call (`times` for a group) until `finish`. Raises `RateLimitExceeded` without it."""
         calls = (call,) * times
-        if (wait := self.wait(priority, calls, now_ns)) is not None:
+        if (wait := self.wait(priority, calls, now_ns, symbols=symbols)) is not None:
             raise RateLimitExceeded(wait, priority=priority, call=call)
-        permit = Permit(now_ns, self._parts(priority, calls))
+        permit = Permit(now_ns, self._parts(priority, calls, symbols))
         for window, weight in permit.parts:
             window.under_way += weight
         if (known := self._waiting.get(priority)) is not None:
@@ -254,8 +259,8 @@ class RateLimiter:
         limits = [item.limit for item in self.limits if item.limit.kind == kind]
         return not limits or any(call in limit.weights for limit in limits for call in calls)
 
-    def _parts(self, priority: Priority, calls: Sequence[Operation]) -> list[tuple[LimitWindow, int]]:
-        return [part for item in self.limits for part in item.parts(priority, calls)]
+    def _parts(self, priority: Priority, calls: Sequence[Operation], symbols: int) -> list[tuple[LimitWindow, int]]:
+        return [part for item in self.limits for part in item.parts(priority, calls, symbols)]
 
     def _note_waiting(self, priority: Priority, windows: set[LimitWindow], until_ns: int, now_ns: int) -> None:
         known = self._waiting.get(priority)
@@ -295,21 +300,21 @@ class VenueRateLimiter:
         capabilities = self._venue.capabilities
         self._limiter.declare(capabilities.rate_limits, skew_ns=capabilities.clock_skew_ns)
 
-    def wait(self, priority: Priority, *calls: Operation) -> RateLimitWait | None:
-        """Return None if all these calls may be made now, else when to ask again."""
-        wait = self._limiter.wait(priority, calls, self._clock.now_ns())
+    def wait(self, priority: Priority, *calls: Operation, symbols: int = 1) -> RateLimitWait | None:
+        """Return None if all these calls, which name so many symbols, may be made now, else when to ask again."""
+        wait = self._limiter.wait(priority, calls, self._clock.now_ns(), symbols=symbols)
         return None if wait is None else self._counted(wait, priority)
 
-    async def wait_for_capacity(self, priority: Priority, call: Operation) -> None:
+    async def wait_for_capacity(self, priority: Priority, call: Operation, *, symbols: int = 1) -> None:
         """Return once a call may be made. Workers must not wait here."""
-        while (wait := self.wait(priority, call)) is not None:
+        while (wait := self.wait(priority, call, symbols=symbols)) is not None:
             await self._clock.sleep_until(wait.until_ns)
 
     @contextmanager
-    def permitted(self, priority: Priority, call: Operation, *, times: int = 1) -> Iterator[Permit]:
+    def permitted(self, priority: Priority, call: Operation, *, times: int = 1, symbols: int = 1) -> Iterator[Permit]:
         """Reserve capacity around a call and its preparation; raises `RateLimitExceeded` if there is none."""
         try:
-            permit = self._limiter.take(priority, call, self._clock.now_ns(), times=times)
+            permit = self._limiter.take(priority, call, self._clock.now_ns(), times=times, symbols=symbols)
         except RateLimitExceeded as spent:
             self._counted(spent.wait, priority)
             raise

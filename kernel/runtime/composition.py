@@ -82,6 +82,7 @@ def compose(
         session = VenueSession(
             state, writer, findings, reconciler, readiness, clock=clock, ids=ids, settings=settings, metrics=metrics
         )
+        monitor.is_confirmed = lambda: session.venue_clock.agrees
         leader = Leader(
             leadership=leadership,
             session=session,

@@ -46,6 +46,10 @@ class FindingWriter:
         if key not in self.tasks and self.is_open(kind, name):
             self._append(key, events.FindingResolved(finding_id=key, text=text))
 
+    async def settled(self) -> None:
+        """Return once the appends that are under way have ended."""
+        await asyncio.gather(*self.tasks.values())
+
     def _append(self, key: str, event: events.BaseEvent) -> None:
         append = self.writer.append(
             events.CONTROL_STREAM, [event], actor="kernel", evidence=Evidence.INFERRED, is_fact=True

@@ -174,7 +174,7 @@ class KernelRuntime:
         metrics = self.engine.get_metrics()
         return {
             "exchange_id": self.log.exchange_id,
-            "ready": all(item.status for item in conditions),
+            "ready": all(item.status or item.type in readiness.ADVISORY for item in conditions),
             "leader": self.readiness[readiness.LEASE_HELD].status,
             "conditions": [item.as_dict() for item in conditions],
             "position": self.state.position,

@@ -19,15 +19,19 @@ from kernel import events
 from kernel.actions import Priority
 from kernel.clock import NS_PER_MS, Clock, IdFactory
 from kernel.errors import KernelError, OutcomeUnknown, VenueError
+from kernel.lifecycle import Record
 from kernel.metrics import Metrics, Operation, RelistResult, value_of
 from kernel.models import Evidence, ExecType, FindingKind, LookScope
-from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.reconciler.status_query import Answer, answer_within
 from kernel.reconciler.venue_reconciler import VenueReconciler
+from kernel.runtime import trades_scope
 from kernel.runtime.account_drift import drift_events
 from kernel.runtime.external_orders import ExternalOrders
 from kernel.runtime.finding_writer import FindingWriter
-from kernel.safety.readiness import VENUE_CONNECTED, VENUE_SNAPSHOT_COMPLETE, Readiness
+from kernel.runtime.reference_data import Listing, ReferenceData
+from kernel.runtime.stream_watch import StreamStep, StreamWatch
+from kernel.runtime.venue_clock import VenueClock
+from kernel.safety.readiness import VENUE_CLOCK, VENUE_CONNECTED, VENUE_SNAPSHOT_COMPLETE, VENUE_STREAM, Readiness
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.streams.event_writer import EventWriter, ReportSource, query_source
@@ -58,10 +62,6 @@ class SessionEnd:
 STREAM_ENDED = SessionEnd("StreamEnded", "the stream of reports ended")
 
 
-class ScaleChanged(VenueError):
-    """The venue changed the scale of an asset or symbol, so that its numbers cannot be compared with the log's."""
-
-
 @dataclass(eq=False)
 class VenueSession:
     """One leader's connection to one venue, without the orders' requests."""
@@ -85,6 +85,17 @@ class VenueSession:
         self._external = ExternalOrders(
             self.state, self.writer, clock=self.clock, settings=self.settings, on_fenced=self.reconciler.on_fenced
         )
+        self._reference_known = asyncio.Event()
+        """Set once symbols are known and were compared with the log, in each session."""
+        self._reference = ReferenceData(self.state, self.writer, self.venue, self.findings, self._list_reference)
+        self._watch = StreamWatch(
+            ns(self.settings.stream_echo_s),
+            ns(self.settings.relist_interval_s / 4),
+            ns(self.settings.relist_interval_s),
+        )
+        self._watch_changed = asyncio.Event()
+        self.venue.on_answer = self._note_answer
+        self.venue_clock = VenueClock(self.venue, self.findings, self.readiness, self.clock, self._ask_time)
         self._relist_requested = asyncio.Event()
         self._ended: asyncio.Future[SessionEnd] | None = None
         """Why the running session must end; None without one."""
@@ -126,6 +137,7 @@ class VenueSession:
         waiting = "waiting for a complete snapshot after connecting"
         self.readiness.set(VENUE_CONNECTED, False, end.reason, end.message)
         self.readiness.set(VENUE_SNAPSHOT_COMPLETE, False, end.reason, waiting)
+        self.readiness.set(VENUE_CLOCK, True, "NotCompared")
 
     async def _pause(self, failures: int) -> None:
         longest = min(self.settings.reconnect_s_max, self.settings.reconnect_s_min * 2 ** min(failures, 20))
@@ -154,21 +166,23 @@ class VenueSession:
         await self._record_capabilities(epoch)
         self.readiness.set(VENUE_CONNECTED, True, "Connected")
         self._ended = asyncio.get_running_loop().create_future()
+        self._reference_known.clear()
         queue: asyncio.Queue[ExecutionReport | None] = asyncio.Queue(REPORTS_MAX)
         listening = asyncio.create_task(self._listen(queue), name="venue-stream")
         recording = asyncio.create_task(self._record_reports(queue), name="venue-reports")
         relisting = asyncio.create_task(self._relist_forever(), name="venue-relist")
-        tasks = [listening, recording, relisting]
+        refreshing = asyncio.create_task(self._refresh_forever(), name="venue-reference")
+        comparing = asyncio.create_task(self.venue_clock.run(), name="venue-clock")
+        watching = asyncio.create_task(self._watch_stream(), name="venue-watch")
+        tasks = [listening, recording, relisting, refreshing, comparing, watching]
         try:
             ends: list[asyncio.Future[Any]] = [self._ended, recording, relisting]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for task in (recording, relisting):
                 if task.done():
                     task.result()
-            if (
-                not recording.done()
-            ):  # an append that is under way is awaited, so that no report is recorded twice (H26)
-                listening.cancel()
+            if not recording.done():
+                listening.cancel()  # but an append that is under way is awaited, so that no report is recorded twice (H26)
                 await queue.put(None)
                 await recording
             return self._ended.result() if self._ended.done() else STREAM_ENDED
@@ -179,11 +193,11 @@ class VenueSession:
             self._ended = None
             await self.venue.close()
 
-    async def _query(self, operation: Operation, query: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def _query(self, operation: Operation, query: Callable[[], Awaitable[Answer]], *, symbols: int = 0) -> Answer:
         """Send a query when the rate limit permits, at the lowest priority."""
-        await self._limiter.wait_for_capacity(Priority.RESYNC, operation)
+        await self._limiter.wait_for_capacity(Priority.RESYNC, operation, symbols=symbols)
         with (
-            self._limiter.permitted(Priority.RESYNC, operation) as permit,
+            self._limiter.permitted(Priority.RESYNC, operation, symbols=symbols) as permit,
             self._limiter.calling(permit),
             self.metrics.calling(operation, self.clock),
         ):
@@ -206,6 +220,7 @@ class VenueSession:
         """Read the stream to its end. A failed stream ends the session once its reports are recorded."""
         try:
             async for report in self.venue.reports():
+                self._note_heard()
                 if report is not None:
                     await queue.put(report)
         except AdapterError as problem:
@@ -214,6 +229,29 @@ class VenueSession:
             logger.warning("the report stream failed: %s", problem)
         await queue.put(None)
 
+    def _note_heard(self) -> None:
+        if self._watch.silent:
+            self.readiness.set(VENUE_STREAM, True, "Heard")
+        self._watch.heard(self.clock.now_ns())
+
+    def _note_answer(self) -> None:
+        self._watch.answered(self.clock.now_ns())
+        self._watch_changed.set()
+
+    async def _watch_stream(self) -> None:
+        """Query the account while the stream lacks what it should bring; reconnect if the query shows that it does."""
+        self._watch.connected(self.clock.now_ns(), heartbeat_ns=self.venue.capabilities.heartbeat_ns)
+        while True:
+            match self._watch.step(self.clock.now_ns(), has_orders=bool(self.state.live_intent_ids())):
+                case StreamStep.PROBE:
+                    self.relist_now()
+                case StreamStep.SILENT:
+                    text = "the stream of reports is connected, and does not bring what it should"
+                    self.readiness.set(VENUE_STREAM, False, "Silent", text)
+                    self._end(SessionEnd("StreamSilent", text))
+            self._watch_changed.clear()
+            await self._first_of(self._watch_changed, self._watch.due_ns())
+
     async def _record_reports(self, queue: asyncio.Queue[ExecutionReport | None]) -> None:
         """Record reports in batches of those waiting, until the stream ends.
 
@@ -221,6 +259,7 @@ class VenueSession:
         append it is not, and a new leader folds the log to its head before it reads the stream again.
         """
         source = ReportSource(f"venue:{self.state.exchange_id}", Evidence.STREAM)
+        await self._reference_known.wait()
         while True:
             batch = [await queue.get()]
             while not queue.empty():
@@ -229,14 +268,15 @@ class VenueSession:
             if reports:
                 self.metrics.reports.inc(len(reports))
                 self.metrics.heard_ns = self.clock.now_ns()
-            await self.ingest(reports, source)
+            await self.ingest(filter(None, map(self.venue.fitting, reports)), source)
             for report in reports:
-                self.venue.recorded(report)
+                if self.venue.fitting(report) is not None:
+                    self.venue.recorded(report)
             if batch[-1] is None:
                 return
 
-    async def ingest(self, reports: Iterable[ExecutionReport], source: ReportSource) -> None:
-        """Record new reports in their intents' streams, or as external orders."""
+    async def ingest(self, reports: Iterable[ExecutionReport], source: ReportSource) -> bool:
+        """Record new reports in their intents' streams, or as external orders; return whether an order of ours changed."""
         ours: dict[str, list[ExecutionReport]] = defaultdict(list)
         external: list[ExecutionReport] = []
         for report in reports:
@@ -245,11 +285,13 @@ class VenueSession:
                 external.append(report)
             else:
                 ours[intent_id].append(report)
+        before = {intent_id: progress(self.state.record(intent_id)) for intent_id in ours}
         work = [partial(self._ingest_one, intent_id, items, source) for intent_id, items in ours.items()]
         if external:
             work.append(partial(self._external.ingest, external, source))
         for begin in range(0, len(work), INTENTS_AT_ONCE):
             await asyncio.gather(*(ingest() for ingest in work[begin : begin + INTENTS_AT_ONCE]))
+        return any(progress(self.state.record(intent_id)) != known for intent_id, known in before.items())
 
     async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
         try:
@@ -288,14 +330,12 @@ class VenueSession:
         self._relist_requested.set()
 
     async def _relist_forever(self) -> None:
+        await self._reference_known.wait()
         failures = 0
         while True:
             try:
-                await self._sync_reference()  # each time, as symbols may resume trading or change their tick size
                 complete = await self.relist()
                 self.metrics.relists.labels(RelistResult.COMPLETE if complete else RelistResult.INCOMPLETE).inc()
-            except ScaleChanged:
-                raise
             except VenueError as problem:
                 complete = False
                 self.metrics.relists.labels(RelistResult.FAILED).inc()
@@ -310,28 +350,68 @@ class VenueSession:
     async def _next_relist(self) -> None:
         """Wait for the relist interval or for `relist_now`."""
         self._relist_requested.clear()
-        due_ns = self.clock.now_ns() + ns(self.settings.relist_interval_s)
-        waiting = [
-            asyncio.create_task(self.clock.sleep_until(due_ns)),
-            asyncio.create_task(self._relist_requested.wait()),
-        ]
+        await self._first_of(self._relist_requested, self.clock.now_ns() + ns(self.settings.relist_interval_s))
+
+    async def _first_of(self, event: asyncio.Event, due_ns: int | None) -> None:
+        """Wait for an event or an instant, whichever comes first; None for no instant."""
+        waiting: list[asyncio.Future[Any]] = [asyncio.ensure_future(event.wait())]
+        if due_ns is not None:
+            waiting.append(asyncio.ensure_future(self.clock.sleep_until(due_ns)))
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in waiting:
                 task.cancel()
 
+    async def _refresh_forever(self) -> None:
+        """Query the reference data at once, then slowly; a failure delays only what is new in them."""
+        failures = 0
+        while True:
+            try:
+                changed = await self._reference.sync()
+                failures = 0
+            except VenueError as problem:
+                changed = False
+                failures += 1
+                self.error_count += 1
+                logger.warning("querying symbols and assets failed, retrying: %s", problem)
+            if any(self.state.symbols()):
+                self._reference_known.set()
+            if changed:
+                self.reconciler.resync()
+            if failures:
+                await self._pause(failures)
+                continue
+            due_ns = self.clock.now_ns() + ns(self.settings.reference_interval_s)
+            while (now_ns := self.clock.now_ns()) < due_ns:
+                await self.clock.sleep_until(min(due_ns, now_ns + ns(self.settings.relist_interval_s)))
+                if self._reference.is_urgent:
+                    break
+
+    async def _list_reference(self) -> Listing:
+        assets = await self._query(Operation.ASSETS, self.venue.assets)
+        return assets, await self._query(Operation.SYMBOLS, self.venue.symbols)
+
+    async def _ask_time(self) -> int:
+        return await self._query(Operation.CONNECT, self.venue.time_ns)
+
     async def relist(self) -> bool:
         """Query open orders, trades and balances, record what is new, and return whether the answer was complete."""
-        since_ns, symbols = self._trades_since_ns(), self.state.intent_symbols()
-        snapshot = await self._query(Operation.SNAPSHOT, lambda: self.venue.snapshot(since_ns, symbols))
+        symbols = self.state.intent_symbols()
+        since_ns = self._trades_since_ns(symbols)
+        query = partial(self.venue.snapshot, since_ns, symbols)
+        snapshot = await self._query(Operation.SNAPSHOT, query, symbols=len(symbols))
         self.latency_ms = (snapshot.ended_ns - snapshot.began_ns) // NS_PER_MS
         source = query_source(f"venue:{self.state.exchange_id}", snapshot.began_ns, self.venue.capabilities)
-        await self.ingest((*snapshot.fills, *snapshot.open_orders), source)
+        changed = await self.ingest((*snapshot.fills, *snapshot.open_orders), source)
+        # The first snapshot shows what changed before the connect, which no stream brings.
+        if changed and self.readiness[VENUE_SNAPSHOT_COMPLETE].status:
+            self._watch.found(self.clock.now_ns())
+            self._watch_changed.set()
         if snapshot.open_orders_complete:
             await self._close_missing(snapshot, source)
         await self._external.resolve_explained(source)
-        await self._record_snapshot(snapshot, since_ns)
+        await self._record_snapshot(snapshot, since_ns, symbols)
         if snapshot.complete:
             if found := drift_events(self.state, now_ns=self.clock.now_ns()):
                 await self._fact(events.VENUE_STREAM, found)
@@ -339,12 +419,22 @@ class VenueSession:
             self.readiness.set(VENUE_SNAPSHOT_COMPLETE, True, "SnapshotTaken")
         return snapshot.complete
 
-    def _trades_since_ns(self) -> int:
-        """Return the cursor, or the log's beginning, minus the overlap, the query's lag and the clocks' skew."""
+    def _trades_since_ns(self, symbols: Sequence[str]) -> int:
+        """Return the oldest cursor of what is asked for, minus the overlap, the query's lag and the clocks' skew.
+
+        Raises a finding for each cursor that is older than what the venue still lists.
+        """
         capabilities = self.venue.capabilities
         overlap_ns = ns(self.settings.trades_overlap_s) + capabilities.read_lag.trades_ns + capabilities.clock_skew_ns
-        cursor_ns = self.state.trades_cursor_ns
-        return max(0, (self.state.created_at_ns if cursor_ns is None else cursor_ns) - overlap_ns)
+        cursors = trades_scope.cursors(self.state, symbols)
+        if capabilities.trades_history_ns is not None:
+            kept_ns = self.clock.now_ns() - capabilities.trades_history_ns
+            for scope, from_ns in cursors.items():
+                if from_ns < kept_ns:
+                    name = f"{scope}:{trades_scope.utc(from_ns)}"
+                    text = trades_scope.gap_text(scope, from_ns=from_ns, until_ns=kept_ns)
+                    self.findings.raise_finding(FindingKind.TRADES_GAP, name, text)
+        return max(0, min(cursors.values(), default=self.clock.now_ns()) - overlap_ns)
 
     async def _close_missing(self, snapshot: VenueSnapshot, source: ReportSource) -> None:
         """Query live orders missing from a complete list, or close them where ended orders cannot be queried."""
@@ -379,7 +469,7 @@ class VenueSession:
         )
         await self._fact(events.intent_stream(intent_id), [event])
 
-    async def _record_snapshot(self, snapshot: VenueSnapshot, since_ns: int) -> None:
+    async def _record_snapshot(self, snapshot: VenueSnapshot, since_ns: int, symbols: Sequence[str]) -> None:
         scopes = [
             scope
             for scope, is_complete in (
@@ -395,14 +485,17 @@ class VenueSession:
             began_ns=snapshot.began_ns,
             ended_ns=snapshot.ended_ns,
             trades_since_ns=since_ns,
-            trades_cursor_ns=snapshot.began_ns if snapshot.fills_complete else None,
+            trades_cursor_ns=snapshot.began_ns if snapshot.fills_complete and not self.venue.quarantined else None,
+            trades_symbols=trades_scope.covered(snapshot, symbols),
             open_orders=len(snapshot.open_orders) if snapshot.open_orders_complete else None,
             text=snapshot.text,
         )
         made: list[events.BaseEvent] = [taken]
         if snapshot.balances is not None:
+            known = self.state.account().balances
+            kept = {name: known[name] for name in self._reference.rescaled_assets & known.keys()}
             observed = events.BalancesObserved(
-                balances=snapshot.balances, began_ns=snapshot.began_ns, ended_ns=snapshot.ended_ns
+                balances=snapshot.balances | kept, began_ns=snapshot.began_ns, ended_ns=snapshot.ended_ns
             )
             made = [observed, *self._positions_observed(snapshot), taken]
         await self._fact(events.VENUE_STREAM, made)
@@ -419,40 +512,11 @@ class VenueSession:
             for symbol_id in symbols
         ]
 
-    async def _sync_reference(self) -> None:
-        """Record new and changed symbols and assets; raises `ScaleChanged` if a scale changed."""
-        assets = await self._query(Operation.ASSETS, self.venue.assets)
-        symbols = await self._query(Operation.SYMBOLS, self.venue.symbols)
-        made: list[events.BaseEvent] = [
-            events.AssetObserved(asset=asset) for asset in assets if self._is_new_asset(asset)
-        ]
-        made += [events.SymbolObserved(symbol=symbol) for symbol in symbols if self._is_new_symbol(symbol)]
-        if made:
-            await self._fact(events.REFERENCE_STREAM, made)
-            self.reconciler.resync()
-
-    def _is_new_asset(self, asset: AssetMetadata) -> bool:
-        known = self.state.asset(asset.asset_id)
-        if known is not None and known.decimals != asset.decimals:
-            raise ScaleChanged(
-                f"the venue changed the decimals of {asset.asset_id} from {known.decimals} to {asset.decimals}: decimals"
-                " must not change within a log"
-            )
-        return known != asset
-
-    def _is_new_symbol(self, symbol: SymbolMetadata) -> bool:
-        known = self.state.symbol(symbol.symbol_id)
-        if known is not None and scales(known) != scales(symbol):
-            raise ScaleChanged(
-                f"the venue changed the decimals of {symbol.symbol_id} (price, quantity) from {scales(known)} to"
-                f" {scales(symbol)}: decimals must not change within a log"
-            )
-        return known != symbol
-
     async def _fact(self, stream_id: str, made: Sequence[events.BaseEvent]) -> None:
         actor = f"venue:{self.state.exchange_id}"
         await self.writer.append(stream_id, made, actor=actor, evidence=Evidence.QUERY, is_fact=True)
 
 
-def scales(symbol: SymbolMetadata) -> tuple[int, int]:
-    return symbol.price_decimals, symbol.quantity_decimals
+def progress(record: Record) -> tuple[int, frozenset[str]]:
+    """Return the filled quantity and the open orders of an intent: what a stream of reports must bring."""
+    return record.cum_qty, frozenset(facts.exchange_order_id for facts in record.live_orders)

@@ -17,6 +17,8 @@ LEASE_HELD = "LEASE_HELD"
 PROJECTIONS_AT_HEAD = "PROJECTIONS_AT_HEAD"
 VENUE_CONNECTED = "VENUE_CONNECTED"
 VENUE_SNAPSHOT_COMPLETE = "VENUE_SNAPSHOT_COMPLETE"
+VENUE_CLOCK = "VENUE_CLOCK"
+VENUE_STREAM = "VENUE_STREAM"
 NOT_PAUSED = "NOT_PAUSED"
 REMEDIES = {
     LEASE_HELD: Remedy(
@@ -45,6 +47,20 @@ REMEDIES = {
         "wait for the next list; if the rate limit is used up, find out who else uses the account",
         "restart in a loop: each start asks for the whole list again",
     ),
+    VENUE_CLOCK: Remedy(
+        "The exchange does not refuse requests because this host's clock differs from its own.",
+        "`orderctl get findings` (`CLOCK_SKEW` has the difference), the condition's message in `health_check()`",
+        "set the host's clock (NTP); the kernel compares every 5 seconds and then continues by itself",
+        "restart the kernel: its requests are refused until the clock is set",
+    ),
+    VENUE_STREAM: Remedy(
+        "The report stream brings what queries show; orders are sent in either case.",
+        "the condition's message in `health_check()`, `venue_reports_total` and `venue_stream_reconnects_total` in"
+        " `orderctl metrics`",
+        "wait: the kernel reconnects, and queries more often meanwhile; if it stays, check the exchange's status page and"
+        " what stands between (proxy, firewall)",
+        "restart in a loop: the fills are known from the queries",
+    ),
     NOT_PAUSED: Remedy(
         "Nobody has paused or halted the exchange account.",
         "`orderctl health` (who), `orderctl events` (the reason)",
@@ -54,6 +70,10 @@ REMEDIES = {
 }  # fmt: skip
 """Every condition, with its entry in the runbook."""
 CONDITIONS = tuple(REMEDIES)
+ADVISORY = frozenset({VENUE_STREAM})
+"""Conditions that only inform: the kernel is ready without them."""
+HOLD_AT_FIRST = frozenset({VENUE_CLOCK, VENUE_STREAM})
+"""Conditions that hold until the opposite is found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +96,10 @@ class Readiness:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._conditions = {name: Condition(name, False, "NotStarted", "", clock.now_ns()) for name in CONDITIONS}
+        now_ns = clock.now_ns()
+        self._conditions = {
+            name: Condition(name, name in HOLD_AT_FIRST, "NotStarted", "", now_ns) for name in CONDITIONS
+        }
         self._ready = asyncio.Event()
         self._able = False
         self.on_able: Callable[[], None] = lambda: None
@@ -97,8 +120,9 @@ class Readiness:
             self.on_able()
 
     def missing(self) -> tuple[str, ...]:
-        """Return the names of the conditions that do not hold."""
-        return tuple(name for name, condition in self._conditions.items() if not condition.status)
+        """Return the names of the conditions that do not hold and without which the kernel does not act."""
+        items = self._conditions.items()
+        return tuple(name for name, condition in items if not condition.status and name not in ADVISORY)
 
     @property
     def ready(self) -> bool:

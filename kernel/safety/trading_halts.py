@@ -1,7 +1,8 @@
-"""Pauses, halts and rejection storms, folded from the log and read by the reconciler. Pure.
+"""Pauses, halts, rejection storms and quarantined symbols, folded from the log and read by the reconciler. Pure.
 
-A pause stops all requests, a halt all but cancels, for all intents or a symbol; a storm stops a symbol's submits until its
-finding is resolved. The pause of a single intent is in its record. Status queries always go on.
+A pause stops all requests, a halt all but cancels, for all intents or a symbol; a storm stops a symbol's submits, a
+quarantine all but its cancels, until the finding is resolved. The pause of a single intent is in its record. Status
+queries always go on.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class TradingStatus:
     """Symbol → pause or halt."""
     storms: Mapping[str, str] = field(default_factory=dict)
     """Symbol → the repeated rejection."""
+    quarantined: Mapping[str, str] = field(default_factory=dict)
+    """Symbol → why its data at the venue do not fit the log: only cancels are sent."""
 
     def halted(self, symbol_id: str) -> bool:
         """Return whether a halt covers a symbol: its cancels are sent then, whatever else is paused."""
@@ -50,6 +53,7 @@ class TradingStatus:
             ("INTENT_NOT_PAUSED", intent_paused),
             ("SYMBOL_NOT_PAUSED", symbol_id in self.symbols),
             ("NO_STORM", kind is AttemptKind.SUBMIT and symbol_id in self.storms),
+            ("SYMBOL_NOT_QUARANTINED", kind is not AttemptKind.CANCEL and symbol_id in self.quarantined),
         )
         return (*conditions, *(name for name, stopped in own if stopped))
 
@@ -60,6 +64,8 @@ class TradingStatus:
             return "" if kind is AttemptKind.CANCEL else "halted"
         if held:
             return "paused"
+        if kind is not AttemptKind.CANCEL and symbol_id in self.quarantined:
+            return "the symbol is quarantined"
         stormy = kind is AttemptKind.SUBMIT and symbol_id in self.storms
         return "the storm of rejections is not resolved" if stormy else ""
 
@@ -82,6 +88,15 @@ class TradingStatus:
     def calm(self, symbol_id: str) -> TradingStatus:
         """Return the status without a symbol's rejection storm."""
         return replace(self, storms={name: why for name, why in self.storms.items() if name != symbol_id})
+
+    def quarantine(self, symbol_id: str, reason: str) -> TradingStatus:
+        """Return the status with a quarantined symbol."""
+        return replace(self, quarantined={**self.quarantined, symbol_id: reason})
+
+    def release(self, symbol_id: str) -> TradingStatus:
+        """Return the status without a symbol's quarantine."""
+        kept = {name: why for name, why in self.quarantined.items() if name != symbol_id}
+        return replace(self, quarantined=kept)
 
     def resumed(self, event: events.Resumed) -> TradingStatus:
         """Return the status after a resume; a resume of all leaves pauses and halts of symbols."""

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, TypeGuard, TypeVar
 
-from kernel.errors import OutcomeUnknown, VenueError
+from kernel.errors import OutcomeUnknown, Rejected, VenueError
+from kernel.models import ExecType
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.venues.base import (
     CancelRequest,
@@ -30,6 +31,12 @@ from kernel.venues.base import (
 )
 
 logger = logging.getLogger(__name__)
+CHANGES = frozenset({"submit", "submit_group", "modify", "cancel"})
+"""Calls that change an order."""
+TRADES = frozenset({ExecType.TRADE, ExecType.TRADE_CORRECT, ExecType.TRADE_CANCEL})
+NO_NUMBERS = dict.fromkeys(
+    ("order_qty", "price", "last_qty", "last_px", "cum_qty", "leaves_qty", "fee", "fees", "order")
+)
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
@@ -69,6 +76,12 @@ class GuardedVenue(Venue):
     def __init__(self, venue: Venue) -> None:
         self.inner = venue
         self.on_defect: Callable[[AdapterDefect], None] = lambda defect: None
+        self.on_answer: Callable[[], None] = lambda: None
+        """Called when the venue has answered a request that changes an order."""
+        self.on_timestamp_refused: Callable[[], None] = lambda: None
+        """Called when the venue refuses a request for its timestamp."""
+        self.quarantined: frozenset[str] = frozenset()
+        """Symbols whose numbers do not have the log's scales."""
 
     @property
     def capabilities(self) -> VenueCapabilities:
@@ -93,24 +106,29 @@ class GuardedVenue(Venue):
             logger.warning("closing the session with the venue failed: %s", problem)
 
     async def submit(self, request: SubmitRequest) -> ExecutionReport:
-        return await self._call("submit", is_report, request)
+        return self._stripped(await self._call("submit", is_report, request))
 
     async def submit_group(self, request: SubmitGroupRequest) -> list[ExecutionReport]:
         return await self._call("submit_group", list_of(ExecutionReport), request)
 
     async def modify(self, request: ModifyRequest) -> ExecutionReport:
-        return await self._call("modify", is_report, request)
+        return self._stripped(await self._call("modify", is_report, request))
 
     async def cancel(self, request: CancelRequest) -> ExecutionReport:
-        return await self._call("cancel", is_report, request)
+        return self._stripped(await self._call("cancel", is_report, request))
 
     async def order(
         self, symbol_id: str, client_order_id: str | None, exchange_order_id: str | None
     ) -> ExecutionReport | None:
-        return await self._call("order", is_report_or_none, symbol_id, client_order_id, exchange_order_id)
+        found = await self._call("order", is_report_or_none, symbol_id, client_order_id, exchange_order_id)
+        return None if found is None else self._stripped(found)
 
     async def snapshot(self, since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
-        return await self._call("snapshot", is_snapshot, since_ns, symbols)
+        found = await self._call("snapshot", is_snapshot, since_ns, symbols)
+        if not self.quarantined:
+            return found
+        fills = tuple(report for report in found.fills if self.fitting(report) is not None)
+        return found.model_copy(update={"open_orders": tuple(map(self._stripped, found.open_orders)), "fills": fills})
 
     async def time_ns(self) -> int:
         return await self._call("time_ns", is_integer)
@@ -146,12 +164,25 @@ class GuardedVenue(Venue):
         except Exception as problem:
             raise self.note_defect("reports", problem) from problem
 
+    def fitting(self, report: ExecutionReport) -> ExecutionReport | None:
+        """Return what a report shows at the log's scales: of a quarantined symbol no numbers, and no trade at all."""
+        if report.symbol_id in self.quarantined and report.exec_type in TRADES:
+            return None
+        return self._stripped(report)
+
+    def _stripped(self, report: ExecutionReport) -> ExecutionReport:
+        return report.model_copy(update=NO_NUMBERS) if report.symbol_id in self.quarantined else report
+
     async def _call(self, call: str, is_valid: Callable[[object], TypeGuard[Answer]], *arguments: object) -> Answer:
         try:
             answer: object = await getattr(self.inner, call)(*arguments)
+            if call in CHANGES:
+                self.on_answer()
             if not is_valid(answer):
                 raise TypeError(f"the answer has the wrong type: {_described(answer)}")
-        except VenueError:
+        except VenueError as problem:
+            if isinstance(problem, Rejected) and problem.timestamp:
+                self.on_timestamp_refused()
             raise
         except asyncio.CancelledError as problem:
             if is_canceled():

@@ -142,6 +142,7 @@ def held_symbols(state: KernelState) -> dict[str, str]:
     """Symbols in which nothing is placed, with the reason."""
     status = state.trading_status
     storms = {name: f"rejection storm: {reason}" for name, reason in status.storms.items()}
+    storms |= dict.fromkeys(status.quarantined, "quarantined")
     holds = {name: f"{'halted' if halt.cancels else 'paused'} by {halt.by}" for name, halt in status.symbols.items()}
     return storms | holds
 

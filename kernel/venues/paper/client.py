@@ -95,6 +95,12 @@ class SocketTransport:
     async def assets(self, *, timeout_s: float) -> list[AssetMetadata]:
         return await self._list("assets", AssetMetadata, timeout_s=timeout_s)
 
+    async def time_ns(self, *, timeout_s: float) -> int:
+        result = await self._ask("time", {}, timeout_s=timeout_s)
+        if type(result) is not int:
+            raise OutcomeUnknown("cannot read the exchange's answer: the time is not an integer")
+        return result
+
     async def _list(self, op: str, model: type[M], *, timeout_s: float) -> list[M]:
         result = await self._ask(op, {}, timeout_s=timeout_s)
         try:

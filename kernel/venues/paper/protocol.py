@@ -3,7 +3,7 @@
 A client sends `{"id", "op", "params"}` (parameters may also stand beside `op`). The answer is `{"id", "result"}` or
 `{"id", "error": {"type", "text", …}}`, with `"usage": [{"kind", "window_ns", "used"}, …]` if the exchange has rate limits.
 After `subscribe` the server pushes reports as `{"report": {…}}`. Operations are `hello`, `subscribe`, `symbols`, `assets`,
-those of `Venue`, and those of `admin`. Reports travel without `raw`, which is their own text.
+`time`, those of `Venue`, and those of `admin`. Reports travel without `raw`, which is their own text.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def error_value(error: KernelError) -> dict[str, Any]:
     if isinstance(error, VenueError):
         value |= {"text": error.text, "code": error.code}
     if isinstance(error, Rejected):
-        value |= {"retry_after_s": error.retry_after_s, "rate_limit": error.rate_limit}
+        value |= {"retry_after_s": error.retry_after_s, "rate_limit": error.rate_limit, "timestamp": error.timestamp}
     if isinstance(error, OutcomeUnknown):
         value["duplicate"] = error.duplicate
     return value
@@ -184,7 +184,9 @@ def error_of(value: Any) -> KernelError:
         case "Rejected" if is_wait(fields.get("retry_after_s")):
             limit = fields.get("rate_limit")
             rate_limit = None if limit is None else json_value(limit)
-            return Rejected(text, code=code, retry_after_s=fields.get("retry_after_s"), rate_limit=rate_limit)
+            timestamp = bool(fields.get("timestamp"))
+            wait_s = fields.get("retry_after_s")
+            return Rejected(text, code=code, retry_after_s=wait_s, rate_limit=rate_limit, timestamp=timestamp)
         case "NotSent":
             return NotSent(text, code=code)
         case "ValidationError":

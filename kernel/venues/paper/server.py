@@ -187,6 +187,8 @@ class Connection:
                 return True
             case "symbols":
                 return [symbol.model_dump(mode="json") for symbol in self._exchange.symbols()]
+            case "time":
+                return self._exchange.clock.now_ns()
             case "assets":
                 return [asset.model_dump(mode="json") for asset in self._exchange.assets()]
             case _:

@@ -107,6 +107,10 @@ class LocalTransport:
         with self._answering():
             return self.exchange.assets()
 
+    async def time_ns(self, *, timeout_s: float) -> int:
+        self._connected()
+        return self.exchange.clock.now_ns()
+
     @contextmanager
     def _answering(self) -> Iterator[None]:
         """Update the rate-limit counters after an answer, refusals included."""

@@ -154,7 +154,7 @@ class PaperVenue(Venue):
         return await self._transport.assets(timeout_s=self._timeout_s)
 
     async def time_ns(self) -> int:
-        return self.clock.now_ns()
+        return await self._transport.time_ns(timeout_s=self._timeout_s)
 
     def reports(self) -> AsyncIterator[ExecutionReport]:
         """See `Venue.reports`. For one reader."""

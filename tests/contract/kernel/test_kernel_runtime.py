@@ -103,7 +103,8 @@ async def test_health_shows_every_condition() -> None:
         assert (health["lag_events"], health["error_count"]) == (0, 0)
         assert health["venue"] == {"connected": True, "latency_ms": 0}
         assert [item["type"] for item in health["conditions"]] == [
-            "LEASE_HELD", "PROJECTIONS_AT_HEAD", "VENUE_CONNECTED", "VENUE_SNAPSHOT_COMPLETE", "NOT_PAUSED",
+            "LEASE_HELD", "PROJECTIONS_AT_HEAD", "VENUE_CONNECTED", "VENUE_SNAPSHOT_COMPLETE", "VENUE_CLOCK",
+            "VENUE_STREAM", "NOT_PAUSED",
         ]  # fmt: skip
         assert all(item["status"] for item in health["conditions"])
 
@@ -137,21 +138,23 @@ async def test_while_not_ready_commands_are_recorded_and_nothing_is_sent() -> No
 
 
 @virtual_time
-async def test_a_changed_scale_stops_acting() -> None:
-    """While the venue reports a changed scale, commands are recorded and nothing is sent, until it reverts."""
+async def test_a_changed_scale_stops_the_symbol() -> None:
+    """While the venue shows a symbol with another scale, its commands are recorded and nothing is sent."""
     async with a_desk() as desk:
         true_symbol = desk.exchange.symbol
         desk.exchange.symbol = true_symbol.model_copy(update={"price_decimals": 2})
         desk.exchange.disconnect()
         await asyncio.sleep(1)
         await desk.kernel.place_order(buy(), wait="recorded")
-        with pytest.raises(NotReadyError, match="decimals must not change"):
-            await desk.kernel.wait_ready(1)
-        assert desk.exchange.truth == ()
-        desk.exchange.symbol = true_symbol
-        await desk.kernel.wait_ready(20)
         await settled()
+        assert desk.exchange.truth == ()
+        [finding] = desk.kernel.state.findings()
+        assert "X/Y with 2 decimals in prices and 0 in quantities, the log has X/Y with 0" in finding.text
+        desk.exchange.symbol = true_symbol
+        desk.exchange.disconnect()
+        await asyncio.sleep(1)
         assert len(desk.exchange.truth) == 1
+        assert desk.kernel.state.finding(finding.finding_id).resolved_at_ns is not None
 
 
 @virtual_time

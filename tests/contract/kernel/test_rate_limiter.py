@@ -122,6 +122,9 @@ async def test_cancels_go_before_orders_that_wait(latency_ms: int) -> None:
         targets = [f"old{number}" for number in range(200)]
         await asyncio.gather(*(bench.kernel.cancel_order(name, wait="recorded") for name in targets))
         await place(bench, 60, "late")
+        async with asyncio.timeout(1_000):  # 120 orders are open once before, while the old ones are canceled
+            while len(await bench.attempts(began)) < 320 - ordered:
+                await asyncio.sleep(1)
         await bench.until_open(120)
         kinds = [event.kind for event in await bench.attempts(began)]
         assert ordered < 60
@@ -192,7 +195,7 @@ async def test_waiting_for_capacity_holds_no_worker() -> None:
 
 async def test_a_local_rejection_needs_no_capacity() -> None:
     """An order that the symbol no longer takes is rejected at once, though the limit is used up: nothing is sent."""
-    async with a_bench(TIGHT, relist_interval_s=10) as bench:
+    async with a_bench(TIGHT, relist_interval_s=10, reference_interval_s=10) as bench:
         kernel = bench.kernel
         await kernel.pause()
         for number in range(0, 60 * 7, 7):

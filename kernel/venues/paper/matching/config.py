@@ -173,6 +173,7 @@ class PaperConfig(Model):
         shared = VenueCapabilities.model_fields.keys() & PaperConfig.model_fields.keys()
         return VenueCapabilities(
             **{name: getattr(self, name) for name in shared},
+            tells_time=True,
             order_types=frozenset[OrderType]().union(*(symbol.order_types for symbol in self.symbols)),
             times_in_force=frozenset[TimeInForce]().union(*(symbol.times_in_force for symbol in self.symbols)),
         )

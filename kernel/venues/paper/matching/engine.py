@@ -209,9 +209,10 @@ class PaperEngine:
         until_ns = request.stamp_ns + window_ns if request.valid_until_ns is None else request.valid_until_ns
         now_ns = self.clock.now_ns()
         if now_ns > until_ns:
-            raise Rejected("Timestamp for this request is outside of the recvWindow.", code="-1021")
+            raise Rejected("Timestamp for this request is outside of the recvWindow.", code="-1021", timestamp=True)
         if request.stamp_ns > now_ns + STAMP_AHEAD_NS + self.config.clock_skew_ns:
-            raise Rejected("Timestamp for this request was 1000ms ahead of the server's time.", code="-1021")
+            text = "Timestamp for this request was 1000ms ahead of the server's time."
+            raise Rejected(text, code="-1021", timestamp=True)
 
     def tape_trade(self, symbol_id: str, trade: TapeTrade) -> None:
         """Process a trade of the market: fill the orders, then trigger the stop orders that it reaches."""

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from kernel.safety.readiness import CONDITIONS, LEASE_HELD, NOT_PAUSED, Readiness
+from kernel.safety.readiness import ADVISORY, CONDITIONS, HOLD_AT_FIRST, LEASE_HELD, NOT_PAUSED, Readiness
 from tests.paper_world import HandClock
 
 
@@ -34,17 +34,20 @@ def is_ready(readiness: Readiness) -> bool:
 
 
 def test_at_first_every_condition_is_missing(readiness: Readiness) -> None:
-    """No condition holds before it was set."""
-    assert readiness.missing() == CONDITIONS
+    """No condition holds before it was set, but for those that hold until the opposite is found."""
+    assert readiness.missing() == tuple(name for name in CONDITIONS if name not in HOLD_AT_FIRST)
     assert not readiness.ready
 
 
 def test_it_is_ready_only_if_all_conditions_hold(readiness: Readiness) -> None:
-    """Each missing condition alone keeps it from being ready."""
+    """Each missing condition alone keeps it from being ready, except those that only inform."""
     for name in CONDITIONS:
         hold_all(readiness)
         assert is_ready(readiness)
         readiness.set(name, False, "Broken")
+        if name in ADVISORY:
+            assert is_ready(readiness)
+            continue
         assert not is_ready(readiness)
         assert readiness.missing() == (name,)
 

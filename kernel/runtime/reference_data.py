@@ -1,0 +1,131 @@
+"""Keeps the symbols and assets of a venue: records what is new, and quarantines a symbol whose data do not fit the log.
+
+Used by the session: at each connect, before the first report is recorded, and then slowly. A symbol's scale never changes
+within a log, so a symbol that is shown with another one is not recorded, nothing is placed in it, and the numbers in its
+reports are ignored; all other symbols go on. The finding resolves itself once the data fit again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+from kernel import events
+from kernel.errors import OutcomeUnknown
+from kernel.models import Evidence, FindingKind
+from kernel.order_spec import AssetMetadata, SymbolMetadata, SymbolStatus
+from kernel.runtime.finding_writer import FindingWriter
+from kernel.state import KernelState
+from kernel.streams.event_writer import EventWriter
+from kernel.venues.guard import GuardedVenue
+
+logger = logging.getLogger(__name__)
+Listing = tuple[list[AssetMetadata], list[SymbolMetadata]]
+
+
+@dataclass(eq=False)
+class ReferenceData:
+    """The symbols and assets of one venue, for one leader."""
+
+    state: KernelState
+    writer: EventWriter
+    venue: GuardedVenue
+    findings: FindingWriter
+    ask: Callable[[], Awaitable[Listing]]
+    """Queries the assets and the symbols."""
+    rescaled_assets: frozenset[str] = field(default=frozenset(), init=False)
+    """Assets that the venue shows with other decimals than the log has."""
+
+    @property
+    def is_urgent(self) -> bool:
+        """True if the symbol of a live intent is unknown or does not trade: it may do so soon."""
+        known = (self.state.symbol(symbol_id) for symbol_id in self._live_symbols())
+        return any(symbol is None or symbol.status is not SymbolStatus.TRADING for symbol in known)
+
+    def _live_symbols(self) -> set[str]:
+        records = (self.state.record(intent_id) for intent_id in self.state.live_intent_ids())
+        return {record.intent.order.symbol_id for record in records if record.intent is not None}
+
+    async def sync(self) -> bool:
+        """Record new and changed symbols and assets; return whether anything changed."""
+        assets, symbols = await self.ask()
+        if not symbols and any(self.state.symbols()):
+            raise OutcomeUnknown("the venue lists no symbol at all")
+        self.rescaled_assets = frozenset(item.asset_id for item in assets if self._is_rescaled(item))
+        misfits = {item.symbol_id: why for item in symbols if (why := self._misfit(item, assets))}
+        misfits |= dict.fromkeys(contradicted(symbols), "the venue lists it twice, with different data")
+        lifted = self.venue.quarantined - misfits.keys()
+        self.venue.quarantined = frozenset(misfits)
+        made = [
+            *(events.AssetObserved(asset=item) for item in assets if self._is_new_asset(item)),
+            *(events.SymbolObserved(symbol=item) for item in self._changed(symbols, misfits)),
+        ]
+        if made:
+            actor = f"venue:{self.state.exchange_id}"
+            await self.writer.append(events.REFERENCE_STREAM, made, actor=actor, evidence=Evidence.QUERY, is_fact=True)
+        await self._report(misfits, listed={item.symbol_id for item in symbols})
+        return bool(made or lifted)
+
+    def _changed(self, symbols: Iterable[SymbolMetadata], misfits: dict[str, str]) -> list[SymbolMetadata]:
+        """Return the symbols to record: new and changed ones, and those that are gone, as closed."""
+        listed = {item.symbol_id: item for item in symbols}
+        gone = [
+            item.model_copy(update={"status": SymbolStatus.CLOSED})
+            for item in self.state.symbols()
+            if item.symbol_id not in listed and item.status is not SymbolStatus.CLOSED
+        ]
+        new = [item for name, item in listed.items() if name not in misfits and self.state.symbol(name) != item]
+        for item in new:
+            if item.contract is not None:
+                logger.warning("%s is a %s contract: only spot is supported", item.symbol_id, item.contract)
+        return [*new, *gone]
+
+    def _is_new_asset(self, asset: AssetMetadata) -> bool:
+        return asset.asset_id not in self.rescaled_assets and self.state.asset(asset.asset_id) != asset
+
+    def _is_rescaled(self, asset: AssetMetadata) -> bool:
+        known = self.state.asset(asset.asset_id)
+        return known is not None and known.decimals != asset.decimals
+
+    def _misfit(self, symbol: SymbolMetadata, assets: Iterable[AssetMetadata]) -> str:
+        """Return why a symbol does not fit the log; empty if it does."""
+        known = self.state.symbol(symbol.symbol_id)
+        if known is not None and terms_for_ever(known) != terms_for_ever(symbol):
+            return f"the venue shows it as {terms_for_ever(symbol)}, the log has {terms_for_ever(known)}"
+        for asset in assets:
+            if asset.asset_id in self.rescaled_assets & {symbol.base_asset, symbol.quote_asset}:
+                had = self.state.asset(asset.asset_id)
+                decimals = had.decimals if had is not None else "?"
+                return f"the venue shows {asset.asset_id} with {asset.decimals} decimals, the log has {decimals}"
+        return ""
+
+    async def _report(self, misfits: dict[str, str], *, listed: set[str]) -> None:
+        """Raise and resolve the findings, and wait for them: they stop the symbols' orders."""
+        kind = FindingKind.SYMBOL_QUARANTINED
+        gone = {
+            name: "the venue no longer lists it, so it counts as closed"
+            for name in self._live_symbols() - listed
+            if self.state.symbol(name) is not None
+        }
+        for name, why in (misfits | gone).items():
+            self.findings.raise_finding(kind, name, f"nothing is placed in {name}: {why}", symbol_id=name)
+        for finding in [*self.state.findings()]:
+            name = finding.symbol_id or ""
+            if finding.kind is kind and name not in misfits and name in listed:
+                self.findings.resolve(kind, name, "the venue shows the data that the log has")
+        await self.findings.settled()
+
+
+def terms_for_ever(symbol: SymbolMetadata) -> str:
+    """Return as text what must not change about a symbol within a log."""
+    return (
+        f"{symbol.base_asset}/{symbol.quote_asset} with {symbol.price_decimals} decimals in prices and"
+        f" {symbol.quantity_decimals} in quantities"
+    )
+
+
+def contradicted(symbols: Iterable[SymbolMetadata]) -> set[str]:
+    """Return the symbols that are listed more than once, with different data."""
+    first: dict[str, SymbolMetadata] = {}
+    return {item.symbol_id for item in symbols if first.setdefault(item.symbol_id, item) != item}

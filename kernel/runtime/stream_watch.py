@@ -1,0 +1,106 @@
+"""Decides whether a report stream is silent: connected, and without what it should bring. Arithmetic over instants.
+
+Used by the session. A stream is silent if it misses its heartbeat, or if a query shows news that it does not bring in time.
+Where nothing was heard of a request that the venue answered, the account is queried: soon, and then ever less often; at
+most every `probe_ns_max` while the stream has never brought anything. A venue may not report every answer on its stream,
+so a missing echo alone proves nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+HEARTBEATS_MISSED = 2
+"""A stream that brought nothing for so many heartbeats is silent."""
+
+
+class StreamStep(Enum):
+    """What to do now."""
+
+    NOTHING = "NOTHING"
+    PROBE = "PROBE"
+    """Query the account."""
+    SILENT = "SILENT"
+    """The stream is silent: reconnect."""
+
+
+@dataclass(eq=False)
+class StreamWatch:
+    """What one venue's stream brought, and what it should have brought."""
+
+    echo_ns: int
+    """Within this time the stream brings what answers and queries show."""
+    probe_ns_max: int
+    """Longest interval of queries while the stream has brought nothing since the connect."""
+    reconnect_ns: int
+    """Shortest time between two reconnects of a silent stream."""
+    silent: bool = field(default=False, init=False)
+    """True from the proof of silence until the stream brings something."""
+    _heartbeat_ns: int | None = field(default=None, init=False)
+    _heard_ns: int = field(default=0, init=False)
+    """When the stream last brought something, or was connected."""
+    _heard_any: bool = field(default=False, init=False)
+    _found_ns: int | None = field(default=None, init=False)
+    """When a query showed news that the stream has not brought."""
+    _probe_at_ns: int | None = field(default=None, init=False)
+    _interval_ns: int = field(default=0, init=False)
+    _reconnected_ns: int | None = field(default=None, init=False)
+
+    def connected(self, now_ns: int, *, heartbeat_ns: int | None) -> None:
+        """Begin to watch a new stream."""
+        self._heartbeat_ns, self._heard_ns, self._heard_any = heartbeat_ns, now_ns, False
+        self._found_ns = self._probe_at_ns = None
+        if self.silent:
+            self.answered(now_ns)
+
+    def heard(self, now_ns: int) -> None:
+        """Note a report or a heartbeat."""
+        self._heard_ns, self._heard_any, self.silent = now_ns, True, False
+        self._found_ns = self._probe_at_ns = self._reconnected_ns = None
+
+    def answered(self, now_ns: int) -> None:
+        """Note that the venue answered a request: the stream should report that too, or did so just before."""
+        if not self._heard_any or now_ns - self._heard_ns > self.echo_ns:
+            self._interval_ns = self.echo_ns
+            self._probe_at_ns = now_ns + self.echo_ns
+
+    def found(self, now_ns: int) -> None:
+        """Note that a query showed news; the stream may still bring them."""
+        if self._found_ns is None:
+            self._found_ns = now_ns
+
+    def due_ns(self) -> int | None:
+        """Return when `step` may have something to do; None if nothing is expected."""
+        due = [self._silent_at_ns(), self._probe_at_ns]
+        return min((item for item in due if item is not None), default=None)
+
+    def _silent_at_ns(self) -> int | None:
+        due = []
+        if self._found_ns is not None:
+            due.append(self._found_ns + self.echo_ns)
+        if self._heartbeat_ns is not None:
+            due.append(self._heard_ns + HEARTBEATS_MISSED * self._heartbeat_ns)
+        if not due:
+            return None
+        return min(due) if self._reconnected_ns is None else max(min(due), self._reconnected_ns + self.reconnect_ns)
+
+    def step(self, now_ns: int, *, has_orders: bool) -> StreamStep:
+        """Return what to do now."""
+        silent_at_ns = self._silent_at_ns()
+        if silent_at_ns is not None and now_ns >= silent_at_ns:
+            self.silent, self._reconnected_ns = True, now_ns
+            return StreamStep.SILENT
+        if self._probe_at_ns is None or now_ns < self._probe_at_ns:
+            return StreamStep.NOTHING
+        self._next_probe(now_ns)
+        if not has_orders:
+            self._probe_at_ns = None
+            return StreamStep.NOTHING
+        return StreamStep.PROBE
+
+    def _next_probe(self, now_ns: int) -> None:
+        self._interval_ns *= 2
+        if not self._heard_any:
+            self._interval_ns = min(self._interval_ns, self.probe_ns_max)
+        self._probe_at_ns = now_ns + self._interval_ns if self._interval_ns <= self.reconnect_ns else None

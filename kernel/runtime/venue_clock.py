@@ -1,0 +1,109 @@
+"""Compares this host's clock with the venue's: at each connect, and after a request was refused for its timestamp.
+
+Used by the session. One finding for the host tells the difference, and is resolved once the clocks agree. After a refusal
+nothing more is sent while they differ (condition `VENUE_CLOCK`), as it would be refused too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from kernel.clock import NS_PER_S, Clock
+from kernel.errors import VenueError
+from kernel.models import FindingKind
+from kernel.runtime.finding_writer import FindingWriter
+from kernel.safety.readiness import VENUE_CLOCK, Readiness
+from kernel.venues.guard import GuardedVenue
+
+logger = logging.getLogger(__name__)
+
+DIFFERENCE_NS_MAX = NS_PER_S
+"""Largest difference of the clocks without a finding, on top of what the venue declares and the query took."""
+REFUSED_INTERVAL_NS = 5 * NS_PER_S
+"""Interval of comparisons while requests are refused."""
+DIFFERING_INTERVAL_NS = 60 * NS_PER_S
+"""Interval of comparisons while the clocks differ and nothing was refused."""
+
+
+@dataclass(eq=False)
+class VenueClock:
+    """The difference between this host's clock and one venue's."""
+
+    venue: GuardedVenue
+    findings: FindingWriter
+    readiness: Readiness
+    clock: Clock
+    ask: Callable[[], Awaitable[int]]
+    """Queries the venue's time."""
+    host: str = field(default_factory=socket.gethostname)
+    ahead_ns: int | None = field(default=None, init=False)
+    """This host's clock less the venue's, as last compared; None if it never was."""
+    agrees: bool = field(default=False, init=False)
+    """True if the last comparison found no difference worth a finding."""
+
+    def __post_init__(self) -> None:
+        self._refused = asyncio.Event()
+        self.venue.on_timestamp_refused = self._refused.set
+
+    async def run(self) -> None:
+        """Compare now, after each refusal, and repeatedly while the clocks differ."""
+        self.readiness.set(VENUE_CLOCK, True, "NotCompared")
+        try:
+            while self.venue.capabilities.tells_time:
+                await self._compare()
+                refused = self._refused.is_set()
+                if self._differs():
+                    self.readiness.set(VENUE_CLOCK, not refused, "Refused" if refused else "Differs", self._text())
+                    await self._sleep(REFUSED_INTERVAL_NS if refused else DIFFERING_INTERVAL_NS)
+                else:
+                    self._refused.clear()
+                    self.readiness.set(VENUE_CLOCK, True, "Compared" if self.agrees else "NotCompared", self._text())
+                    await self._refused.wait()
+        finally:
+            self.agrees = False
+
+    def _differs(self) -> bool:
+        return self.ahead_ns is not None and not self.agrees
+
+    def _text(self) -> str:
+        """Return the difference as a sentence; empty if it is not known."""
+        if self.ahead_ns is None:
+            return ""
+        side = "ahead of" if self.ahead_ns > 0 else "behind"
+        return f"the clock of {self.host} is {abs(self.ahead_ns) / NS_PER_S:.3f} s {side} the venue's"
+
+    async def _compare(self) -> None:
+        """Compare the clocks, and raise or resolve the finding; after a failed query the difference is not known."""
+        began_ns = self.clock.now_ns()
+        try:
+            venue_ns = await self.ask()
+        except VenueError as problem:
+            logger.warning("the venue's time cannot be read: %s", problem)
+            self.ahead_ns, self.agrees = None, False
+            return
+        half_ns = (self.clock.now_ns() - began_ns) // 2
+        self.ahead_ns = began_ns + half_ns - venue_ns
+        capabilities = self.venue.capabilities
+        limit_ns = DIFFERENCE_NS_MAX + capabilities.clock_skew_ns + half_ns
+        self.agrees = abs(self.ahead_ns) <= limit_ns or capabilities.adjusts_clock
+        if self.agrees:
+            self.findings.resolve(FindingKind.CLOCK_SKEW, self.host, "the clock agrees with the venue's")
+        else:
+            self.findings.raise_finding(FindingKind.CLOCK_SKEW, self.host, self._text())
+
+    async def _sleep(self, interval_ns: int) -> None:
+        """Wait for the interval, or for the first refusal."""
+        sleep = self.clock.sleep_until(self.clock.now_ns() + interval_ns)
+        waiting: list[asyncio.Future[Any]] = [asyncio.ensure_future(sleep)]
+        if not self._refused.is_set():
+            waiting.append(asyncio.ensure_future(self._refused.wait()))
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()

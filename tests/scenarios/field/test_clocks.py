@@ -1,0 +1,106 @@
+"""The clocks of host and venue differ: one finding says so, and orders go on once they agree."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from kernel import EventSourcedKernel
+from kernel.clock import NS_PER_S, Clock, LoopClock
+from kernel.errors import Rejected
+from kernel.models import OrdStatus
+from kernel.venues.base import ExecutionReport, SubmitRequest
+from tests.scenarios.field.lab import field_lab, order, paper_lab
+
+pytestmark = pytest.mark.looptime
+
+
+class OffClock(Clock):
+    """A host's clock that differs from the venue's."""
+
+    def __init__(self, off_s: float = 0.0) -> None:
+        self.inner = LoopClock()
+        self.off_ns = round(off_s * NS_PER_S)
+
+    def now_ns(self) -> int:
+        return self.inner.now_ns() + self.off_ns
+
+    async def sleep_until(self, instant_ns: int) -> None:
+        await self.inner.sleep_until(instant_ns - self.off_ns)
+
+
+def skews(kernel: EventSourcedKernel, *, resolved: bool = False) -> list[str]:
+    """The texts of the open findings about clocks, or of all."""
+    found = [item for item in kernel.state.findings() if item.kind == "CLOCK_SKEW"]
+    return [item.text for item in found if resolved or item.resolved_at_ns is None]
+
+
+async def unmet(kernel: EventSourcedKernel) -> list[str]:
+    return [item["type"] for item in (await kernel.health_check())["conditions"] if not item["status"]]
+
+
+@pytest.mark.parametrize(("off_s", "text"), [(3, "3.000 s ahead of the venue's"), (-8, "8.000 s behind the venue's")])
+async def test_a_step_of_the_clock(off_s: float, text: str) -> None:
+    """Refused for their timestamps, orders wait; after the clock is mended they work, and the finding is resolved."""
+    clock = OffClock()
+    async with paper_lab(clock=clock) as (kernel, _):
+        await kernel.place_order(order(), intent_id="old")
+        clock.off_ns = round(off_s * NS_PER_S)
+        await kernel.place_order(order(), intent_id="a")
+        await kernel.cancel_order("old", wait="recorded")
+        await asyncio.sleep(60)
+        assert await unmet(kernel) == ["VENUE_CLOCK"]
+        [found] = skews(kernel)
+        assert text in found
+        assert kernel.state.record("a").number <= 2
+        clock.off_ns = 0
+        await asyncio.sleep(20)
+        assert not skews(kernel)
+        assert len(skews(kernel, resolved=True)) == 1
+        assert await unmet(kernel) == []
+        assert (await kernel.get_order_state("a")).status.ord_status is OrdStatus.NEW
+        assert (await kernel.get_order_state("old")).status.ord_status is OrdStatus.CANCELED
+
+
+async def test_the_clock_is_ahead_from_the_start() -> None:
+    """The difference is known at the connect, before any order is refused."""
+    async with paper_lab(clock=OffClock(2.5)) as (kernel, _):
+        await asyncio.sleep(1)
+        [found] = skews(kernel)
+        assert "2.500 s ahead of the venue's" in found
+        assert await unmet(kernel) == []
+
+
+async def test_a_small_difference_is_none() -> None:
+    """A clock that is half a second off raises nothing and delays nothing."""
+    async with paper_lab(clock=OffClock(0.5)) as (kernel, _):
+        await kernel.place_order(order(), intent_id="a")
+        assert (await kernel.get_order_state("a")).status.ord_status is OrdStatus.NEW
+        assert not skews(kernel, resolved=True)
+
+
+async def test_a_venue_that_does_not_tell_its_time() -> None:
+    """Without the venue's clock a refusal for the timestamp is tried again, and ends nothing."""
+    async with field_lab() as lab:
+        accept, refusals = lab.venue.on_submit, []
+
+        def refusing(request: SubmitRequest) -> ExecutionReport:
+            if len(refusals) == 5:
+                return accept(request)
+            refusals.append(request)
+            raise Rejected("Timestamp for this request is outside of the recvWindow.", code="-1021", timestamp=True)
+
+        lab.venue.on_submit = refusing
+        await lab.kernel.place_order(order(), intent_id="a", wait="recorded")
+        await asyncio.sleep(30)
+        assert (await lab.kernel.get_order_state("a")).status.ord_status is OrdStatus.NEW
+        assert len(refusals) == 5
+
+
+async def test_a_time_that_cannot_be_read() -> None:
+    """A venue whose `time_ns` fails is used without a comparison."""
+    async with field_lab(tells_time=True) as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        assert (await lab.kernel.get_order_state("a")).status.ord_status is OrdStatus.NEW
+        assert "time_ns of the venue adapter raised AttributeError" in lab.findings()["ADAPTER_ERROR"]

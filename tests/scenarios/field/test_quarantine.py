@@ -1,0 +1,135 @@
+"""The venue's data of one symbol stop fitting the log: that symbol alone stops, and goes on once they fit again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from kernel.errors import ValidationError
+from kernel.models import OrdStatus
+from kernel.order_spec import AssetMetadata, SymbolStatus
+from kernel.settings import KernelSettings
+from tests.scenarios.field.lab import BTCUSDT, COIN, ETHUSDT, FieldVenue, Lab, field_lab, order
+
+pytestmark = pytest.mark.looptime
+
+
+async def reconnected(lab: Lab) -> None:
+    """The stream ends, and the kernel connects again."""
+    lab.venue.tell(None)  # type: ignore[arg-type]
+    await asyncio.sleep(1)
+
+
+def changed(**fields: Any) -> list[Any]:
+    return [BTCUSDT, ETHUSDT.model_copy(update=fields)]
+
+
+async def test_an_untraded_symbol_changes_its_scale() -> None:
+    """A finer tick of a symbol in which nothing was traded stops neither orders nor cancels of another."""
+    async with field_lab() as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        lab.venue.all_symbols = changed(price_decimals=3)
+        await reconnected(lab)
+        await lab.kernel.cancel_order("a")
+        await lab.kernel.place_order(order(), intent_id="b")
+        assert lab.venue.count("cancel") == 1
+        assert len(lab.venue.open_orders()) == 1
+        assert "ETH/USDT with 3 decimals in prices and 8 in quantities" in lab.findings()["SYMBOL_QUARANTINED"]
+
+
+async def test_it_is_noticed_without_a_reconnect() -> None:
+    """A scale that changes while the session lasts is noticed at the next refresh of the reference data."""
+    async with field_lab(settings=KernelSettings(reference_interval_s=120)) as lab:
+        lab.venue.all_symbols = changed(quantity_decimals=6)
+        await asyncio.sleep(121)
+        assert "SYMBOL_QUARANTINED" in lab.findings()
+
+
+@pytest.mark.parametrize("fields", [{"price_decimals": 3}, {"quantity_decimals": 6}, {"base_asset": "BTC"}])
+async def test_a_traded_symbol_stops_and_goes_on(fields: dict[str, Any]) -> None:
+    """Nothing is placed or changed in it, cancels go out, its numbers are ignored, and the old data lift it."""
+    async with field_lab() as lab:
+        await lab.kernel.place_order(order(symbol_id="ETHUSDT"), intent_id="a")
+        await lab.kernel.place_order(order(symbol_id="ETHUSDT", price=5_000_000), intent_id="b")
+        [first, second] = lab.venue.open_orders()
+        lab.venue.all_symbols = changed(**fields)
+        await reconnected(lab)
+        first.price = 60_000_000  # at the new scale
+        filled = lab.venue.fill(first, COIN // 2, tell=True)
+        await lab.kernel.place_order(order(symbol_id="ETHUSDT"), intent_id="c", wait="recorded")
+        await lab.kernel.cancel_order("b", wait="recorded")
+        await asyncio.sleep(200)
+        assert (lab.venue.count("submit"), lab.venue.count("cancel")) == (2, 1)
+        assert not second.open
+        assert (await lab.kernel.get_order_state("a")).status.cum_qty == 0
+        assert filled not in lab.venue.recorded_reports
+        first.price = 6_000_000
+        lab.venue.trades = [filled.model_copy(update={"last_px": 6_000_000, "price": 6_000_000})]
+        lab.venue.all_symbols = [BTCUSDT, ETHUSDT]
+        await reconnected(lab)
+        await asyncio.sleep(60)
+        assert "SYMBOL_QUARANTINED" not in lab.findings()
+        assert (await lab.kernel.get_order_state("a")).status.cum_qty == COIN // 2
+        assert lab.venue.count("submit") == 3
+
+
+async def test_an_asset_changes_its_scale() -> None:
+    """Only the symbols of that asset stop; its balance keeps the value at the old scale."""
+    async with field_lab() as lab:
+
+        async def assets() -> list[AssetMetadata]:
+            return [AssetMetadata(asset_id=name, decimals=6 if name == "ETH" else 8) for name in lab.venue.balances]
+
+        lab.venue.assets = assets  # type: ignore[method-assign]
+        lab.venue.balances["ETH"] //= 100
+        await reconnected(lab)
+        await lab.kernel.place_order(order(), intent_id="a")
+        await lab.kernel.place_order(order(symbol_id="ETHUSDT"), intent_id="b", wait="recorded")
+        await asyncio.sleep(100)
+        assert [item.order.symbol_id for item in lab.venue.open_orders()] == ["BTCUSDT"]
+        assert {*lab.findings()} == {"SYMBOL_QUARANTINED"}
+        assert "the venue shows ETH with 6 decimals, the log has 8" in lab.findings()["SYMBOL_QUARANTINED"]
+
+
+async def test_a_delisted_symbol_is_closed() -> None:
+    """A symbol that is gone counts as closed: its orders wait, those of others do not, and it may come back."""
+    async with field_lab() as lab:
+        await lab.kernel.place_order(order(symbol_id="ETHUSDT"), intent_id="a")
+        lab.venue.all_symbols = [BTCUSDT]
+        await reconnected(lab)
+        assert (await lab.kernel.get_symbol_metadata("ETHUSDT")).status is SymbolStatus.CLOSED
+        assert "the venue no longer lists it" in lab.findings()["SYMBOL_QUARANTINED"]
+        await lab.kernel.place_order(order(symbol_id="ETHUSDT"), intent_id="b", wait="recorded")
+        await lab.kernel.place_order(order(), intent_id="c")
+        await lab.kernel.cancel_order("a")
+        assert (lab.venue.count("submit"), lab.venue.count("cancel")) == (2, 1)
+        lab.venue.all_symbols = [BTCUSDT, ETHUSDT]
+        await asyncio.sleep(61)  # a symbol that does not trade is looked at with each relist
+        assert (await lab.kernel.get_order_state("b")).status.ord_status is OrdStatus.NEW
+        assert not lab.findings()
+
+
+async def test_contradicting_data_of_a_symbol() -> None:
+    """A symbol that is listed twice with different data stops; an empty list closes nothing."""
+    async with field_lab() as lab:
+        lab.venue.all_symbols = [BTCUSDT, ETHUSDT, ETHUSDT.model_copy(update={"tick_size": 10})]
+        await reconnected(lab)
+        assert "the venue lists it twice, with different data" in lab.findings()["SYMBOL_QUARANTINED"]
+        lab.venue.all_symbols = []
+        await reconnected(lab)
+        await lab.kernel.place_order(order(), intent_id="a")
+        assert len(lab.venue.open_orders()) == 1
+
+
+async def test_a_contract_is_refused_by_name() -> None:
+    """A symbol that is no spot pair takes no order, and the error says why."""
+    perpetual = BTCUSDT.model_copy(update={"symbol_id": "BTCUSDT-PERP", "contract": "perpetual"})
+    async with field_lab() as made:
+        venue = FieldVenue(made.venue.clock, made.venue.capabilities, all_symbols=[BTCUSDT, perpetual])
+    async with field_lab(venue=venue) as lab:
+        with pytest.raises(ValidationError, match="BTCUSDT-PERP is a perpetual contract; only spot is supported"):
+            await lab.kernel.place_order(order(symbol_id="BTCUSDT-PERP"))
+        await lab.kernel.place_order(order())
+        assert venue.count("submit") == 1
