@@ -24,7 +24,7 @@ from kernel.models import Evidence, ExecType, FindingKind, LookScope
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.reconciler.status_query import Answer, answer_within
 from kernel.reconciler.venue_reconciler import VenueReconciler
-from kernel.runtime.account_drift import drift_events
+from kernel.runtime.account_drift import drift_events, transfer_events
 from kernel.runtime.external_orders import ExternalOrders
 from kernel.runtime.finding_writer import FindingWriter
 from kernel.safety.readiness import VENUE_CONNECTED, VENUE_SNAPSHOT_COMPLETE, Readiness
@@ -328,6 +328,8 @@ class VenueSession:
         self.latency_ms = (snapshot.ended_ns - snapshot.began_ns) // NS_PER_MS
         source = query_source(f"venue:{self.state.exchange_id}", snapshot.began_ns, self.venue.capabilities)
         await self.ingest((*snapshot.fills, *snapshot.open_orders), source)
+        if moved := transfer_events(self.state, snapshot.transfers):
+            await self._fact(events.VENUE_STREAM, moved)
         if snapshot.open_orders_complete:
             await self._close_missing(snapshot, source)
         await self._external.resolve_explained(source)
@@ -411,7 +413,8 @@ class VenueSession:
         """Return the positions at a venue that has them; one that it does not list is flat."""
         if snapshot.positions is None:
             return []
-        symbols = sorted({*snapshot.positions, *(item.symbol_id for item in self.state.positions())})
+        known = (item.symbol_id for item in self.state.positions())
+        symbols = sorted({*snapshot.positions, *known, *self.state.position_drift()})
         return [
             events.PositionObserved(
                 symbol_id=symbol_id, quantity=snapshot.positions.get(symbol_id, 0), observed_at_ns=snapshot.began_ns
