@@ -168,6 +168,8 @@ class Fold:
             return
         self._data.transfer_keys.add(event.transfer_key)
         at_ns = event.recorded_at_ns if event.transact_time_ns is None else event.transact_time_ns
+        if event.evidence is Evidence.OPERATOR:  # it explains a difference that was observed
+            at_ns = self._data.ledger.observed_from_ns - 1
         self._data.ledger.transfer(event.asset_id, event.amount, self._data.reference.decimals, at_ns=at_ns)
 
     def _reference_observed(self, event: events.SymbolObserved | events.AssetObserved) -> None:

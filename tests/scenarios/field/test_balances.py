@@ -183,6 +183,20 @@ async def test_a_position_drift_is_raised_again() -> None:
         assert len(await raised(lab, FindingKind.POSITION_DRIFT)) == 2
 
 
+async def test_a_resolved_drift_is_not_expected_twice() -> None:
+    """The transfer that an operator's resolution records explains what is observed already."""
+    async with field_lab() as lab:
+        lab.venue.balances["USDT"] -= 700
+        await asyncio.sleep(RELISTS)
+        await lab.kernel.resolve_finding("BALANCE_DRIFT:USDT", evidence="a withdrawal")
+        assert (await expected(lab, "USDT")).total == lab.venue.balances["USDT"]
+        await asyncio.sleep(RELISTS)
+        assert lab.findings() == {}
+        lab.venue.balances["USDT"] += 700
+        await asyncio.sleep(RELISTS)
+        assert "+0.00000700 off" in lab.findings()["BALANCE_DRIFT"]
+
+
 # ---------------------------------------------------------------------------------------------------------- cash flows
 @pytest.mark.parametrize("amount", [250 * COIN, -250 * COIN, -1])
 async def test_a_cash_flow_of_the_venue_is_no_drift(amount: int) -> None:
