@@ -368,8 +368,6 @@ class Ledger:
         """Open the books with observed totals: they contain every earlier flow, unless a later observation disagrees."""
         self.opening = totals
         self.drift = {}
-        self.provisional.open()
-        self.provisional_positions.open()
         self.flows.clear()
         self.roundings.clear()
         self.unknown_assets.clear()

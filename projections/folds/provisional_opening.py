@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-RECENT_MAX = 64
-"""Newest changes of a figure that are kept."""
+CHANGES_MAX = 64
+"""Newest changes that are kept of a figure."""
 
 
 class Change(NamedTuple):
@@ -28,19 +28,13 @@ class Change(NamedTuple):
 class ProvisionalOpening:
     """The opening figures of one kind, by asset or symbol. Field names are stored in checkpoints."""
 
-    recent: dict[str, list[Change]] = field(default_factory=dict)
     unproven: dict[str, list[Change]] = field(default_factory=dict)
 
     def note(self, name: str, amount: int, *, venue_ns: int, opened_until_ns: int | None) -> None:
         """Note a change; `opened_until_ns` is the last instant that the opening figure may show, None before it."""
-        self.recent[name] = [*self.recent.get(name, ())[1 - RECENT_MAX :], Change(venue_ns, amount, included=True)]
-        if opened_until_ns is not None and venue_ns < opened_until_ns:
-            late = Change(venue_ns, amount, included=False)
-            self.unproven[name] = [*self.unproven.get(name, ())[1 - RECENT_MAX :], late]
-
-    def open(self) -> None:
-        """Take the figures that are observed now as the opening ones: they should include every change so far."""
-        self.unproven = dict(self.recent)
+        if opened_until_ns is None or venue_ns < opened_until_ns:
+            change = Change(venue_ns, amount, included=opened_until_ns is None)
+            self.unproven[name] = [*self.unproven.get(name, ())[1 - CHANGES_MAX :], change]
 
     def prove(self, name: str) -> None:
         """Note that an observation agrees with an opening figure."""
