@@ -13,6 +13,8 @@ from kernel.errors import OutcomeUnknown
 from kernel.models import AccountState, Balance, ExecType, FindingKind, OrdStatus
 from kernel.order_spec import OrderType, Side
 from kernel.venues.base import ExecutionReport, SubmitRequest, VenueCapabilities, VenueSnapshot
+from replay.views.listing import listing as listed
+from replay.views.listing import query_of
 from tests.scenarios.field.lab import COIN, FieldOrder, FieldVenue, Lab, field_lab, order
 
 pytestmark = pytest.mark.looptime
@@ -365,3 +367,15 @@ async def test_a_trade_at_the_opening_that_is_reported_later(included: bool) -> 
         await asyncio.sleep(RELISTS)
         assert set(lab.findings(resolved=True)) == {"UNEXPECTED_TRADE"}
         assert (await expected(lab, "BTC")).total == 101 * COIN
+
+
+async def test_the_account_is_listed_with_expected_balances() -> None:
+    """`get account` shows what was observed and, beside it, what is expected, in decimals."""
+    async with field_lab() as lab:
+        await lab.kernel.place_order(order("SELL", COIN // 2, 7_000_000))
+        found = await listed(lab.kernel, query_of(("account",)))
+        (item,) = found.items
+        (row,) = (dict(zip(found.columns, cells, strict=True)) for cells in item.lines if cells[0] == "BTC")
+        shown = ("TOTAL", "LOCKED", "FREE", "EXPECTED", "EXP-LOCKED", "EXP-FREE")
+        assert [row[name] for name in shown] == ["100", "0", "100", "100", "0.5", "99.5"]
+        assert item.data["expected"]["BTC"]["free"] == "99.50000000"
