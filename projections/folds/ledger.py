@@ -331,14 +331,19 @@ class Ledger:
         return {name: -off * UNIT for name, off in offs.items() if off}
 
     def _compared(self, asset_id: str, total: int) -> int:
-        """Observed less expected; what the opening balance turns out to lack is added to the flows."""
+        """Observed less expected; what the opening balance turns out to lack is added to the flows.
+
+        A known drift stays as it is while it differs by no more than the venue's roundings.
+        """
         off = self._off(asset_id, total)
         if off and (lacked := self.provisional.lacked(asset_id, lambda fine: self._explains(asset_id, total, fine))):
             self._add(asset_id, lacked)
             off = 0
         if not off:
             self.provisional.prove(asset_id)
-        return off
+            return 0
+        known = self.drift.get(asset_id, 0)
+        return known if abs(off - known) <= self.roundings.get(asset_id, 0) else off
 
     def _explains(self, asset_id: str, total: int, fine: int) -> bool:
         return abs(fine) >= UNIT and self._off(asset_id, total, more=fine) == 0

@@ -272,6 +272,17 @@ def test_a_transfer_explains_a_balance() -> None:
     assert books.observe(BTC=9) == {}
 
 
+def test_roundings_change_no_known_drift() -> None:
+    """A drift is another one only if it changed by more than the venue rounds."""
+    books = Books()
+    books.observe(USDT=100)
+    assert books.observe(USDT=90) == {"USDT": -10}
+    for held in (89, 88, 87):
+        books.trade(1, 1)  # of which the venue rounds the quote
+        assert books.observe(USDT=held, BTC=90 - held) == {"USDT": -10}
+    assert books.observe(USDT=80, BTC=3) == {"USDT": -19}
+
+
 def test_changes_during_an_observation_are_no_drift() -> None:
     """Nothing is compared while a booking is newer than the begin of the observation."""
     books = Books()
