@@ -123,7 +123,7 @@ class ExchangeKernel(ABC):
 
     @abstractmethod
     async def get_account_state(self) -> AccountState:
-        """Return the balances as last observed."""
+        """Return the balances as last observed, and as expected now."""
 
     @abstractmethod
     async def get_symbol_metadata(self, symbol_id: str) -> SymbolMetadata:

@@ -8,7 +8,7 @@ intended on one side fills, and nothing on the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -119,11 +119,22 @@ def open_risks(record: Record) -> tuple[OpenRisk, ...]:
 
     It is the larger of the intent, of all that works or may work, and of what an unknown amend may have made of it.
     """
+    return largest_risks((*working_risks(record), *intended_risk(record)))
+
+
+def working_risks(record: Record) -> tuple[OpenRisk, ...]:
+    """Return the open risks of all that works or may work for an intent, without what was not sent yet."""
     found: dict[tuple[str, Side], OpenRisk] = {}
     for risk in at_venue(record):
         key = (risk.symbol_id, risk.side)
         found[key] = found[key].plus(risk) if key in found else risk
-    for risk in (*amended_risk(record), *intended_risk(record)):
+    return largest_risks((*found.values(), *amended_risk(record)))
+
+
+def largest_risks(risks: Iterable[OpenRisk]) -> tuple[OpenRisk, ...]:
+    """Return the largest risk of each symbol and side."""
+    found: dict[tuple[str, Side], OpenRisk] = {}
+    for risk in risks:
         key = (risk.symbol_id, risk.side)
         found[key] = found[key].largest(risk) if key in found else risk
     return tuple(risk for risk in found.values() if risk.quantity > 0)

@@ -362,7 +362,7 @@ class Balance(Model):
 
 
 class AccountState(Model):
-    """The account as last observed."""
+    """The account as last observed, and as expected now."""
 
     exchange_id: ExchangeId
     """The exchange account."""
@@ -374,6 +374,11 @@ class AccountState(Model):
     """Source of the balances; None before the first observation."""
     observed_at_ns: InstantNs | None = None
     """When they were observed; None before the first observation."""
+    expected: dict[AssetId, Balance] | None = None
+    """Asset → balance as expected now, at the asset's scale; None before the first observation. `total`: as observed, plus
+    and minus the fills, fees and transfers recorded since. `locked`: held by the orders that work or may work, as far as
+    known (a buy locks its cost in the quote asset, a sell its quantity in the base asset). `free`: the rest, negative if
+    they lock more than there is."""
 
 
 class FindingKind(StrEnum):

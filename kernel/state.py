@@ -202,7 +202,7 @@ class KernelState(Protocol):
         """Return the position of every symbol with a fill, by symbol."""
 
     def account(self) -> AccountState:
-        """Return the account as last observed."""
+        """Return the account as last observed, and as expected now."""
 
     def findings(self) -> Iterable[Finding]:
         """Return all findings, open and resolved, in the order raised."""
@@ -218,6 +218,9 @@ class KernelState(Protocol):
 
     def external_order(self, exchange_order_id: str) -> ExternalOrder | None:
         """Return an external order, if known."""
+
+    def has_transfer(self, transfer_key: str) -> bool:
+        """Return whether a transfer was recorded."""
 
     def balance_drift(self) -> dict[str, int]:
         """Return asset → observed total less opening balance, fills and transfers, where not 0."""

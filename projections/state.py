@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 from kernel import events
@@ -36,6 +36,7 @@ from kernel.state import Applied, joined
 from projections import diff
 from projections.digest import FieldDifference, first_field
 from projections.folds import ledger
+from projections.folds.expected_balances import expected_balances, external_risks
 from projections.retention.policy import RetentionPolicy
 from projections.retention.record_cache import Records
 from projections.snapshot import StateSnapshot
@@ -411,12 +412,18 @@ class State:
         return [ledger.position_of_holding(symbol_id, item) for symbol_id, item in held]
 
     def account(self) -> AccountState:
-        known = self._data.balances_at_ns is not None
+        data = self._data
+        if data.balances_at_ns is None:
+            return AccountState(exchange_id=data.exchange_id)
+        working = data.exposures.working(record=self._at_risk_record)
+        risks = chain(working, external_risks(self.external_orders()))
+        expected = expected_balances(data.ledger.expected_now(), risks, data.reference, data.exposures.last_prices)
         return AccountState(
-            exchange_id=self._data.exchange_id,
-            balances=self._data.ledger.observed,
-            evidence=Evidence.QUERY if known else None,
-            observed_at_ns=self._data.balances_at_ns,
+            exchange_id=data.exchange_id,
+            balances=data.ledger.observed,
+            evidence=Evidence.QUERY,
+            observed_at_ns=data.balances_at_ns,
+            expected=expected,
         )
 
     def findings(self) -> Iterable[Finding]:
@@ -434,6 +441,9 @@ class State:
     def external_order(self, exchange_order_id: str) -> ExternalOrder | None:
         entry = self._data.externals.entries.get(exchange_order_id)
         return entry.order if entry is not None else None
+
+    def has_transfer(self, transfer_key: str) -> bool:
+        return transfer_key in self._data.transfer_keys
 
     def balance_drift(self) -> dict[str, int]:
         return dict(self._data.ledger.drift)

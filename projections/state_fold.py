@@ -7,6 +7,7 @@ alone, never on the number of live intents.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from kernel import events
@@ -102,25 +103,28 @@ class Fold:
             self._data.exposures.last_prices[event.symbol_id] = event.last_px
         for booking in ledger.bookings(before.orders, after.orders):
             symbol = self._data.reference.symbol(booking.symbol_id)
-            self._data.ledger.book(booking, symbol, self._data.reference.decimals, at_ns=event.recorded_at_ns)
-            if not after.sends and isinstance(event, events.OrderReport):
-                self._data.ledger.mark_opening_provisional(event.transact_time_ns)
+            venue_ns = event.transact_time_ns if isinstance(event, events.OrderReport) else None
+            self._data.ledger.book(
+                booking, symbol, self._data.reference.decimals, at_ns=event.recorded_at_ns, venue_ns=venue_ns
+            )
 
     def _adopt(self, after: Record, event: events.BaseEvent) -> None:
         """Remove the intent's orders from the external ones, and reverse their trades: they are booked as the intent's."""
+        venue_ns = event.transact_time_ns if isinstance(event, events.OrderReport) else None
         for facts in after.orders:
             entry = self._data.externals.drop(facts.exchange_order_id) if facts.exchange_order_id else None
-            for booking in entry.trades.values() if entry is not None else ():
-                self._book_external(reversal(booking), event)
+            for booking in chain.from_iterable(entry.trades.values()) if entry is not None else ():
+                self._book_external(reversal(booking), event, venue_ns)
 
-    def _book_external(self, booking: ledger.Booking, event: events.BaseEvent) -> None:
+    def _book_external(self, booking: ledger.Booking, event: events.BaseEvent, venue_ns: int | None) -> None:
         symbol = self._data.reference.symbol(booking.symbol_id)
-        self._data.ledger.book_external(booking, symbol, self._data.reference.decimals, at_ns=event.recorded_at_ns)
+        self._data.ledger.book_external(
+            booking, symbol, self._data.reference.decimals, at_ns=event.recorded_at_ns, venue_ns=venue_ns
+        )
 
     def _external_observed(self, event: events.ExternalOrderObserved) -> None:
         for booking in self._data.externals.apply(event):
-            self._book_external(booking, event)
-            self._data.ledger.mark_opening_provisional(event.transact_time_ns)
+            self._book_external(booking, event, event.transact_time_ns)
 
     def _log_created(self, event: events.LogCreated) -> None:
         self._data.log_id = event.log_id
@@ -163,9 +167,10 @@ class Fold:
         if event.transfer_key in self._data.transfer_keys:
             return
         self._data.transfer_keys.add(event.transfer_key)
-        self._data.ledger.transfer(
-            event.asset_id, event.amount, self._data.reference.decimals, at_ns=event.recorded_at_ns
-        )
+        at_ns = event.recorded_at_ns if event.transact_time_ns is None else event.transact_time_ns
+        if event.evidence is Evidence.OPERATOR:  # it explains a difference that was observed
+            at_ns = self._data.ledger.observed_from_ns - 1
+        self._data.ledger.transfer(event.asset_id, event.amount, self._data.reference.decimals, at_ns=at_ns)
 
     def _reference_observed(self, event: events.SymbolObserved | events.AssetObserved) -> None:
         self._data.reference.apply(event)

@@ -98,6 +98,8 @@ class TransferObserved(BaseEvent):
     """Signed amount at the asset's scale."""
     transact_time_ns: InstantNs | None = None
     """Venue time."""
+    text: str | None = None
+    """What the venue calls it."""
 
 
 class ExternalOrderObserved(BaseEvent):
@@ -137,6 +139,8 @@ class ExternalOrderObserved(BaseEvent):
     """Fee of the trade, at the fee asset's scale."""
     fee_asset: AssetId | None = None
     """Asset of the fee."""
+    fees: dict[AssetId, Int] | None = None
+    """Every fee of the trade by asset, where the venue reports several; then `fee` and `fee_asset` are None."""
     ref_fill_key: str | None = None
     """For a correction or a bust: fill key of the original trade."""
     gone: bool | None = None

@@ -75,6 +75,8 @@ class OrderFilled(OrderReport):
     """Fee paid (negative: received), at the fee asset's scale."""
     fee_asset: AssetId | None = None
     """Asset of the fee."""
+    fees: dict[AssetId, Int] | None = None
+    """Every fee of the trade by asset, where the venue reports several; then `fee` and `fee_asset` are None."""
     liquidity: Liquidity | None = None
     """The liquidity side of the fill."""
 
@@ -103,6 +105,8 @@ class FillCorrected(OrderReport):
     """Corrected fee."""
     fee_asset: AssetId | None = None
     """Asset of the fee."""
+    fees: dict[AssetId, Int] | None = None
+    """Every corrected fee by asset, where the venue reports several; then `fee` and `fee_asset` are None."""
 
 
 class FillBusted(OrderReport):

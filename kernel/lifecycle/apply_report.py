@@ -68,8 +68,9 @@ def with_totals(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
 
 def filled(facts: OrderFacts, event: events.OrderFilled | events.FillCorrected) -> OrderFacts:
     ref_fill_key = event.ref_fill_key if isinstance(event, events.FillCorrected) else None
+    fees = tuple(sorted(event.fees.items())) if event.fees is not None else None
     entry = TradeEntry(
-        event.fill_key, event.last_qty, event.last_px, venue_ns(event), ref_fill_key, event.fee, event.fee_asset
+        event.fill_key, event.last_qty, event.last_px, venue_ns(event), ref_fill_key, event.fee, event.fee_asset, fees
     )
     return with_totals(with_terms(order_facts.with_trade(facts, entry), event), event)
 

@@ -34,7 +34,7 @@ EVENT_OF: dict[ExecType, type[events.OrderReport]] = {
 }
 """The event type of each kind of report; the pending, stopped, done-for-day and status kinds are `OrderStateObserved`."""
 
-FILL_FIELDS = ("side", "fill_key", "last_qty", "last_px", "fee", "fee_asset")
+FILL_FIELDS = ("side", "fill_key", "last_qty", "last_px", "fee", "fee_asset", "fees")
 EXTRA_FIELDS: dict[ExecType, tuple[str, ...]] = {
     ExecType.TRADE: (*FILL_FIELDS, "liquidity"),
     ExecType.TRADE_CORRECT: (*FILL_FIELDS, "ref_fill_key"),

@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from kernel.lifecycle.immutable import replace
-from kernel.lifecycle.trades import NO_TRADES, TradeEntry, Trades
+from kernel.lifecycle.trades import NO_TRADES, TradeEntry, Trades, fees_of
 from kernel.models import AttemptKind, OrdStatus
 from kernel.order_spec import OrderType, StandardOrder, TimeInForce
 
@@ -320,13 +320,13 @@ def newest_of(chain: list[TradeEntry]) -> list[TradeEntry]:
 
 
 def with_trade(facts: OrderFacts, entry: TradeEntry) -> OrderFacts:
-    """Add a trade or a correction; a repeated one can only add a missing fee."""
+    """Add a trade or a correction; of a repeated one the fees count, as the newest report of them."""
     known = facts.trades.same_as(entry)
     if known is None:
         return replace(facts, trades=facts.trades.plus(entry), accepted=True)
-    if known.fee is not None or entry.fee is None:
+    if fees_of(entry) in (None, fees_of(known)):
         return facts
-    return replace(facts, trades=facts.trades.with_fee_of(known, entry))
+    return replace(facts, trades=facts.trades.with_fees_of(known, entry))
 
 
 def with_bust(facts: OrderFacts, fill_key: str, time_ns: int) -> OrderFacts:

@@ -5,11 +5,31 @@ Used by `order_facts`, and by the ledger, which books the trades that one value 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import core_schema
+
+
+class HasFees(Protocol):
+    """A venue's report of a trade, its event, or its entry."""
+
+    @property
+    def fee(self) -> int | None: ...
+    @property
+    def fee_asset(self) -> str | None: ...
+    @property
+    def fees(self) -> Mapping[str, int] | tuple[tuple[str, int], ...] | None: ...
+
+
+def fees_of(trade: HasFees) -> dict[str, int] | None:
+    """Return the fees of a trade by asset, at the assets' scales; None if the venue has not reported them."""
+    if trade.fees is not None:
+        return dict(trade.fees)
+    if trade.fee is None:
+        return None
+    return {} if trade.fee_asset is None else {trade.fee_asset: trade.fee}
 
 
 class TradeEntry(NamedTuple):
@@ -23,6 +43,8 @@ class TradeEntry(NamedTuple):
     """Key of the entry that this one corrects."""
     fee: int | None
     fee_asset: str | None
+    fees: tuple[tuple[str, int], ...] | None = None
+    """(asset, fee) of each, where the venue reports several; sorted."""
 
     @property
     def identity(self) -> tuple[str, int, int]:
@@ -74,8 +96,8 @@ class Trades:
         grown._take(entry)
         return grown
 
-    def with_fee_of(self, known: TradeEntry, entry: TradeEntry) -> Trades:
-        merged = known._replace(fee=entry.fee, fee_asset=entry.fee_asset)
+    def with_fees_of(self, known: TradeEntry, entry: TradeEntry) -> Trades:
+        merged = known._replace(fee=entry.fee, fee_asset=entry.fee_asset, fees=entry.fees)
         return Trades(merged if item is known else item for item in self)
 
     def same_as(self, entry: TradeEntry) -> TradeEntry | None:

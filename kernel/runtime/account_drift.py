@@ -1,18 +1,19 @@
-"""Compares the venue's balances and positions with what the log explains.
+"""Compares the venue's balances and positions with what the log explains, and finds the transfers that explain them.
 
-Called by the session after each complete venue snapshot. A difference raises one finding, which is resolved when the log
-explains it again. The sums are the state's (`projections.folds.ledger`).
+Called by the session at each venue snapshot. A difference raises one finding, which is raised again when the difference
+changes and resolved when the log explains it. The sums are the state's (`projections.folds.ledger`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from kernel import events
 from kernel.lifecycle import finding_id, raised
 from kernel.models import FindingKind
 from kernel.order_spec import from_scaled
 from kernel.state import KernelState
+from kernel.venues.base import Transfer
 
 
 def drift_events(state: KernelState, *, now_ns: int) -> list[events.BaseEvent]:
@@ -35,12 +36,20 @@ def drift_events(state: KernelState, *, now_ns: int) -> list[events.BaseEvent]:
 
 def _changes(state: KernelState, kind: FindingKind, texts: Mapping[str, str], *, now_ns: int) -> list[events.BaseEvent]:
     """Return the changes of a kind's findings; `texts` has the current differences by asset or symbol."""
-    unresolved = {item.finding_id for item in state.findings() if item.kind is kind and item.resolved_at_ns is None}
-    names = {finding_id(kind, name): name for name in texts}
-    new: list[events.BaseEvent] = [
-        raised(full, kind, texts[name], symbol_id=name if kind is FindingKind.POSITION_DRIFT else None, now_ns=now_ns)
-        for full, name in names.items()
-        if full not in unresolved
+    unresolved = {
+        item.finding_id: item.text for item in state.findings() if item.kind is kind and item.resolved_at_ns is None
+    }
+    symbols = {name: name if kind is FindingKind.POSITION_DRIFT else None for name in texts}
+    current = [
+        raised(finding_id(kind, name), kind, text, symbol_id=symbols[name], now_ns=now_ns)
+        for name, text in texts.items()
     ]
-    explained = sorted(unresolved - names.keys())
+    new = [item for item in current if unresolved.get(item.finding.finding_id) != item.finding.text]
+    explained = sorted(unresolved.keys() - {item.finding.finding_id for item in current})
     return [*new, *(events.FindingResolved(finding_id=full, text="explained") for full in explained)]
+
+
+def transfer_events(state: KernelState, transfers: Iterable[Transfer]) -> list[events.BaseEvent]:
+    """Return the events of the transfers that are not recorded yet; lists overlap, and may name one twice."""
+    new = {item.transfer_key: item for item in transfers if not state.has_transfer(item.transfer_key)}
+    return [events.TransferObserved(**item.model_dump()) for item in new.values()]

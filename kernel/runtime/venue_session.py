@@ -25,7 +25,7 @@ from kernel.models import Evidence, ExecType, FindingKind, LookScope
 from kernel.reconciler.status_query import Answer, answer_within
 from kernel.reconciler.venue_reconciler import VenueReconciler
 from kernel.runtime import trades_scope
-from kernel.runtime.account_drift import drift_events
+from kernel.runtime.account_drift import drift_events, transfer_events
 from kernel.runtime.external_orders import ExternalOrders
 from kernel.runtime.finding_writer import FindingWriter
 from kernel.runtime.reference_data import Listing, ReferenceData
@@ -408,6 +408,8 @@ class VenueSession:
         if changed and self.readiness[VENUE_SNAPSHOT_COMPLETE].status:
             self._watch.found(self.clock.now_ns())
             self._watch_changed.set()
+        if moved := transfer_events(self.state, snapshot.transfers):
+            await self._fact(events.VENUE_STREAM, moved)
         if snapshot.open_orders_complete:
             await self._close_missing(snapshot, source)
         await self._external.resolve_explained(source)
@@ -504,7 +506,8 @@ class VenueSession:
         """Return the positions at a venue that has them; one that it does not list is flat."""
         if snapshot.positions is None:
             return []
-        symbols = sorted({*snapshot.positions, *(item.symbol_id for item in self.state.positions())})
+        known = (item.symbol_id for item in self.state.positions())
+        symbols = sorted({*snapshot.positions, *known, *self.state.position_drift()})
         return [
             events.PositionObserved(
                 symbol_id=symbol_id, quantity=snapshot.positions.get(symbol_id, 0), observed_at_ns=snapshot.began_ns

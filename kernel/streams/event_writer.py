@@ -241,7 +241,7 @@ async def log_reports(work: Awaitable[object], what: str) -> None:
 EXTERNAL_FIELDS = (
     "symbol_id", "client_order_id", "exchange_order_id", "exec_type", "exec_id", "side", "fill_key", "last_qty",
     "last_px", "order_qty", "price", "transact_time_ns", "raw", "ord_status", "cum_qty", "fee", "fee_asset",
-    "ref_fill_key",
+    "fees", "ref_fill_key",
 )  # fmt: skip
 
 
@@ -251,6 +251,6 @@ def report_command_id(intent_id: str, report: ExecutionReport) -> bytes | None:
         return None
     parts = (
         intent_id, report.symbol_id, report.exec_type, report.fill_key or report.exec_id, report.exchange_order_id,
-        report.last_qty, report.last_px, report.fee,
+        report.last_qty, report.last_px, report.fee, *sorted((report.fees or {}).items()),
     )  # fmt: skip
     return hashlib.sha256("\n".join(map(str, parts)).encode()).digest()[:16]

@@ -396,7 +396,7 @@ class VenueSnapshot(Model):
     open_orders_complete: bool = True
     """`open_orders` lacks none."""
     fills_complete: bool = True
-    """`fills` lacks none."""
+    """`fills` and `transfers` lack none."""
     began_ns: InstantNs
     """When the first query was sent."""
     ended_ns: InstantNs

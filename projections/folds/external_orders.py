@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kernel import events
+from kernel.lifecycle.trades import fees_of
 from kernel.models import ExecType, ExternalOrder, OrdStatus
 from kernel.order_spec import Side
-from projections.folds.ledger import Booking
+from projections.folds.ledger import Booking, fee_bookings
 
 ENDED_MAX = 1_000
 """Ended orders that are kept; beyond that, the one with the oldest report is dropped."""
@@ -24,8 +25,8 @@ class ExternalEntry:
     """One order and its trades."""
 
     order: ExternalOrder
-    trades: dict[str, Booking] = field(default_factory=dict)
-    """Trades that count, by fill key."""
+    trades: dict[str, tuple[Booking, ...]] = field(default_factory=dict)
+    """Trades that count, each with its fees, by fill key."""
     void: frozenset[str] = frozenset()
     """Fill keys that were busted or corrected: a later report of them does not count."""
 
@@ -79,10 +80,10 @@ class Externals:
 
 
 def with_observation(
-    known: ExternalOrder, event: events.ExternalOrderObserved, trades: dict[str, Booking]
+    known: ExternalOrder, event: events.ExternalOrderObserved, trades: dict[str, tuple[Booking, ...]]
 ) -> ExternalOrder:
     """The order after a report. A late trade report does not reopen it."""
-    traded = sum(abs(booking.signed_quantity) for booking in trades.values())
+    traded = sum(abs(booking.signed_quantity) for booked in trades.values() for booking in booked)
     ends = event.ord_status in ENDS or event.exec_type in END_REPORTS or bool(event.gone)
     return known.model_copy(
         update={
@@ -97,19 +98,26 @@ def with_observation(
     )
 
 
-def booked(event: events.ExternalOrderObserved, trades: dict[str, Booking], void: frozenset[str]) -> list[Booking]:
-    """The bookings of a report: a trade, and the reversal of the trade that it busts or corrects. Updates `trades`."""
-    replaced = trades.pop(event.ref_fill_key, None) if event.ref_fill_key is not None else None
-    reversals = [reversal(replaced)] if replaced is not None else []
+def booked(
+    event: events.ExternalOrderObserved, trades: dict[str, tuple[Booking, ...]], void: frozenset[str]
+) -> list[Booking]:
+    """The bookings of a report: a trade or its newer fees, and the reversal of the trade that it busts or corrects.
+
+    Updates `trades`.
+    """
+    replaced = trades.pop(event.ref_fill_key, ()) if event.ref_fill_key is not None else ()
+    reversals = [reversal(booking) for booking in replaced]
     is_trade = event.exec_type in (ExecType.TRADE, ExecType.TRADE_CORRECT)
-    if not is_trade or event.fill_key is None or event.fill_key in trades or event.fill_key in void:
+    if not is_trade or event.fill_key is None or event.fill_key in void:
         return reversals
     if event.side is None or event.last_qty is None or event.last_px is None:
         return reversals
-    sign = 1 if event.side is Side.BUY else -1
-    booking = Booking(event.symbol_id, sign * event.last_qty, event.last_px, event.fee or 0, event.fee_asset)
-    trades[event.fill_key] = booking
-    return [*reversals, booking]
+    trade = Booking(event.symbol_id, event.last_qty if event.side is Side.BUY else -event.last_qty, event.last_px)
+    known, new = trades.get(event.fill_key, ()), (trade, *fee_bookings(trade, event))
+    if known and (known[0] != trade or fees_of(event) is None or known == new):
+        return reversals
+    trades[event.fill_key] = new
+    return [*reversals, *map(reversal, known), *new]
 
 
 def reversal(booking: Booking) -> Booking:

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kernel.lifecycle.order_facts import OrderFacts
-from kernel.lifecycle.trades import NO_TRADES, TradeEntry
+from kernel.lifecycle.trades import NO_TRADES, HasFees, TradeEntry, fees_of
 from kernel.models import Balance, Position
 from kernel.order_spec import Side, SymbolMetadata
+from projections.folds.provisional_opening import ProvisionalOpening
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +95,8 @@ def bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[
     for sign, orders in ((-1, old), (1, new)):
         for trade, entry in counted_trades(orders):
             times[trade] += sign
-            if entry.fee and entry.fee_asset is not None:
-                fees[trade, entry.fee_asset] += sign * entry.fee
+            for asset_id, fee in (fees_of(entry) or {}).items():
+                fees[trade, asset_id] += sign * fee
     removed = [trade.booking(count) for trade, count in times.items() if count < 0]
     added = [trade.booking(count) for trade, count in times.items() if count > 0]
     paid = [Booking(trade.symbol_id, 0, trade.price, fee, asset) for (trade, asset), fee in fees.items() if fee]
@@ -120,12 +121,15 @@ def added_alone(old: Sequence[OrderFacts], after: OrderFacts) -> list[Booking] |
 
 
 def bookings_of(facts: OrderFacts, entry: TradeEntry) -> list[Booking]:
-    """The bookings of a trade and its fee."""
+    """The bookings of a trade and its fees."""
     order = facts.order
     trade = BareTrade(order.symbol_id, order.side, entry.fill_key, entry.quantity, entry.price).booking(1)
-    if not entry.fee or entry.fee_asset is None:
-        return [trade]
-    return [trade, Booking(trade.symbol_id, 0, trade.price, entry.fee, entry.fee_asset)]
+    return [trade, *fee_bookings(trade, entry)]
+
+
+def fee_bookings(trade: Booking, reported: HasFees) -> list[Booking]:
+    fees = (fees_of(reported) or {}).items()
+    return [Booking(trade.symbol_id, 0, trade.price, fee, asset_id) for asset_id, fee in fees if fee]
 
 
 class BareTrade(NamedTuple):
@@ -158,12 +162,20 @@ class Ledger:
     flows: dict[str, int] = field(default_factory=dict)
     """Asset to fills, fees and transfers since the opening balance, `FLOW_DECIMALS` finer than its scale."""
     observed: dict[str, Balance] = field(default_factory=dict)
+    since: dict[str, int] = field(default_factory=dict)
+    """Asset to the flows that the newest observation lacks, in the same unit."""
+    observed_from_ns: int = 0
+    """What happened before this instant (venue time) is in the newest observation."""
     opening: dict[str, int] | None = None
-    """Asset to total at the first complete observation; None before it, and while that balance is provisional."""
+    """Asset to total at the first complete observation; None before it."""
+    provisional: ProvisionalOpening = field(default_factory=ProvisionalOpening)
+    """The flows that the opening balances may include or lack, by asset."""
+    provisional_positions: ProvisionalOpening = field(default_factory=ProvisionalOpening)
+    """The quantities that the base positions may include or lack, by symbol."""
     opened_ns: int = 0
     """When that observation began."""
     opened_until_ns: int = 0
-    """A trade before this instant may already be in the opening balance."""
+    """What happened before this instant may already be in the opening balance."""
     lag_ns: int = 0
     """The longest time for which the venue may show the account without its newest change."""
     drift: dict[str, int] = field(default_factory=dict)
@@ -181,23 +193,35 @@ class Ledger:
     unknown_symbols: set[str] = field(default_factory=set)
     """Symbols that were traded before they were known: any asset may have moved, so all drift is unknown."""
 
-    def book(self, booking: Booking, symbol: SymbolMetadata | None, decimals: Mapping[str, int], *, at_ns: int) -> None:
-        """Book a trade in its position and its assets; `decimals` maps assets to their scales."""
+    def book(
+        self,
+        booking: Booking,
+        symbol: SymbolMetadata | None,
+        decimals: Mapping[str, int],
+        *,
+        at_ns: int,
+        venue_ns: int | None = None,
+    ) -> None:
+        """Book a trade in its position and its assets.
+
+        `decimals` maps assets to their scales; `venue_ns` is when it happened at the venue, `at_ns` when it was recorded.
+        """
         position = self.positions.get(booking.symbol_id, OpenPosition())
         self.positions[booking.symbol_id] = booked(position, booking)
-        self._move(booking, symbol, decimals, at_ns=at_ns)
+        self._move(booking, symbol, decimals, at_ns=at_ns, venue_ns=venue_ns)
 
     def book_external(
-        self, booking: Booking, symbol: SymbolMetadata | None, decimals: Mapping[str, int], *, at_ns: int
+        self,
+        booking: Booking,
+        symbol: SymbolMetadata | None,
+        decimals: Mapping[str, int],
+        *,
+        at_ns: int,
+        venue_ns: int | None = None,
     ) -> None:
         """Book a trade of an external order: it changes balances, but no position of ours."""
         self.foreign[booking.symbol_id] = self.foreign.get(booking.symbol_id, 0) + booking.signed_quantity
-        self._move(booking, symbol, decimals, at_ns=at_ns)
-
-    def mark_opening_provisional(self, traded_ns: int | None) -> None:
-        """Reopen the books at the next observation if an external trade (venue time) may be in the opening balance."""
-        if traded_ns is not None and traded_ns < self.opened_until_ns:
-            self.opening = None
+        self._move(booking, symbol, decimals, at_ns=at_ns, venue_ns=venue_ns)
 
     def observe_position(self, symbol_id: str, quantity: int, *, began_ns: int) -> None:
         """Compare the venue's position with the booked one; one observed with the opening balance becomes the base."""
@@ -206,9 +230,16 @@ class Ledger:
         ours = self.positions.get(symbol_id, OpenPosition()).quantity + self.foreign.get(symbol_id, 0)
         if began_ns <= self.opened_ns:
             self.position_base[symbol_id] = quantity - ours
-        self.position_drift.pop(symbol_id, None)
-        if off := quantity - ours - self.position_base.get(symbol_id, 0):
+        off = quantity - ours - self.position_base.get(symbol_id, 0)
+        if off and (lacked := self.provisional_positions.lacked(symbol_id, off.__eq__)):
+            self.position_base[symbol_id] = self.position_base.get(symbol_id, 0) + lacked
+            off = 0
+        if off:
             self.position_drift[symbol_id] = off
+            return
+        self.position_drift.pop(symbol_id, None)
+        if began_ns > self.opened_ns:
+            self.provisional_positions.prove(symbol_id)
 
     def accept_position(self, symbol_id: str) -> None:
         """Add a symbol's drift to its base: an operator accepted it."""
@@ -216,33 +247,55 @@ class Ledger:
         self.position_base[symbol_id] = self.position_base.get(symbol_id, 0) + accepted
 
     def _move(
-        self, booking: Booking, symbol: SymbolMetadata | None, decimals: Mapping[str, int], *, at_ns: int
+        self,
+        booking: Booking,
+        symbol: SymbolMetadata | None,
+        decimals: Mapping[str, int],
+        *,
+        at_ns: int,
+        venue_ns: int | None,
     ) -> None:
         self.booked_at_ns = max(self.booked_at_ns, at_ns)
+        happened_ns = at_ns if venue_ns is None else venue_ns
+        self.provisional_positions.note(
+            booking.symbol_id, booking.signed_quantity, venue_ns=happened_ns, opened_until_ns=self._opened_until_ns
+        )
         if symbol is None:
             self.unknown_symbols.add(booking.symbol_id)
             return
         notional_decimals = symbol.price_decimals + symbol.quantity_decimals
         if booking.signed_quantity:
-            self._flow(symbol.base_asset, booking.signed_quantity, symbol.quantity_decimals, decimals)
-            self._flow(symbol.quote_asset, -booking.signed_quantity * booking.price, notional_decimals, decimals)
+            cost = booking.signed_quantity * booking.price
+            self._flow(
+                symbol.base_asset, booking.signed_quantity, symbol.quantity_decimals, decimals, venue_ns=happened_ns
+            )
+            self._flow(symbol.quote_asset, -cost, notional_decimals, decimals, venue_ns=happened_ns)
         if booking.fee and booking.fee_asset is not None:
-            self._flow(booking.fee_asset, -booking.fee, decimals.get(booking.fee_asset, 0), decimals)
+            scale = decimals.get(booking.fee_asset, 0)
+            self._flow(booking.fee_asset, -booking.fee, scale, decimals, venue_ns=happened_ns)
 
     def transfer(self, asset_id: str, amount: int, decimals: Mapping[str, int], *, at_ns: int) -> None:
-        """Book a deposit, a withdrawal or another change without a trade."""
+        """Book a deposit, a withdrawal or another change without a trade; `at_ns` is the venue's time if it is known."""
         self.booked_at_ns = max(self.booked_at_ns, at_ns)
-        self._flow(asset_id, amount, decimals.get(asset_id, 0), decimals)
+        self._flow(asset_id, amount, decimals.get(asset_id, 0), decimals, venue_ns=at_ns)
 
-    def _flow(self, asset_id: str, amount: int, amount_decimals: int, decimals: Mapping[str, int]) -> None:
+    def _flow(
+        self, asset_id: str, amount: int, amount_decimals: int, decimals: Mapping[str, int], *, venue_ns: int
+    ) -> None:
         """Add an amount at its own scale; stored so fine that no product of price and quantity is rounded."""
         scale = decimals.get(asset_id)
         if scale is None or amount_decimals > scale + FLOW_DECIMALS:
             self.unknown_assets.add(asset_id)
             return
         fine = amount * 10 ** (scale + FLOW_DECIMALS - amount_decimals)
+        self._add(asset_id, fine)
+        self.provisional.note(asset_id, fine, venue_ns=venue_ns, opened_until_ns=self._opened_until_ns)
+        if venue_ns >= self.observed_from_ns:
+            self.since[asset_id] = self.since.get(asset_id, 0) + fine
+
+    def _add(self, asset_id: str, fine: int) -> None:
         self.flows[asset_id] = self.flows.get(asset_id, 0) + fine
-        if fine % 10**FLOW_DECIMALS:
+        if fine % UNIT:
             self.roundings[asset_id] = self.roundings.get(asset_id, 0) + 1
 
     def observe(self, balances: Mapping[str, Balance], *, began_ns: int, ended_ns: int) -> None:
@@ -252,17 +305,52 @@ class Ledger:
         balance of 0.
         """
         self.observed = dict(balances)
-        if self._may_lack_newest(began_ns):
-            return
+        self.observed_from_ns = began_ns - self.lag_ns
         totals = {asset_id: balance.total for asset_id, balance in balances.items()}
+        if self._may_lack_newest(began_ns):
+            self.since = self._lacked(totals)
+            return
+        self.since = {}
         if self.opening is None:
             self.opened_ns, self.opened_until_ns = began_ns, ended_ns + self.lag_ns
-        opening = self._open(totals) if self.opening is None else self.opening
-        if self.unknown_symbols:
-            return
-        asset_ids = {*totals, *opening, *self.flows} - self.unknown_assets
-        offs = {asset_id: self._off(asset_id, totals.get(asset_id, 0)) for asset_id in sorted(asset_ids)}
-        self.drift = {asset_id: off for asset_id, off in offs.items() if off}
+            self._open(totals)
+        elif not self.unknown_symbols:
+            offs = {name: self._compared(name, totals.get(name, 0)) for name in self._comparable(totals)}
+            self.drift = {asset_id: off for asset_id, off in offs.items() if off}
+
+    def _comparable(self, totals: Mapping[str, int]) -> list[str]:
+        return sorted({*totals, *(self.opening or ()), *self.flows} - self.unknown_assets)
+
+    def _lacked(self, totals: Mapping[str, int]) -> dict[str, int]:
+        """The flows that observed totals lack: what the books hold beyond them, the known drift included."""
+        if self.opening is None or self.unknown_symbols:
+            return {}
+        offs = {
+            name: self._off(name, totals.get(name, 0)) - self.drift.get(name, 0) for name in self._comparable(totals)
+        }
+        return {name: -off * UNIT for name, off in offs.items() if off}
+
+    def _compared(self, asset_id: str, total: int) -> int:
+        """Observed less expected; what the opening balance turns out to lack is added to the flows.
+
+        A known drift stays as it is while it differs by no more than the venue's roundings.
+        """
+        off = self._off(asset_id, total)
+        if off and (lacked := self.provisional.lacked(asset_id, lambda fine: self._explains(asset_id, total, fine))):
+            self._add(asset_id, lacked)
+            off = 0
+        if not off:
+            self.provisional.prove(asset_id)
+            return 0
+        known = self.drift.get(asset_id, 0)
+        return known if abs(off - known) <= self.roundings.get(asset_id, 0) else off
+
+    def _explains(self, asset_id: str, total: int, fine: int) -> bool:
+        return abs(fine) >= UNIT and self._off(asset_id, total, more=fine) == 0
+
+    @property
+    def _opened_until_ns(self) -> int | None:
+        return None if self.opening is None else self.opened_until_ns
 
     def _may_lack_newest(self, began_ns: int) -> bool:
         """Return whether an observation that began then may lack a change that is booked."""
@@ -273,26 +361,31 @@ class Ledger:
         if self.opening is None:
             return None
         assets = sorted({*self.opening, *self.flows} - self.unknown_assets)
-        unit = 10**FLOW_DECIMALS
-        return {name: self.opening.get(name, 0) + self.flows.get(name, 0) // unit for name in assets}
+        return {name: self.opening.get(name, 0) + self.flows.get(name, 0) // UNIT for name in assets}
 
-    def _open(self, totals: dict[str, int]) -> dict[str, int]:
-        """Open the books with observed totals: they contain every earlier flow."""
+    def expected_now(self) -> dict[str, int]:
+        """Asset to its newest observed total with the flows since, in units of its scale."""
+        assets = sorted({*self.observed, *self.since})
+        observed = {name: self.observed[name].total if name in self.observed else 0 for name in assets}
+        return {name: total + self.since.get(name, 0) // UNIT for name, total in observed.items()}
+
+    def _open(self, totals: dict[str, int]) -> None:
+        """Open the books with observed totals: they contain every earlier flow, unless a later observation disagrees."""
         self.opening = totals
+        self.drift = {}
         self.flows.clear()
         self.roundings.clear()
         self.unknown_assets.clear()
         self.unknown_symbols.clear()
-        return totals
 
-    def _off(self, asset_id: str, total: int) -> int:
-        """Observed less expected in units of the asset's scale; anything finer is the venue's rounding."""
+    def _off(self, asset_id: str, total: int, *, more: int = 0) -> int:
+        """Observed less expected, with `more` flows, in units of the scale; anything finer is the venue's rounding."""
         assert self.opening is not None
-        unit = 10**FLOW_DECIMALS
-        off = (total - self.opening.get(asset_id, 0)) * unit - self.flows.get(asset_id, 0)
-        whole = off // unit if off >= 0 else -(-off // unit)
+        off = (total - self.opening.get(asset_id, 0)) * UNIT - self.flows.get(asset_id, 0) - more
+        whole = off // UNIT if off >= 0 else -(-off // UNIT)
         return whole if abs(whole) > self.roundings.get(asset_id, 0) else 0
 
 
 FLOW_DECIMALS = 18
 """Decimals beyond an asset's scale in which its flows are kept."""
+UNIT = 10**FLOW_DECIMALS

@@ -12,7 +12,7 @@ from kernel.events.codec import canonical_json
 from kernel.groups import Group
 from kernel.lifecycle import Record, order_state
 from kernel.lifecycle.order_facts import OrderFacts
-from kernel.lifecycle.trades import TradeEntry
+from kernel.lifecycle.trades import TradeEntry, fees_of
 from kernel.models import OrderIntent, OrderState
 from kernel.order_spec import StandardOrder
 from kernel.state import Applied
@@ -171,15 +171,16 @@ def put_fill(record: Record, trade: Trade, changes: Changes) -> None:
     """Put a trade as reported, with the fee known now and whether it counts."""
     identity = (trade.fill_key, trade.last_qty, trade.last_px)
     known = next((entry for facts in record.orders for entry in facts.trades if entry.identity == identity), None)
-    fee, fee_asset = (known.fee, known.fee_asset) if known is not None else (trade.fee, trade.fee_asset)
+    paid = known if known is not None else trade
+    several = None if paid.fees is None else canonical_json(fees_of(paid)).decode()
     ref = trade.ref_fill_key if isinstance(trade, events.FillCorrected) else None
     liquidity = trade.liquidity if isinstance(trade, events.OrderFilled) else None
     counts = any(entry.identity == identity for facts in record.orders for entry in facts.counted_trades)
     row: Row = (
         trade.intent_id, text(trade.fill_key), trade.last_qty, trade.last_px, trade.position, trade.recorded_at_ns,
         trade.transact_time_ns, trade.symbol_id, trade.side.value, text(trade.exchange_order_id),
-        text(trade.client_order_id), text(ref), liquidity.value if liquidity is not None else None, fee, fee_asset,
-        flag(counts),
+        text(trade.client_order_id), text(ref), liquidity.value if liquidity is not None else None, paid.fee,
+        paid.fee_asset, several, flag(counts),
     )  # fmt: skip
     changes.put(FILLS, row)
 

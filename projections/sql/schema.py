@@ -102,14 +102,15 @@ FILLS = SqlTable(
     columns("""
     intent_id text, fill_key text, quantity number, price number, position integer, recorded_at_ns integer,
     transact_time_ns integer?, symbol_id text, side text, exchange_order_id text?,
-    client_order_id text?, ref_fill_key text?, liquidity text?, fee number?, fee_asset text?,
+    client_order_id text?, ref_fill_key text?, liquidity text?, fee number?, fee_asset text?, fees text?,
     counts flag"""),
     ("intent_id", "fill_key", "quantity", "price"),
     (("symbol_id", "transact_time_ns"), ("fill_key",)),
     frozenset({"position", "recorded_at_ns", "transact_time_ns", "exchange_order_id", "client_order_id", "liquidity"}),
     ("position",),
 )
-"""Trades and corrections. `counts` is 0 for busted and corrected trades: sum rows where it is 1."""
+"""Trades and corrections. `counts` is 0 for busted and corrected trades: sum rows where it is 1. `fees` has the fees of a
+trade with several, as JSON by asset; then `fee` is NULL."""
 
 POSITIONS = SqlTable(
     "positions",

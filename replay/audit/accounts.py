@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from kernel import events
 from kernel.lifecycle import Record, finding_id
+from kernel.lifecycle.trades import fees_of
 from kernel.models import FindingKind
 from kernel.order_spec import Side
 from projections.state import State
@@ -31,8 +32,8 @@ class Fill(NamedTuple):
     price: int
     time_ns: int
     ref_fill_key: str | None
-    fee: int | None
-    fee_asset: str | None
+    fees: dict[str, int] | None
+    """By asset; None if not reported."""
 
 
 @dataclass
@@ -47,8 +48,7 @@ class Sums:
     def add(self, fill: Fill) -> None:
         self.quantity += fill.signed_quantity
         self.cash -= fill.signed_quantity * fill.price
-        if fill.fee and fill.fee_asset:
-            self.fees[fill.fee_asset] += fill.fee
+        self.fees.update(fill.fees or {})
 
     def figures(self) -> tuple[int, int, dict[str, int]]:
         return self.quantity, self.cash, {asset: fee for asset, fee in self.fees.items() if fee}
@@ -76,14 +76,14 @@ class Fills:
     def _enter(self, event: events.OrderFilled | events.FillCorrected, ref_fill_key: str | None) -> None:
         identity = (event.fill_key, event.last_qty, event.last_px)
         known = self._entries.get(identity)
-        if known is not None:  # a repeated report may add the fee
-            if known.fee is None:
-                self._entries[identity] = known._replace(fee=event.fee, fee_asset=event.fee_asset)
+        fees = reported_fees(event)
+        if known is not None:  # of a repeated report, the fees replace the known ones
+            self._entries[identity] = known if fees is None else known._replace(fees=fees)
             return
         sign = 1 if event.side is Side.BUY else -1
         self._entries[identity] = Fill(
             event.symbol_id, event.fill_key, sign * event.last_qty, event.last_px, event.transact_time_ns or 0,
-            ref_fill_key, event.fee, event.fee_asset,
+            ref_fill_key, fees,
         )  # fmt: skip
 
     @property
@@ -121,6 +121,12 @@ class Fills:
         return summed(self._counted())
 
 
+def reported_fees(event: events.OrderFilled | events.FillCorrected) -> dict[str, int] | None:
+    if event.fees is None and event.fee is not None and event.fee_asset:
+        return {event.fee_asset: event.fee}
+    return event.fees if event.fee is None else {}
+
+
 def newest(chain: list[Fill]) -> list[Fill]:
     """Return the fills that count of a trade and its corrections."""
     corrections = [fill for fill in chain if fill.ref_fill_key is not None]
@@ -145,7 +151,7 @@ def fills_of(record: Record) -> Iterator[Fill]:
         for entry in facts.counted_trades:
             yield Fill(
                 facts.order.symbol_id, entry.fill_key, sign * entry.quantity, entry.price, entry.time_ns,
-                entry.ref_fill_key, entry.fee, entry.fee_asset,
+                entry.ref_fill_key, fees_of(entry),
             )  # fmt: skip
 
 

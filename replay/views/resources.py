@@ -12,7 +12,17 @@ from typing import Any, NamedTuple
 from kernel import events
 from kernel.groups import Group
 from kernel.lifecycle.record import reconciliation_status
-from kernel.models import AccountState, ExternalOrder, Finding, OrderIntent, OrderState, Position, ReconciliationStatus
+from kernel.lifecycle.trades import fees_of
+from kernel.models import (
+    AccountState,
+    Balance,
+    ExternalOrder,
+    Finding,
+    OrderIntent,
+    OrderState,
+    Position,
+    ReconciliationStatus,
+)
 from kernel.order_spec import StandardOrder, SymbolMetadata
 from kernel.state import KernelState
 from replay.formatting.decimals import Scales, decimal_text
@@ -130,8 +140,10 @@ def order_began_ns(state: KernelState, order: OrderState) -> int | None:
 def fill_lines(context: RenderContext, fill: events.OrderFilled) -> Lines:
     quantity = context.scales.quantity(fill.symbol_id, fill.last_qty)
     price = context.scales.price(fill.symbol_id, fill.last_px)
-    fee = f"{context.scales.amount(fill.fee_asset, fill.fee)} {fill.fee_asset}" if fill.fee_asset and fill.fee else "-"
-    cells = (str(fill.position), fill.intent_id, fill.symbol_id, fill.side, quantity, price, fee)
+    fees = ", ".join(
+        f"{context.scales.amount(asset_id, fee)} {asset_id}" for asset_id, fee in (fees_of(fill) or {}).items() if fee
+    )
+    cells = (str(fill.position), fill.intent_id, fill.symbol_id, fill.side, quantity, price, fees or "-")
     wide = (fill.fill_key, fill.exchange_order_id or NONE, utc(fill.transact_time_ns))
     return [(*cells, fill.liquidity or "-", age(fill.recorded_at_ns, context.now_ns), *wide)]
 
@@ -150,13 +162,26 @@ def account_lines(context: RenderContext, account: AccountState) -> Lines:
         (account.evidence or NONE, utc(account.observed_at_ns)),
         age(account.observed_at_ns, context.now_ns),
     )
+    expected = account.expected or {}
     return [
-        (asset_id, *amounts, since, *observed)
-        for asset_id, balance in account.balances.items()
-        for amounts in [
-            [context.scales.amount(asset_id, value) for value in (balance.total, balance.locked, balance.free)]
-        ]
+        (
+            asset_id,
+            *amounts(context, account.balances.get(asset_id)),
+            *amounts(context, expected.get(asset_id)),
+            since,
+            *observed,
+        )
+        for asset_id in {**account.balances, **expected}
     ]
+
+
+def amounts(context: RenderContext, balance: Balance | None) -> tuple[str, str, str]:
+    if balance is None:
+        return NONE, NONE, NONE
+    total, locked, free = (
+        context.scales.amount(balance.asset_id, value) for value in (balance.total, balance.locked, balance.free)
+    )
+    return total, locked, free
 
 
 def symbol_lines(context: RenderContext, symbol: SymbolMetadata) -> Lines:
@@ -234,7 +259,7 @@ POSITIONS = Resource(
 )  # fmt: skip
 ACCOUNT = Resource(
     "account", frozenset({"account", "accounts", "acc"}),
-    ("ASSET", "TOTAL", "LOCKED", "FREE", "AGE", "EVIDENCE", "OBSERVED"), 5,
+    ("ASSET", "TOTAL", "LOCKED", "FREE", "EXPECTED", "EXP-LOCKED", "EXP-FREE", "AGE", "EVIDENCE", "OBSERVED"), 8,
     lambda state: (Subject(name, state.account()) for name in (state.exchange_id,) if name), account_lines, frozenset(),
 )  # fmt: skip
 SYMBOLS = Resource(

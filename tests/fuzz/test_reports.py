@@ -35,6 +35,7 @@ REPORTS = st.builds(
     ref_fill_key=KEYS, side=st.sampled_from((None, *Side)), client_order_id=CLIENT_IDS, orig_client_order_id=CLIENT_IDS,
     exchange_order_id=ORDER_IDS, ord_status=st.sampled_from((None, *OrdStatus)), order_qty=SIZES, price=QUANTITIES,
     last_qty=QUANTITIES, last_px=QUANTITIES, cum_qty=QUANTITIES, leaves_qty=QUANTITIES, fee=FEES,
+    fees=st.sampled_from((None, {}, {"BNB": 3, "S": -1})),
     fee_asset=st.sampled_from((None, "BNB")), liquidity=st.sampled_from((None, *Liquidity)), transact_time_ns=INSTANTS,
     corporate_action=st.booleans(), text=st.sampled_from((None, "", "no")), raw=st.none(),
 )  # fmt: skip

@@ -33,6 +33,7 @@ from kernel.venues.base import (
     ModifyRequest,
     SubmitGroupRequest,
     SubmitRequest,
+    Transfer,
     VenueCapabilities,
     VenueSnapshot,
 )
@@ -84,6 +85,9 @@ class FieldVenue:
     trades: list[ExecutionReport] = field(default_factory=list)
     calls: list[tuple[str, Any]] = field(default_factory=list)
     """Every call: its name and what it is about."""
+    transfers: list[Transfer] = field(default_factory=list)
+    positions: dict[str, int] | None = None
+    """Signed positions by symbol; None for a spot account."""
     recorded_reports: list[ExecutionReport] = field(default_factory=list)
     balances: dict[str, int] = field(
         default_factory=lambda: {"USDT": 10**6 * COIN, "BTC": 100 * COIN, "ETH": 100 * COIN, "BNB": 100 * COIN}
@@ -130,8 +134,9 @@ class FieldVenue:
         sign = 1 if item.order.side is Side.BUY else -1
         self.balances[item.order.symbol_id.removesuffix("USDT")] += sign * quantity
         self.balances["USDT"] -= sign * quantity * price // 100
-        if fields.get("fee"):
-            self.balances[fields["fee_asset"]] -= fields["fee"]
+        for asset_id, fee in (fields.get("fees") or {fields.get("fee_asset"): fields.get("fee")}).items():
+            if fee:
+                self.balances[asset_id] -= fee
         key = f"{item.order.symbol_id}/{item.id}/{len(self.trades) + 1}"
         fields = {"fill_key": key, "last_qty": quantity, "last_px": price} | fields
         report = self.report(item, ExecType.TRADE, **fields)
@@ -139,6 +144,26 @@ class FieldVenue:
         if tell:
             self.tell(report)
         return report
+
+    def charge(self, trade: ExecutionReport, *, tell: bool = True, **fields: Any) -> ExecutionReport:
+        """Report a trade again with other fees; the balances pay the difference."""
+        told = trade.model_copy(update={"fee": None, "fee_asset": None, "fees": None} | fields)
+        for sign, report in ((1, trade), (-1, told)):
+            for asset_id, fee in (report.fees or {report.fee_asset: report.fee}).items():
+                if fee:
+                    self.balances[asset_id] += sign * fee
+        self.trades[self.trades.index(trade)] = told
+        if tell:
+            self.tell(told)
+        return told
+
+    def transfer(self, asset_id: str, amount: int, *, listed: bool = True) -> None:
+        """Move an amount without a trade: a deposit, a withdrawal or another cash flow."""
+        self.balances[asset_id] = self.balances.get(asset_id, 0) + amount
+        if listed:
+            key = f"transfer/{len(self.transfers) + 1}"
+            now_ns = self.clock.now_ns()
+            self.transfers.append(Transfer(transfer_key=key, asset_id=asset_id, amount=amount, transact_time_ns=now_ns))
 
     def end(self, item: FieldOrder, status: OrdStatus, **fields: Any) -> None:
         """End an order and tell it."""
@@ -238,6 +263,8 @@ class FieldVenue:
             open_orders=tuple(self.report(item, ExecType.ORDER_STATUS) for item in self.open_orders()),
             fills=tuple(trade for trade in self.trades if (trade.transact_time_ns or now_ns) >= since_ns),
             balances={name: Balance(asset_id=name, total=held, free=held) for name, held in self.balances.items()},
+            transfers=tuple(item for item in self.transfers if (item.transact_time_ns or now_ns) >= since_ns),
+            positions=self.positions,
             complete=True,
             began_ns=now_ns,
             ended_ns=now_ns,

@@ -13,7 +13,7 @@ from kernel.errors import OutcomeUnknown
 from kernel.events import IntentCreated
 from kernel.lifecycle import TERMINAL, Record, ord_status, order_state
 from kernel.lifecycle.order_facts import OrderFacts, effective_trades
-from kernel.lifecycle.trades import TradeEntry
+from kernel.lifecycle.trades import TradeEntry, fees_of
 from kernel.models import AttemptKind, ExecType, OrdStatus
 from kernel.order_spec import TimeInForce
 from kernel.venues.base import ExecutionReport
@@ -225,6 +225,24 @@ def test_a_later_fee_is_kept() -> None:
     assert len(journal.hear("i", a_trade("t1", 4, at=1, fee=7, fee_asset="USDT"))) == 1
     (trade,) = journal.record().orders[0].trades
     assert (trade.quantity, trade.fee, trade.fee_asset) == (4, 7, "USDT")
+
+
+FEES = st.sampled_from(
+    [None, {"fee": 0, "fee_asset": "BNB"}, {"fee": 7, "fee_asset": "USDT"}, {"fees": {"A": 1, "B": -2}}]
+)
+
+
+@unhurried
+@given(st.lists(FEES, min_size=1, max_size=5))
+def test_the_newest_report_of_fees_counts(reported: list[dict[str, Any] | None]) -> None:
+    """Of several reports of a trade the newest that has fees replaces the others; one without fees changes nothing."""
+    journal = a_submitted_journal()
+    for fees in reported:
+        journal.hear("i", a_trade("t1", 4, at=1, **fees or {}))
+    (trade,) = journal.record().orders[0].trades
+    newest = next((fees for fees in reversed(reported) if fees), {})
+    single = {newest["fee_asset"]: newest["fee"]} if "fee" in newest else None
+    assert (trade.quantity, fees_of(trade)) == (4, newest.get("fees", single))
 
 
 @unhurried

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from kernel import events
@@ -43,6 +44,24 @@ def test_a_trade_that_comes_after_its_correction_does_not_count() -> None:
 
     trade, correction = ("t", 7, None), ("c", 6, "t")
     assert sum_of(trade, correction) == sum_of(correction, trade) == sum_of(correction, trade, correction) == 6
+
+
+def test_the_newest_fees_of_a_trade_count() -> None:
+    """A later report of a trade replaces its fees; one without fees, or of another size, changes nothing."""
+    externals, paid = Externals(), Counter[str]()
+    told: list[dict[str, Any]] = [
+        {"fee": 0, "fee_asset": "BNB"},
+        {"fees": {"BNB": 5, "BTC": 2}},
+        {},
+        {"fees": {"BNB": 4}},
+    ]
+    for position, fees in enumerate([*told, {"last_qty": 8, "fees": {"BNB": 9}}], start=1):
+        report = {"fill_key": "t", "last_qty": 7, "last_px": 100} | fees
+        for booking in externals.apply(observed(position, ExecType.TRADE, **report)):
+            paid["quantity"] += booking.signed_quantity
+            paid[booking.fee_asset or "none"] += booking.fee
+    assert {name: amount for name, amount in paid.items() if amount} == {"quantity": 7, "BNB": 4}
+    assert externals.entries["7"].order.cum_qty == 7
 
 
 def test_a_stale_report_does_not_reduce_the_filled_quantity() -> None:
