@@ -18,7 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from kernel.clock import Clock
 from kernel.metrics import Metrics
-from kernel.safety.readiness import CONDITIONS, PROJECTIONS_AT_HEAD
+from kernel.safety.readiness import CONDITIONS, PROJECTIONS_AT_HEAD, WARNINGS
 from replay.views.gauges import NOT_RUNNING, KernelGauges, tally_of
 from replay.views.metrics import text_of
 
@@ -198,6 +198,7 @@ class Probes:
         else:
             conditions = found["conditions"] if found is not None else []
             reasons = {item["type"]: item["reason"] for item in conditions if not item["status"]}
+            reasons = {name: reason for name, reason in reasons.items() if name not in WARNINGS}
             reasons = dict.fromkeys(CONDITIONS, "NotRunning") if found is None else reasons
         answer = {"ready": not reasons, "missing": list(reasons), "reasons": reasons}
         return Reply(503 if reasons else 200, json.dumps(answer) + "\n", "application/json")
