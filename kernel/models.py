@@ -275,6 +275,8 @@ class VenueOrder(Model):
     carried_qty: Uint64 | None = None
     """What the order that it replaced filled, if the venue's totals of this one include it; `quantity` and `cum_qty` do
     not."""
+    reduced_qty: Uint64 | None = None
+    """What the venue took off the requested quantity of a reduce-only order; none of it is placed again."""
 
 
 class OrderState(Model):

@@ -235,7 +235,7 @@ def plan_change(
         return Cancel(working, "the venue cannot change these terms: cancel, then place the rest")
     if was_refused(intent, order, working):
         return Cancel(working, "the venue rejected the change: cancel, then place the rest")
-    total = intent.order.quantity - filled_by_others(order, working) + (working.carried_qty or 0)
+    total = own_quantity(intent, order, working) + (working.carried_qty or 0)
     return Modify(working, rest_of(intent.order, total))
 
 
@@ -326,7 +326,10 @@ def remainder(intent: OrderIntent, order: OrderState | None) -> int:
     """Return the intent's unfilled quantity, counting of each venue order the larger of final total and fills (H13)."""
     if order is None:
         return intent.order.quantity
-    return intent.order.quantity - sum(max(item.final_cum_qty or 0, item.cum_qty) for item in venue_orders_of(order))
+    orders = venue_orders_of(order)
+    left = intent.order.quantity - sum(max(item.final_cum_qty or 0, item.cum_qty) for item in orders)
+    reduced = sum(item.reduced_qty or 0 for item in orders if not item.live)
+    return 0 if 0 < left <= reduced else left
 
 
 def open_question(order: OrderState) -> VenueOrder | None:
@@ -342,6 +345,15 @@ def filled_by_others(order: OrderState, working: VenueOrder) -> int:
     return sum(item.cum_qty for item in venue_orders_of(order) if item is not working)
 
 
+def own_quantity(intent: OrderIntent, order: OrderState, live: VenueOrder) -> int:
+    """Return the quantity that a live order should have: the intent's, less what its other orders filled.
+
+    The venue's is right for a reduce-only order that it has reduced with the position.
+    """
+    wanted = intent.order.quantity - filled_by_others(order, live)
+    return live.quantity if 0 <= wanted - live.quantity <= (live.reduced_qty or 0) else wanted
+
+
 FIXED_TERMS = frozenset(
     {"side", "order_type", "stop_price", "time_in_force", "expire_at_ns", "post_only", "reduce_only"}
 )
@@ -352,7 +364,7 @@ REPLACEABLE_TERMS = frozenset({"stop_price", "expire_at_ns"})
 
 def terms_agree(intent: OrderIntent, order: OrderState, live: VenueOrder) -> bool:
     """Return whether the working order has the intent's terms, counting what other orders filled before it."""
-    if live.quantity + filled_by_others(order, live) != intent.order.quantity:
+    if own_quantity(intent, order, live) != live.quantity:
         return False
     working, terms = order.status.order, intent.order
     if terms.price is not None and live.price is not None and live.price != terms.price:

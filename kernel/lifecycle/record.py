@@ -290,6 +290,7 @@ def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
         solicited=is_solicited(facts, record),
         late=facts.late,
         carried_qty=facts.carried_qty or None,
+        reduced_qty=facts.reduced_qty or None,
     )
 
 
@@ -397,9 +398,11 @@ def is_synced(record: Record) -> bool:
     if intent is None or not has_desired_order(intent):
         return not live
     if live:
-        return live[0].quantity + record.cum_qty - live[0].cum_qty == intent.order.quantity
-    ended = any(stops(venue_order(facts, record), intent) for facts in record.current_orders)
-    return ended or record.cum_qty >= intent.order.quantity
+        left = intent.order.quantity - record.cum_qty + live[0].cum_qty - live[0].quantity
+        return 0 <= left <= live[0].reduced_qty
+    if record.cum_qty + sum(facts.reduced_qty for facts in record.current_orders) >= intent.order.quantity:
+        return True
+    return any(stops(venue_order(facts, record), intent) for facts in record.current_orders)
 
 
 def venue_orders_of(state: OrderState) -> tuple[VenueOrder, ...]:

@@ -346,3 +346,30 @@ async def test_the_stop_of_the_paper_exchange_works_for_what_was_bought() -> Non
         works = [(item["order_type"], item["quantity"]) for item in orders if item["status"] == "NEW"]
         assert works == [("STOP", COIN - COIN // 1000)]
         assert not [item for item in kernel.state.findings() if item.kind.value == "EXIT_MISSING"]
+
+
+async def test_a_reduce_only_order_at_the_paper_exchange_does_not_turn_the_position() -> None:
+    """The exchange reduces it with the position; its intent is served with less."""
+    fees = {"maker_fee_bps": 0, "taker_fee_bps": 0}
+    async with paper_lab(symbols=full_symbols(), **fees) as (kernel, venue):
+        whole, half = 13_400_000, 6_700_000
+
+        async def trade(price: int, quantity: int) -> None:
+            await venue.admin("trade", symbol_id="BTCUSDT", price=price, quantity=quantity)
+            await asyncio.sleep(90)
+
+        await kernel.place_order(order("BUY", whole, 6_180_000), intent_id="buy")
+        await trade(6_170_000, COIN)
+        await kernel.place_order(order("SELL", whole, 6_300_000, reduce_only=True), intent_id="target")
+        await kernel.place_order(order("SELL", half, 6_200_000), intent_id="half")
+        await trade(6_210_000, half)
+        state = await kernel.get_order_state("target")
+        assert (state.status.leaves_qty, state.reconciliation_status) == (half, ReconciliationStatus.SYNCED)
+        assert len(state.attempts) == 1
+        await trade(6_310_000, COIN)
+        state = await kernel.get_order_state("target")
+        assert (state.status.ord_status, state.status.cum_qty) == (OrdStatus.FILLED, half)
+        assert state.reconciliation_status is ReconciliationStatus.SYNCED
+        assert [item.quantity for item in await kernel.get_positions()] == [0]
+        assert not [item for item in kernel.state.findings() if item.resolved_at_ns is None]
+        assert "target" not in kernel.state.live_intent_ids()
