@@ -341,8 +341,8 @@ class EventSourcedKernel(ExchangeKernel):
         """
         self._runtime.check()
         waiters.check_wait(wait)
-        now_ns = self._clock.now_ns()
-        changed = await self._commands.handle(intent_id, CancelIntent(intent_id, now_ns), actor=self._actor_of(""))
+        command = CancelIntent(intent_id, self._clock.now_ns(), is_exit=self.state.is_exit(intent_id))
+        changed = await self._commands.handle(intent_id, command, actor=self._actor_of(""))
         if wait != "ack":
             return
         answered = await self._runtime.waiters.until(
@@ -350,7 +350,8 @@ class EventSourcedKernel(ExchangeKernel):
             intent_id=intent_id,
             timeout_s=self._ack_timeout_s(ack_timeout_s),
         )
-        if changed and answered and (error := waiters.too_late(self.state.record(intent_id))) is not None:
+        error = waiters.too_late(self.state.record(intent_id))
+        if changed and answered and error is not None and not command.is_exit:
             raise error
 
     async def cancel_all_orders(self, symbol_id: str | None = None) -> int:
@@ -382,9 +383,9 @@ class EventSourcedKernel(ExchangeKernel):
         return changed.count(True)
 
     async def _cancel_live(self, intent_id: str, actor: str) -> bool:
-        now_ns = self._clock.now_ns()
+        command = CancelIntent(intent_id, self._clock.now_ns(), is_exit=self.state.is_exit(intent_id))
         try:
-            return await self._commands.handle(intent_id, CancelIntent(intent_id, now_ns), actor=actor)
+            return await self._commands.handle(intent_id, command, actor=actor)
         except (ExchangeError, NotFoundError) as problem:
             logger.info("%s needs no cancel: %s", intent_id, problem)
             return False

@@ -3,15 +3,20 @@
 The state folds a `Group` for each group, commands check groups before recording them, and the writer records changed fills
 on the group's stream. The rule is one function, `permitted_quantity`; `plan` gets the intent limited by it, so groups need
 no actions of their own. Both legs of a group can fill before the first report arrives: `max_excess` bounds the overfill.
+
+The exits of a bracket (the children of ONE_TRIGGERS_OTHER) close what its parent opened, never more than is held of it:
+what the parent filled, less fees in the base asset and what the same owner's other trades have closed, rounded down to the
+lot.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from kernel.errors import Violation
-from kernel.order_spec import OcoMode, OrderType, Side, StandardOrderGroup
+from kernel.order_spec import OcoMode, OrderType, Side, StandardOrderGroup, SymbolMetadata
 
 MEMBERS_MAX = 50
 """Most orders in one group: each fill of one is compared with all of them."""
@@ -37,6 +42,16 @@ class Group:
     """The member whose fill was recorded first; a bust does not undo it."""
     excess_accepted: int = 0
     """Overfill that an operator has accepted by resolving its finding."""
+    symbol_id: str = ""
+    """The symbol of its fills; empty before the first."""
+    fees: Mapping[str, int] = field(default_factory=dict)
+    """Asset → fees of its fills, at the asset's scale."""
+    closed_qty: int = 0
+    """Of a bracket: the quantity that trades outside the group have closed."""
+    is_closable: bool = False
+    """True of a bracket with an exit that works, may work or will be placed: trades outside the group can close it."""
+    exit_missing_ns: int | None = None
+    """Since when a bracket holds something without an exit that works; None if it does not."""
 
     @property
     def parent(self) -> str | None:
@@ -47,14 +62,61 @@ class Group:
         """Return the filled quantity of a member's siblings, the parent excluded."""
         return sum(quantity for other, quantity in self.filled.items() if other not in (intent_id, self.parent))
 
+    @property
+    def open_qty(self) -> int:
+        """The quantity that a bracket's parent opened and that nothing has closed yet, fees not deducted."""
+        return self.filled.get(self.intent_ids[0], 0) - self.others_filled("") - self.closed_qty
+
+    def is_exit(self, intent_id: str) -> bool:
+        """Return whether a member is an exit of a bracket that the kernel manages."""
+        return self.parent not in (None, intent_id) and not self.native
+
     def with_fill(self, intent_id: str, cum_qty: int) -> Group:
         """Return the group with a member's new filled quantity."""
         first = intent_id if self.first is None and cum_qty > 0 else self.first
         return replace(self, filled={**self.filled, intent_id: cum_qty}, first=first)
 
+    def with_fee(self, asset_id: str, fee: int) -> Group:
+        """Return the group with another fee of its fills."""
+        return replace(self, fees={**self.fees, asset_id: self.fees.get(asset_id, 0) + fee})
 
-def permitted_quantity(group: Group, intent_id: str, intended: int) -> int:
-    """Return the total that a group permits a member, filled part included; `intended` is the total of its intent."""
+
+class ExitReport(NamedTuple):
+    """An `EXIT_MISSING` finding that must be raised or resolved."""
+
+    group: Group
+    missing_ns: int | None
+    """Since when the exit is missing; None: it is not, any more."""
+    held: int
+    """What the bracket holds, at the quantity scale."""
+    guards: tuple[str, ...]
+    """The exits of which one should work."""
+
+
+class ExitTerms(NamedTuple):
+    """What limits the exits of a bracket besides fills."""
+
+    fees: int = 0
+    """What fees took of the bought quantity, at the quantity scale."""
+    lot: int = 1
+
+
+def fees_in_base(group: Group, side: Side, symbol: SymbolMetadata | None, asset_decimals: Mapping[str, int]) -> int:
+    """Return how much less than its parent bought a bracket can sell, at the quantity scale, rounded up.
+
+    The fees of its fills in the base asset; `side` is the parent's. A rebate does not make the exits larger.
+    """
+    if symbol is None or side is Side.SELL or (fee := group.fees.get(symbol.base_asset, 0)) <= 0:
+        return 0
+    decimals = asset_decimals.get(symbol.base_asset, symbol.quantity_decimals)
+    return -int(-fee * 10**symbol.quantity_decimals // 10**decimals)
+
+
+def permitted_quantity(group: Group, intent_id: str, intended: int, *, fees: int = 0, lot: int = 1) -> int:
+    """Return the total that a group permits a member, filled part included; `intended` is the total of its intent.
+
+    `fees` is what `fees_in_base` deducts from a bracket's exits, `lot` the symbol's lot size.
+    """
     filled = min(intended, group.filled.get(intent_id, 0))
     match group.mode:
         case OcoMode.ONE_CANCELS_OTHER if group.first not in (None, intent_id):
@@ -62,8 +124,9 @@ def permitted_quantity(group: Group, intent_id: str, intended: int) -> int:
         case OcoMode.ONE_UPDATES_OTHER:
             return max(filled, intended - group.others_filled(intent_id))
         case OcoMode.ONE_TRIGGERS_OTHER if intent_id != group.parent:
-            released = min(intended, group.filled.get(group.intent_ids[0], 0))
-            return max(filled, released - group.others_filled(intent_id))
+            held = group.filled.get(group.intent_ids[0], 0) - group.closed_qty - fees
+            total = min(intended, held) - group.others_filled(intent_id)
+            return max(filled, total - total % lot)
     return intended
 
 

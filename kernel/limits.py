@@ -15,7 +15,7 @@ from decimal import Decimal
 from kernel.errors import Violation
 from kernel.lifecycle import Record
 from kernel.lifecycle.order_facts import OrderFacts
-from kernel.lifecycle.record import order_under
+from kernel.lifecycle.record import is_refused, order_under
 from kernel.models import AttemptKind, Desired
 from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata
 from kernel.settings import PERCENT_DECIMALS, Limits
@@ -171,7 +171,7 @@ def amended_risk(record: Record) -> Iterator[OpenRisk]:
 def intended_risk(record: Record) -> Iterator[OpenRisk]:
     """Yield the risk of the intent's unfilled rest, unless it was rejected for good."""
     intent = record.intent
-    if intent is None or intent.desired is not Desired.WORKING or record.failed_generation == intent.generation:
+    if intent is None or intent.desired is not Desired.WORKING or is_refused(record):
         return
     yield open_risk_of(intent.order, max(0, intent.order.quantity - booked_qty(record)))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import pydantic
 from pydantic import Field, Strict
@@ -171,6 +171,8 @@ class OrderIntent(Model):
     """When it was created, in Unix nanoseconds."""
     updated_at_ns: InstantNs = 0
     """When it last changed, in Unix nanoseconds."""
+    is_exit: ClassVar[bool] = False
+    """True for the effective intent of a bracket's exit."""
 
 
 class OrderStatus(Model):
@@ -273,6 +275,8 @@ class VenueOrder(Model):
     carried_qty: Uint64 | None = None
     """What the order that it replaced filled, if the venue's totals of this one include it; `quantity` and `cum_qty` do
     not."""
+    reduced_qty: Uint64 | None = None
+    """What the venue took off the requested quantity of a reduce-only order; none of it is placed again."""
 
 
 class OrderState(Model):
@@ -400,6 +404,7 @@ class FindingKind(StrEnum):
     ADAPTER_ERROR = "ADAPTER_ERROR"
     SYMBOL_QUARANTINED = "SYMBOL_QUARANTINED"
     TRADES_GAP = "TRADES_GAP"
+    EXIT_MISSING = "EXIT_MISSING"
 
 
 class Finding(Model):

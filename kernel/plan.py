@@ -147,13 +147,11 @@ def plan(
     symbol: SymbolMetadata | None,
     now_ns: int,
     amend: AmendDialect = AmendDialect.NONE,
-    held: bool = False,
 ) -> Action:
     """Return the next action for an intent: at most one side effect at the venue.
 
     Unresolved attempts come first, then surplus orders, open questions, changes, and last the submit of the rest.
-    Backoff delays submits and changes only. `intent` is the effective intent, as limited by its group; `held` tells
-    whether the group may still release more of the order.
+    Backoff delays submits and changes only. `intent` is the effective intent, as limited by its group.
     """
     found = difference(intent, order)
     if found is None:
@@ -163,8 +161,8 @@ def plan(
     if intent is None:
         return Nothing("there is no intent")
     if order is not None and found.kind is ActionKind.MODIFY:
-        return plan_change(intent, order, symbol=symbol, now_ns=now_ns, amend=amend, held=held)
-    return plan_submit(intent, order, symbol=symbol, now_ns=now_ns, held=held)
+        return plan_change(intent, order, symbol=symbol, now_ns=now_ns, amend=amend)
+    return plan_submit(intent, order, symbol=symbol, now_ns=now_ns)
 
 
 def is_canceled_first(intent: OrderIntent | None, order: OrderState, live: list[VenueOrder]) -> bool:
@@ -219,14 +217,13 @@ def plan_change(
     symbol: SymbolMetadata | None,
     now_ns: int,
     amend: AmendDialect,
-    held: bool = False,
 ) -> Action:
     """Return the action for an order that works with other terms than its intent.
 
     Terms that the symbol does not take are rejected while the old order goes on working.
     """
     (working,) = live_orders(order)
-    step = plan_submit(intent, order, symbol=symbol, now_ns=now_ns, held=held)
+    step = plan_submit(intent, order, symbol=symbol, now_ns=now_ns)
     taken = is_shrunk_by_group(intent, order, working)
     if taken and (not isinstance(step, Submit) or was_refused(intent, order, working)):
         return Cancel(working, "its group reduced it and it cannot be changed: cancel, then place the rest")
@@ -238,7 +235,7 @@ def plan_change(
         return Cancel(working, "the venue cannot change these terms: cancel, then place the rest")
     if was_refused(intent, order, working):
         return Cancel(working, "the venue rejected the change: cancel, then place the rest")
-    total = intent.order.quantity - filled_by_others(order, working) + (working.carried_qty or 0)
+    total = own_quantity(intent, order, working) + (working.carried_qty or 0)
     return Modify(working, rest_of(intent.order, total))
 
 
@@ -264,9 +261,7 @@ def is_modifiable(intent: OrderIntent, order: OrderState, *, in_place: bool) -> 
     return same and (terms.display_quantity == working.display_quantity or not in_place)
 
 
-def plan_submit(
-    intent: OrderIntent, order: OrderState | None, *, symbol: SymbolMetadata | None, now_ns: int, held: bool = False
-) -> Action:
+def plan_submit(intent: OrderIntent, order: OrderState | None, *, symbol: SymbolMetadata | None, now_ns: int) -> Action:
     if order is not None and now_ns < order.not_before_ns:
         return WaitUntil(order.not_before_ns, f"backing off after {order.failures} failures")
     if symbol is None:
@@ -275,15 +270,9 @@ def plan_submit(
         return WaitUntil(None, f"symbol {symbol.symbol_id} is {symbol.status}")
     left = rest_of(intent.order, remainder(intent, order))
     violations = symbol.violations(left)
-    if violations and held and all(is_mended_by_more(item, left, symbol) for item in violations):
-        return WaitUntil(None, f"its group may release more: {'; '.join(map(str, violations))}")
+    if violations and intent.is_exit:
+        return WaitUntil(None, f"the exit cannot be placed yet: {'; '.join(map(str, violations))}")
     return RejectLocally(left, tuple(violations)) if violations else Submit(left)
-
-
-def is_mended_by_more(violation: Violation, order: StandardOrder, symbol: SymbolMetadata) -> bool:
-    """Return whether a larger quantity could satisfy the constraint."""
-    too_small = violation.constraint == "quantity range" and order.quantity < symbol.min_quantity
-    return too_small or violation.constraint in ("lot_size", "min_notional")
 
 
 def rest_of(order: StandardOrder, quantity: int) -> StandardOrder:
@@ -299,8 +288,8 @@ def is_wanted(intent: OrderIntent, order: OrderState | None) -> bool:
         return False
     if order is None:
         return True
-    if order.failed_generation == intent.generation:
-        return False
+    if order.failed_generation == intent.generation and not (intent.is_exit and not live_orders(order)):
+        return False  # as `is_refused`
     return not any(stops(item, intent) for item in venue_orders_of(order))
 
 
@@ -337,7 +326,10 @@ def remainder(intent: OrderIntent, order: OrderState | None) -> int:
     """Return the intent's unfilled quantity, counting of each venue order the larger of final total and fills (H13)."""
     if order is None:
         return intent.order.quantity
-    return intent.order.quantity - sum(max(item.final_cum_qty or 0, item.cum_qty) for item in venue_orders_of(order))
+    orders = venue_orders_of(order)
+    left = intent.order.quantity - sum(max(item.final_cum_qty or 0, item.cum_qty) for item in orders)
+    reduced = sum(item.reduced_qty or 0 for item in orders if not item.live)
+    return 0 if 0 < left <= reduced else left
 
 
 def open_question(order: OrderState) -> VenueOrder | None:
@@ -353,6 +345,15 @@ def filled_by_others(order: OrderState, working: VenueOrder) -> int:
     return sum(item.cum_qty for item in venue_orders_of(order) if item is not working)
 
 
+def own_quantity(intent: OrderIntent, order: OrderState, live: VenueOrder) -> int:
+    """Return the quantity that a live order should have: the intent's, less what its other orders filled.
+
+    The venue's is right for a reduce-only order that it has reduced with the position.
+    """
+    wanted = intent.order.quantity - filled_by_others(order, live)
+    return live.quantity if 0 <= wanted - live.quantity <= (live.reduced_qty or 0) else wanted
+
+
 FIXED_TERMS = frozenset(
     {"side", "order_type", "stop_price", "time_in_force", "expire_at_ns", "post_only", "reduce_only"}
 )
@@ -363,7 +364,7 @@ REPLACEABLE_TERMS = frozenset({"stop_price", "expire_at_ns"})
 
 def terms_agree(intent: OrderIntent, order: OrderState, live: VenueOrder) -> bool:
     """Return whether the working order has the intent's terms, counting what other orders filled before it."""
-    if live.quantity + filled_by_others(order, live) != intent.order.quantity:
+    if own_quantity(intent, order, live) != live.quantity:
         return False
     working, terms = order.status.order, intent.order
     if terms.price is not None and live.price is not None and live.price != terms.price:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kernel.events import BaseEvent
-from kernel.groups import Group
+from kernel.groups import ExitReport, Group
 from kernel.lifecycle import Record
 from kernel.limits import Exposure, OpenRisk
 from kernel.models import AccountState, ExternalOrder, Finding, OrderIntent, OrderState, Position
@@ -141,6 +141,15 @@ class KernelState(Protocol):
 
     def overfilled_group(self, intent_id: str) -> Group | None:
         """Return the group of an intent if its overfill and its finding disagree."""
+
+    def permitted_quantity(self, group: Group, intent_id: str, intended: int) -> int:
+        """Return the total that a group permits a member whose intent has the total `intended`."""
+
+    def is_exit(self, intent_id: str) -> bool:
+        """Return whether an intent is an exit of a bracket that the kernel manages."""
+
+    def exit_report(self, intent_id: str) -> ExitReport | None:
+        """Return the change of its group's `EXIT_MISSING` finding, for an exit of a bracket, if one is due or will be."""
 
     def group_excess(self, group: Group) -> int:
         """Return the quantity filled beyond what a group allows, at the quantity scale."""

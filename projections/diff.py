@@ -11,6 +11,7 @@ from typing import Protocol
 from kernel import plan
 from kernel.lifecycle import Record
 from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.record import is_refused
 from kernel.models import Desired, OrderIntent, OrderState
 
 
@@ -39,7 +40,7 @@ def differs_in_terms(record: Record) -> bool | None:
         return None
     if any(facts.inferred_qty for facts in orders):
         return None
-    ended = intent.desired is Desired.CANCELED or record.failed_generation == intent.generation
+    ended = intent.desired is Desired.CANCELED or is_refused(record)
     if len(orders) == 1 and orders[0].live:
         if intent.desired is Desired.CANCELED:
             return True  # cancel it

@@ -58,6 +58,7 @@ class StateSnapshot:
     recorded_limits: dict[str, Any]
     indexes: IndexSnapshot
     groups: list[Group]
+    outside: dict[str, dict[str, int]]
     group_of: dict[str, str]
     symbols: list[SymbolMetadata]
     assets: list[AssetMetadata]

@@ -14,9 +14,10 @@ from typing import Any
 
 from kernel import events
 from kernel.commands.place_group import venue_managed_quantity
-from kernel.groups import Group, permitted_quantity, quantity_at_risk
+from kernel.groups import ExitReport, Group, quantity_at_risk
 from kernel.lifecycle import Record, finding_id, order_state
 from kernel.lifecycle.immutable import replace
+from kernel.lifecycle.record import as_exit, is_refused
 from kernel.limits import Exposure, OpenRisk
 from kernel.models import (
     AccountState,
@@ -40,7 +41,7 @@ from projections.folds.expected_balances import expected_balances, external_risk
 from projections.retention.policy import RetentionPolicy
 from projections.retention.record_cache import Records
 from projections.snapshot import StateSnapshot
-from projections.state_data import StateData
+from projections.state_data import StateData, with_quantity
 from projections.state_fold import Fold
 
 DERIVED_STATES_MAX = 1_000
@@ -146,7 +147,7 @@ class State:
         """Return whether the sides differ. An unresolved attempt always counts, without deriving the order state."""
         if record.unresolved or diff.differs(self, record.intent_id):
             return True
-        return self.overfilled_group(record.intent_id) is not None
+        return self.overfilled_group(record.intent_id) is not None or self.exit_report(record.intent_id) is not None
 
     def parts_of(self, batch: Sequence[events.BaseEvent]) -> Iterator[Sequence[events.BaseEvent]]:
         """A batch, split at the positions where eviction happens."""
@@ -267,7 +268,9 @@ class State:
         if group.native:
             quantity = venue_managed_quantity(record, sent=self.is_known_to_venue(group))
         else:
-            quantity = permitted_quantity(group, intent.intent_id, intent.order.quantity)
+            quantity = self._data.permitted_quantity(group, intent.intent_id, intent.order.quantity)
+        if group.is_exit(intent.intent_id):
+            record = replace(record, intent=as_exit(intent))
         return with_quantity(record, quantity)
 
     def _at_risk_record(self, intent_id: str) -> Record:
@@ -302,9 +305,12 @@ class State:
         if group.native:
             return False
         intent = record.intent
-        if intent is None or intent.desired is Desired.CANCELED or record.failed_generation == intent.generation:
+        if intent is None or intent.desired is Desired.CANCELED or is_refused(replace(record, intent=as_exit(intent))):
             return False
-        return permitted_quantity(group, intent_id, intent.order.quantity) < intent.order.quantity
+        return self.permitted_quantity(group, intent_id, intent.order.quantity) < intent.order.quantity
+
+    def permitted_quantity(self, group: Group, intent_id: str, intended: int) -> int:
+        return self._data.permitted_quantity(group, intent_id, intended)
 
     def overfilled_group(self, intent_id: str) -> Group | None:
         """The intent's group if its `GROUP_OVERFILL` finding must be raised or resolved. Excess that an operator accepted
@@ -317,6 +323,22 @@ class State:
 
     def group_excess(self, group: Group) -> int:
         return self._data.group_excess(group)
+
+    def is_exit(self, intent_id: str) -> bool:
+        group = self._data.group_of(intent_id)
+        return group is not None and group.is_exit(intent_id)
+
+    def exit_report(self, intent_id: str) -> ExitReport | None:
+        group = self._data.group_of(intent_id)
+        if group is None or not group.is_exit(intent_id):
+            return None
+        is_open = self._data.findings.is_open(finding_id(FindingKind.EXIT_MISSING, group.group_id))
+        missing = group.exit_missing_ns is not None and self._data.exit_is_missing(group)
+        if is_open == missing:
+            return None
+        guards = tuple(item.intent_id for item in self._data.guards(group))
+        held = group.open_qty - self._data.exit_terms(group).fees
+        return ExitReport(group, group.exit_missing_ns if missing else None, held, guards)
 
     def order_state(self, intent_id: str) -> OrderState | None:
         record = self._data.known(intent_id)
@@ -460,12 +482,3 @@ def folded_alone(rehydrated: Sequence[events.BaseEvent]) -> State:
     for event in rehydrated:
         state._fold.fold(event, event.envelope, touched)
     return state
-
-
-def with_quantity(record: Record, quantity: int) -> Record:
-    """A record whose intent has another quantity."""
-    intent = record.intent
-    if intent is None or quantity == intent.order.quantity:
-        return record
-    order = intent.order.model_copy(update={"quantity": quantity})
-    return replace(record, intent=intent.model_copy(update={"order": order}))

@@ -5,16 +5,18 @@ Made by `State`, which reads it; changed by `Fold`, event by event. Nothing here
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
 from kernel import events
-from kernel.groups import Group, excess
+from kernel.groups import ExitTerms, Group, excess, fees_in_base, permitted_quantity
 from kernel.lifecycle import Record
 from kernel.lifecycle.immutable import replace
-from kernel.models import OrderState
+from kernel.lifecycle.record import as_exit, is_over
+from kernel.models import Desired, OrderState
 from kernel.safety.heartbeat import Heartbeat
 from kernel.safety.trading_halts import TradingStatus
 from projections.digest import canonical
@@ -87,6 +89,65 @@ class StateData:
     def group_of(self, intent_id: str) -> Group | None:
         return self.groups.of(intent_id) or self.cached_groups.of(intent_id)
 
+    def exit_terms(self, group: Group) -> ExitTerms:
+        """What limits the exits of a bracket besides fills: fees in the base asset, and the lot."""
+        symbol, parent = self.reference.symbol(group.symbol_id), self.record(group.intent_ids[0])
+        order = parent.intent.order if parent.intent is not None else parent.sent_order
+        if symbol is None or order is None:
+            return ExitTerms()
+        fees = fees_in_base(group, order.side, symbol, self.reference.decimals)
+        return ExitTerms(fees=fees, lot=max(1, symbol.lot_size))
+
+    def permitted_quantity(self, group: Group, intent_id: str, intended: int) -> int:
+        """The total that a group permits a member whose intent has the total `intended`."""
+        if not group.is_exit(intent_id):
+            return permitted_quantity(group, intent_id, intended)
+        return permitted_quantity(group, intent_id, intended, **self.exit_terms(group)._asdict())
+
+    def guards(self, group: Group) -> list[Record]:
+        """The exits that protect what a bracket holds: those with a stop price if there are any, canceled ones excepted."""
+        exits = [self.record(name) for name in group.intent_ids[1:]]
+        wanted = [item for item in exits if item.intent is not None and item.intent.desired is Desired.WORKING]
+        stops = [item for item in wanted if item.intent is not None and item.intent.order.stop_price is not None]
+        return stops or wanted
+
+    def exit_is_missing(self, group: Group) -> bool:
+        """Whether a bracket holds something that could be sold, and none of its guards works.
+
+        What is less than a lot counts until something was closed: it is the whole position.
+        """
+        guards = self.guards(group)
+        if group.parent is None or group.open_qty <= 0 or any(item.live_orders for item in guards):
+            return False
+        if group.open_qty == group.filled[group.parent] and guards:
+            return group.open_qty > self.exit_terms(group).fees
+        return any(
+            self.permitted_quantity(group, item.intent_id, item.intent.order.quantity)
+            > group.filled.get(item.intent_id, 0)
+            for item in guards
+            if item.intent is not None
+        )
+
+    def is_closable(self, group: Group) -> bool:
+        """Whether an exit of a bracket works, may work or will be placed."""
+        for record in (self.record(name) for name in group.intent_ids[1:]):
+            if (intent := record.intent) is not None:
+                limited = self.permitted_quantity(group, record.intent_id, intent.order.quantity)
+                if not is_over(with_quantity(replace(record, intent=as_exit(intent)), limited)):
+                    return True
+        return False
+
+    def refreshed(self, group: Group, *, at_ns: int) -> Group:
+        """A group; of a bracket with what its orders show: whether it can be closed, and since when its exit is missing."""
+        if group.parent is None:
+            return group
+        missing_ns = group.exit_missing_ns if group.exit_missing_ns is not None else at_ns
+        return dataclasses.replace(
+            group,
+            is_closable=group.closed_qty > 0 or self.is_closable(group),
+            exit_missing_ns=missing_ns if self.exit_is_missing(group) else None,
+        )
+
     def group_excess(self, group: Group) -> int:
         return excess(group, {intent_id: self.record(intent_id).wanted_most for intent_id in group.intent_ids})
 
@@ -107,6 +168,7 @@ class StateData:
                 by_exchange_order_id=dict(indexes.by_exchange_order_id),
             ),
             groups=list(self.groups.by_id.values()),
+            outside=deepcopy(self.groups.outside),
             group_of=self.groups.members(),
             symbols=self.reference.symbols(),
             assets=self.reference.assets(),
@@ -141,6 +203,7 @@ class StateData:
         ids = {name: name for name in self.records}  # one string for all mappings, not one each
         self._restore_indexes(snapshot.indexes, ids)
         self.groups.restore(snapshot.groups, snapshot.group_of)
+        self.groups.outside.update(snapshot.outside)
         self.reference.restore(snapshot.symbols, snapshot.assets)
         self.findings.restore(snapshot.findings)
         self.ledger = snapshot.ledger
@@ -175,8 +238,10 @@ class StateData:
 
     def update_terminal(self, intent_id: str) -> None:
         """File an intent, with those of its group, as terminal or not."""
-        unit = self._unit(intent_id)
-        if any(name in self.indexes.live or name not in self.records for name in unit):
+        unit, group = self._unit(intent_id), self.groups.of(intent_id)
+        # What was closed outside a group is not in its streams, from which it would be rehydrated.
+        kept = group is not None and group.closed_qty > 0
+        if kept or any(name in self.indexes.live or name not in self.records for name in unit):
             for name in unit:
                 self.terminal.drop(name)
             return
@@ -191,7 +256,8 @@ class StateData:
             self.position, self.log_id, self.exchange_id, self.created_at_ns, self.epoch, self.trading_status,
             self.storms.held(), self.trades_cursors, self.confirmed, self.balances_at_ns, self.ledger,
             self.findings.all(), self.transfer_keys, self.exposures.last_prices, self.recorded_limits,
-            self.reference.symbols(), self.reference.assets(), self.groups.by_id, self.heartbeats,
+            self.reference.symbols(), self.reference.assets(), self.groups.by_id, self.groups.outside,
+            self.heartbeats,
             [*self.externals.entries.values()], self.evicted,
         )  # fmt: skip
         for item in held:
@@ -249,6 +315,8 @@ class StateData:
             self.last_positions[intent_id] = other.last_positions[intent_id]
             self.indexes.rehydrate(other.indexes, record)
         self.groups.restore(other.groups.by_id.values(), other.groups.members())
+        for group in other.groups.by_id.values():
+            self.groups.put(self.refreshed(group, at_ns=0))
         for intent_id in other.records:
             self.update_terminal(intent_id)
 
@@ -260,4 +328,13 @@ class StateData:
             self.derived.pop(name, None)
         groups = {name: group for name, group in other.groups.by_id.items() if name not in self.groups.by_id}
         members = {name: group_id for name, group_id in other.groups.members().items() if group_id in groups}
-        self.cached_groups.restore(groups.values(), members)
+        self.cached_groups.restore([self.refreshed(group, at_ns=0) for group in groups.values()], members)
+
+
+def with_quantity(record: Record, quantity: int) -> Record:
+    """A record whose intent has another quantity."""
+    intent = record.intent
+    if intent is None or quantity == intent.order.quantity:
+        return record
+    order = intent.order.model_copy(update={"quantity": quantity})
+    return replace(record, intent=intent.model_copy(update={"order": order}))

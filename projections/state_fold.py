@@ -13,8 +13,8 @@ from typing import Any
 from kernel import events
 from kernel.errors import IntegrityError
 from kernel.groups import Group
-from kernel.lifecycle import Record, evolve
-from kernel.models import Evidence, FindingKind, LookScope
+from kernel.lifecycle import Record, evolve, finding_id
+from kernel.models import Evidence, FindingKind, LookScope, OrderIntent
 from kernel.safety import heartbeat
 from kernel.safety.heartbeat import HeartbeatEvent
 from projections.folds import ledger
@@ -68,15 +68,19 @@ class Fold:
         data.indexes.apply(before, after, event, position)
         if (storm := data.storms.apply(before, event)) is not None:
             data.trading_status = data.trading_status.stormy(*storm)
+        changed: list[Group] = []
         if after.orders is not before.orders:
             if data.externals.entries:
                 self._adopt(after, event)
-            self._book(before, after, event)
-            if data.groups.of(intent_id) is not None and after.cum_qty != before.cum_qty:
-                self._touch_group(data.groups.set_filled(intent_id, after.cum_qty), touched)
+            changed += self._book_groups(before, after, self._book(before, after, event))
         if isinstance(event, events.IntentCreated):
             data.groups.intent_created(event)
         elif after.intent is not before.intent and (group := data.groups.of(intent_id)) is not None:
+            changed.append(group)
+        own = data.groups.of(intent_id)
+        for group in (*changed, *(() if own is None or own.parent is None else (own,))):
+            data.groups.put(data.refreshed(data.groups.by_id[group.group_id], at_ns=event.recorded_at_ns))
+        for group in changed:
             self._touch_group(group, touched)
         if isinstance(
             event, (events.FindingRaised, events.FindingResolved)
@@ -89,7 +93,10 @@ class Fold:
             self._data.findings.apply(event)
         if (group := self._data.groups.by_id.get(group_id)) is None:
             return
-        if isinstance(event, events.FindingResolved) and event.evidence is Evidence.OPERATOR:
+        is_overfill = isinstance(event, events.FindingResolved) and event.finding_id == finding_id(
+            FindingKind.GROUP_OVERFILL, group_id
+        )
+        if is_overfill and event.evidence is Evidence.OPERATOR:
             self._data.groups.accept_excess(group, self._data.group_excess(group))
         self._touch_group(group, touched)
 
@@ -98,15 +105,43 @@ class Fold:
             touched[intent_id] = None
             self._data.derived.pop(intent_id, None)
 
-    def _book(self, before: Record, after: Record, event: events.BaseEvent) -> None:
+    def _book_groups(self, before: Record, after: Record, booked: Sequence[ledger.Booking]) -> list[Group]:
+        """Book an intent's trades for its group, or for the brackets that they close; returns the changed groups."""
+        groups, intent_id = self._data.groups, after.intent_id
+        group, intent = groups.of(intent_id), after.intent or before.intent
+        if group is None or group.parent is None:
+            owner = intent.owner if intent is not None else ""
+            trades = [booking for booking in booked if booking.signed_quantity]
+            changed = [
+                bracket
+                for booking in trades
+                for bracket in groups.book_outside(
+                    booking.symbol_id, owner, booking.signed_quantity, parent=self._parent_intent
+                )
+            ]
+        else:
+            for booking in booked:
+                if booking.fee and booking.fee_asset is not None:
+                    groups.put(groups.by_id[group.group_id].with_fee(booking.fee_asset, booking.fee))
+            changed = [group]
+        if group is not None and after.cum_qty != before.cum_qty:
+            changed.append(groups.set_filled(intent_id, after.cum_qty, symbol_id=after.orders[-1].order.symbol_id))
+        return changed
+
+    def _parent_intent(self, group: Group) -> OrderIntent | None:
+        return self._data.record(group.intent_ids[0]).intent
+
+    def _book(self, before: Record, after: Record, event: events.BaseEvent) -> list[ledger.Booking]:
         if isinstance(event, events.OrderFilled):
             self._data.exposures.last_prices[event.symbol_id] = event.last_px
-        for booking in ledger.bookings(before.orders, after.orders):
+        booked = ledger.bookings(before.orders, after.orders)
+        for booking in booked:
             symbol = self._data.reference.symbol(booking.symbol_id)
             venue_ns = event.transact_time_ns if isinstance(event, events.OrderReport) else None
             self._data.ledger.book(
                 booking, symbol, self._data.reference.decimals, at_ns=event.recorded_at_ns, venue_ns=venue_ns
             )
+        return booked
 
     def _adopt(self, after: Record, event: events.BaseEvent) -> None:
         """Remove the intent's orders from the external ones, and reverse their trades: they are booked as the intent's."""

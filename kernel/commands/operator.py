@@ -80,7 +80,7 @@ def stream_of(finding: Finding) -> str:
     match finding.kind:
         case FindingKind.BALANCE_DRIFT:
             return events.VENUE_STREAM
-        case FindingKind.GROUP_OVERFILL:
+        case FindingKind.GROUP_OVERFILL | FindingKind.EXIT_MISSING:
             return events.group_stream(finding.finding_id.removeprefix(f"{finding.kind}:"))
     return events.CONTROL_STREAM
 

@@ -12,7 +12,8 @@ from kernel import events
 from kernel.errors import AlreadyExistsError, ConflictError, ExchangeError, NotFoundError, ValidationError, Violation
 from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import finding_events
-from kernel.lifecycle.record import Record, is_over, order_state
+from kernel.lifecycle.immutable import replace
+from kernel.lifecycle.record import Record, as_exit, is_over, order_state
 from kernel.models import Desired, OrderIntent, OrderState, OrdStatus
 from kernel.order_spec import StandardOrder, SymbolMetadata
 
@@ -127,12 +128,14 @@ class CancelIntent(IntentCommand):
     intent_id: str
     now_ns: int
     reason: str | None = None
+    is_exit: bool = False
+    """The intent is a bracket's exit: an end by the venue is not its last."""
 
     def decide(self, record: Record) -> list[events.BaseEvent]:
         known = existing_intent(record)
         if known.desired is Desired.CANCELED:
             return []
-        raise_if_too_late(record, "cancel")
+        raise_if_too_late(replace(record, intent=as_exit(known)) if self.is_exit else record, "cancel")
         return [
             events.IntentCancelRequested(
                 intent_id=record.intent_id,

@@ -220,6 +220,8 @@ def reported(record: Record, event: events.OrderReport) -> Record:
     facts = ORDER_CHANGES[type(event)](with_trigger(known, event), event)
     if record.amends or unresolved:
         facts = amended(record, facts, event)
+    if facts.order.reduce_only:
+        facts = reduced(record, facts, event, quantity=before.quantity if found else facts.order.quantity)
     now_ns = recorded_ns(event)
     if now_ns > facts.last_seen_ns:
         facts = replace(facts) if facts is before else facts
@@ -271,6 +273,17 @@ def is_amended(attempt: Attempt, facts: OrderFacts) -> bool:
     if attempt.kind is not AttemptKind.AMEND or attempt.new_order or not aims_at(attempt, facts):
         return False
     return facts.live and (facts.quantity, facts.price) == (attempt.quantity, attempt.price)
+
+
+def reduced(record: Record, facts: OrderFacts, event: events.OrderReport, *, quantity: int) -> OrderFacts:
+    """Note by how much the venue changed the quantity of a reduce-only order, which was `quantity`, by itself."""
+    if facts.quantity == quantity:
+        return facts
+    requested = event.exec_type is ExecType.REPLACED or any(
+        item.order.quantity == facts.quantity for item in record.amends
+    )
+    changed = 0 if requested else max(0, facts.reduced_qty + quantity - facts.quantity)
+    return replace(facts, reduced_qty=changed) if changed != facts.reduced_qty else facts
 
 
 REQUEST_REFUSALS = frozenset({events.CancelRejected, events.ModifyRejected})
@@ -520,6 +533,7 @@ def recorded_order(item: VenueOrder, state: OrderState, known: OrderFacts | None
         succeeded_ns=known.succeeded_ns if known else None,
         replaced=known.replaced if known else None,
         carried_qty=known.carried_qty if known else 0,
+        reduced_qty=item.reduced_qty or 0,
         recorded=True,
     )
     voided_ns = max(0, order_facts.newest_void(facts))

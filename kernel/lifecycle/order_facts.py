@@ -116,6 +116,8 @@ class OrderFacts:
     """Belongs to a deleted intent of the same id: known, but not counted."""
     recorded: bool = False
     """From a store's write, so its totals may never be explained by fills."""
+    reduced_qty: int = 0
+    """What the venue took off the requested quantity of a reduce-only order, as the position shrank."""
 
     @property
     def counted_trades(self) -> Trades:

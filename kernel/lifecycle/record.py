@@ -8,9 +8,9 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
-from kernel.lifecycle.immutable import construct, copy_with
+from kernel.lifecycle.immutable import construct, copy_with, with_dict
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_status import TERMINAL, ord_status
 from kernel.lifecycle.trigger_chain import shares_client_id
@@ -290,6 +290,7 @@ def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
         solicited=is_solicited(facts, record),
         late=facts.late,
         carried_qty=facts.carried_qty or None,
+        reduced_qty=facts.reduced_qty or None,
     )
 
 
@@ -313,7 +314,7 @@ def reconciliation_status(record: Record) -> ReconciliationStatus:
     if outcomes:
         return ReconciliationStatus.IN_FLIGHT
     intent = record.intent
-    if intent is not None and intent.generation == record.failed_generation and not served(record, intent):
+    if intent is not None and is_refused(record) and not served(record, intent):
         return ReconciliationStatus.FAILED
     if is_synced(record):
         return ReconciliationStatus.SYNCED
@@ -325,20 +326,59 @@ def served(record: Record, intent: OrderIntent) -> bool:
     return any(facts.late or facts.generation in (0, intent.generation) for facts in record.live_orders)
 
 
+class ExitIntent(OrderIntent):
+    """The effective intent of a bracket's exit: it works until it is filled or canceled by its owner.
+
+    An order of it that the venue refuses, cancels or lets expire is placed again while its group permits a quantity.
+    """
+
+    is_exit: ClassVar[bool] = True
+
+
+def as_exit(intent: OrderIntent) -> OrderIntent:
+    """Return the intent of a bracket's exit as it takes effect."""
+    return with_dict(ExitIntent, intent.__dict__)
+
+
+def is_refused(record: Record) -> bool:
+    """Return whether the current generation was rejected for good.
+
+    The exit of a bracket never is, except a change of one that goes on working.
+    """
+    intent = record.intent
+    if intent is None or record.failed_generation != intent.generation:
+        return False
+    return not intent.is_exit or bool(record.live_orders)
+
+
 def stops(item: VenueOrder, intent: OrderIntent) -> bool:
     """Return whether the end of a venue order ends the intent's order until the intent changes.
 
     It does if the order expired or was rejected after acceptance. A cancel that the kernel sent never does (H11); one by
-    the venue does unless the intent has the policy RECREATE.
+    the venue does unless the intent has the policy RECREATE. The exit of a bracket is placed again, unless it ended by its
+    own terms.
     """
     if item.live or item.generation not in (0, intent.generation):
         return False
+    if intent.is_exit:
+        return ended_by_terms(item, intent.order)
     if item.ord_status in (OrdStatus.EXPIRED, OrdStatus.REJECTED, OrdStatus.DONE_FOR_DAY):
         return True
     if item.ord_status is not OrdStatus.CANCELED or item.solicited:
         return False
-    once = intent.order.time_in_force in ONE_SHOT or intent.order.order_type is OrderType.MARKET
-    return once or intent.on_unsolicited_cancel is UnsolicitedCancelPolicy.STOP
+    return is_one_shot(intent.order) or intent.on_unsolicited_cancel is UnsolicitedCancelPolicy.STOP
+
+
+def is_one_shot(order: StandardOrder) -> bool:
+    """Return whether an order ends at once by itself."""
+    return order.time_in_force in ONE_SHOT or order.order_type is OrderType.MARKET
+
+
+def ended_by_terms(item: VenueOrder, order: StandardOrder) -> bool:
+    """Return whether an order ended as its terms say: at once, or at its date."""
+    if order.expire_at_ns is not None and item.closed_ns is not None and item.closed_ns >= order.expire_at_ns:
+        return True
+    return is_one_shot(order) and item.ord_status is not OrdStatus.REJECTED and not item.solicited
 
 
 def is_over(record: Record) -> bool:
@@ -346,7 +386,7 @@ def is_over(record: Record) -> bool:
     intent = record.intent
     if record.may_be_live or intent is None:
         return not record.may_be_live
-    return record.failed_generation == intent.generation or is_synced(record)
+    return is_refused(record) or is_synced(record)
 
 
 def is_synced(record: Record) -> bool:
@@ -358,9 +398,11 @@ def is_synced(record: Record) -> bool:
     if intent is None or not has_desired_order(intent):
         return not live
     if live:
-        return live[0].quantity + record.cum_qty - live[0].cum_qty == intent.order.quantity
-    ended = any(stops(venue_order(facts, record), intent) for facts in record.current_orders)
-    return ended or record.cum_qty >= intent.order.quantity
+        left = intent.order.quantity - record.cum_qty + live[0].cum_qty - live[0].quantity
+        return 0 <= left <= live[0].reduced_qty
+    if record.cum_qty + sum(facts.reduced_qty for facts in record.current_orders) >= intent.order.quantity:
+        return True
+    return any(stops(venue_order(facts, record), intent) for facts in record.current_orders)
 
 
 def venue_orders_of(state: OrderState) -> tuple[VenueOrder, ...]:

@@ -83,6 +83,13 @@ REMEDIATION = {
         "trade the excess back if you do not want it, then `orderctl resolve --finding {finding_id} --evidence TEXT`",
         "cancel the group for this reason: the fills stand",
     ),
+    FindingKind.EXIT_MISSING: Remedy(
+        "A bracket's entry has filled and no exit of it works: no stop if it has one, else none at all.",
+        "`orderctl describe group NAME`, and the exchange's open orders",
+        "the kernel goes on trying; fix what the text names (funds locked by another order, a quantity below the symbol's"
+        " minimum), or close the position yourself and cancel the group's orders",
+        "place a second stop at the exchange: the kernel does not know it, and its own may still be accepted",
+    ),
     FindingKind.CLOCK_SKEW: Remedy(
         "A host's clock differs by more than a second from the exchange's, or is behind the newest event of the log.",
         "`orderctl get findings` (the text names the host); `VENUE_CLOCK` in `orderctl health`",

@@ -7,8 +7,6 @@ venue's answers. Steps 1 to 6 of the protocol; H numbers in comments name its ru
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 from kernel import events
 from kernel import plan as planning
 from kernel.actions import ACTION_RULES, ActionKind
@@ -25,7 +23,7 @@ from kernel.models import (
     VenueOrder,
 )
 from kernel.order_spec import OcoMode, StandardOrder
-from kernel.reconciler import attempt_resolution
+from kernel.reconciler import attempt_resolution, group_findings
 from kernel.reconciler.decision import (
     AttemptResolution,
     BackOff,
@@ -50,14 +48,27 @@ def decide_run(inputs: RunInputs) -> Decision:
     """
     if inputs.intent is None and inputs.order is None:
         return planning.Nothing("the intent is unknown")
-    if inputs.overfilled is not None:
-        return overfill_report(inputs, inputs.overfilled)
+    if (report := group_findings.due_report(inputs)) is not None:
+        return report
+    return group_findings.until_next_report(inputs, decide_step(inputs))
+
+
+def decide_step(inputs: RunInputs) -> Decision:
+    """Decide the step of a run, findings of its group aside."""
     action = next_action(inputs)
     if isinstance(action, planning.Nothing | planning.WaitUntil):
         return action
     if unmet := unmet_conditions(inputs, action.kind):
         return planning.WaitUntil(None, f"not ready: {', '.join(unmet)}")
+    if inputs.bracket is not None and inputs.bracket.stop_first and grows(action):
+        return planning.WaitUntil(None, f"the stop of its bracket, {inputs.bracket.stop_first}, is placed first")
     return venue_step(inputs, action)
+
+
+def grows(action: planning.Action) -> bool:
+    """Return whether an action can make more of an order work."""
+    modifies = isinstance(action, planning.Modify) and action.terms.quantity > action.order.quantity
+    return modifies or isinstance(action, planning.Submit)
 
 
 def next_action(inputs: RunInputs) -> planning.Action:
@@ -71,7 +82,6 @@ def next_action(inputs: RunInputs) -> planning.Action:
         symbol=inputs.symbol,
         now_ns=now_ns,
         amend=planning.amend_dialect(inputs.capabilities),
-        held=inputs.group_may_release,
     )
     if not isinstance(action, planning.Nothing) or order is None or not (live := planning.live_orders(order)):
         return action
@@ -114,23 +124,6 @@ def unmet_of(inputs: RunInputs, record: Record, symbol_id: str, kind: ActionKind
     return inputs.trading_status.missing(
         inputs.context.unmet, symbol_id=symbol_id, kind=attempt, intent_paused=record.paused
     )
-
-
-def overfill_report(inputs: RunInputs, group: Group) -> ReportFindings:
-    """Raise or resolve the finding that a group has filled more than its mode permits."""
-    name = finding_id(FindingKind.GROUP_OVERFILL, group.group_id)
-    event: events.BaseEvent = events.FindingResolved(finding_id=name, text="the condition no longer holds")
-    if inputs.excess:
-        decimal = inputs.symbol.quantity_to_decimal if inputs.symbol is not None else Decimal
-        filled = ", ".join(f"{name} {decimal(quantity)}" for name, quantity in group.filled.items() if quantity)
-        text = (
-            f"the group {group.group_id} filled {decimal(inputs.excess)} more than {group.mode} permits ({filled}):"
-            " a fill came before the cancel took effect"
-        )
-        symbol_id = symbol_id_of(inputs.intent, inputs.order)
-        event = raised(name, FindingKind.GROUP_OVERFILL, text, symbol_id=symbol_id, now_ns=inputs.now_ns)
-    stream_id = events.group_stream(group.group_id)
-    return ReportFindings(stream_id, (event,), group.version, "the overfill of its group was not reported")
 
 
 def unknown_too_long(inputs: RunInputs, attempt: Attempt) -> ReportFindings | None:

@@ -134,11 +134,10 @@ class ReconciliationEngine:
         with suppress(NotFoundError):
             order = await self.actual_store.get_order_state(intent.intent_id)
         limited: OrderIntent | None = intent
-        held = False
         if (state := folded_state(self.intent_store)) is not None:
-            limited, held = state.effective_intent(intent.intent_id), state.awaits_parent(intent.intent_id)
+            limited = state.effective_intent(intent.intent_id)
         symbol = any_symbol(symbol_id_of(limited, order))
-        return planning.plan(limited, order, symbol=symbol, now_ns=self._clock.now_ns(), held=held)
+        return planning.plan(limited, order, symbol=symbol, now_ns=self._clock.now_ns())
 
     async def reconcile_all(self) -> dict[str, planning.Action]:
         """Reconcile every intent; return the plans by intent id."""

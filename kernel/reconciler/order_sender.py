@@ -233,11 +233,14 @@ class OrderSender:
         """Return whether a rejection leaves the generation alive.
 
         A rejected cancel does: its order must still be canceled. A rejected replace that ended the old order does: the rest
-        is placed anew. A rejected modify that only follows the group does: a cancel corrects it.
+        is placed anew. A rejected modify that only follows the group does: a cancel corrects it. A rejected exit of a
+        bracket does: the account may not show yet what it is to sell.
         """
         if attempt.kind is AttemptKind.CANCEL or (attempt.new_order and not self.venue.capabilities.amend_atomic):
             return True
-        if attempt.kind is not AttemptKind.AMEND or self.state.group_of(intent_id) is None:
+        if attempt.kind is AttemptKind.SUBMIT:
+            return self.state.is_exit(intent_id)
+        if self.state.group_of(intent_id) is None:
             return False
         live = self.state.record(intent_id).live_orders
         return any(facts.generation == attempt.generation for facts in live)

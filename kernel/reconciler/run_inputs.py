@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kernel.groups import Group
-from kernel.lifecycle import Record
-from kernel.models import OrderIntent, OrderState
+from kernel.groups import ExitReport, Group
+from kernel.lifecycle import Record, finding_id
+from kernel.models import Desired, FindingKind, OrderIntent, OrderState
 from kernel.order_spec import SymbolMetadata
-from kernel.plan import is_venue_managed
+from kernel.plan import difference, is_venue_managed
 from kernel.safety.trading_halts import TradingStatus
 from kernel.settings import KernelSettings
 from kernel.state import KernelState
 from kernel.venues.base import VenueCapabilities
+
+STOP_FAILURES_MAX = 5
+"""How often a stop may be refused before the other exits of its bracket stop waiting for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,18 @@ class GroupInputs:
 
 
 @dataclass(frozen=True, slots=True)
+class BracketInputs:
+    """What an exit depends on besides the quantity that its bracket permits."""
+
+    report: ExitReport | None
+    """The change of the bracket's `EXIT_MISSING` finding, if one is due or will be."""
+    guards: tuple[MemberInputs, ...]
+    """The exits that this finding is about."""
+    stop_first: str
+    """The stop that is placed before this exit; empty if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunInputs:
     """One intent, its order, and everything that a decision about it depends on."""
 
@@ -77,8 +92,8 @@ class RunInputs:
     record: Record
     symbol: SymbolMetadata | None
     group: GroupInputs | None
-    group_may_release: bool
-    """True if the group may still permit a larger quantity."""
+    bracket: BracketInputs | None
+    """The bracket that it is an exit of."""
     overfilled: Group | None
     """The group, if its overfill or the end of it is not yet recorded."""
     excess: int
@@ -124,7 +139,7 @@ def gather_inputs(
         record=state.record(intent_id),
         symbol=state.symbol(symbol_id_of(intent, order)),
         group=group_inputs(state, state.group_of(intent_id), context.capabilities),
-        group_may_release=state.awaits_parent(intent_id),
+        bracket=bracket_inputs(state, intent_id) if state.is_exit(intent_id) else None,
         overfilled=overfilled,
         excess=state.group_excess(overfilled) if overfilled is not None else 0,
         trading_status=state.trading_status,
@@ -148,3 +163,31 @@ def group_member(state: KernelState, intent_id: str) -> MemberInputs:
     intent = state.intent(intent_id)
     symbol = state.symbol(intent.order.symbol_id) if intent is not None else None
     return MemberInputs(intent, state.observed_order(intent_id), state.record(intent_id), symbol)
+
+
+def bracket_inputs(state: KernelState, intent_id: str) -> BracketInputs:
+    report = state.exit_report(intent_id)
+    guards = tuple(group_member(state, name) for name in report.guards) if report is not None else ()
+    return BracketInputs(report, guards, stop_first(state, intent_id))
+
+
+def stop_first(state: KernelState, intent_id: str) -> str:
+    """Return the stop of a bracket that another exit waits for, else an empty string.
+
+    A venue may lock the same funds for each exit: the stop comes first. Not for ever: once the missing exit is reported, or
+    the stop was refused too often, any exit is better than none.
+    """
+    group, intent = state.group_of(intent_id), state.intent(intent_id)
+    if group is None or intent is None or intent.order.stop_price is not None:
+        return ""
+    known = state.finding(finding_id(FindingKind.EXIT_MISSING, group.group_id))
+    if known is not None and known.resolved_at_ns is None:
+        return ""
+    return next((name for name in group.intent_ids[1:] if is_awaited_stop(state, name)), "")
+
+
+def is_awaited_stop(state: KernelState, intent_id: str) -> bool:
+    intent = state.effective_intent(intent_id)
+    if intent is None or intent.order.stop_price is None or state.record(intent_id).failures > STOP_FAILURES_MAX:
+        return False
+    return intent.desired is Desired.WORKING and difference(intent, state.observed_order(intent_id)) is not None

@@ -239,7 +239,8 @@ class DeadManSwitch:
         beat = self._state.heartbeats[record.intent.owner]
         reason = f"{beat.owner} missed its heartbeat (position {beat.lapsed_position})"
         try:
-            made = decide(record, CancelIntent(intent_id, self._clock.now_ns(), reason))
+            is_exit = self._state.is_exit(intent_id)
+            made = decide(record, CancelIntent(intent_id, self._clock.now_ns(), reason, is_exit=is_exit))
         except (ExchangeError, NotFoundError):  # the order has ended
             return
         await self._writer.append(

@@ -1,17 +1,20 @@
 """The conditions under which the kernel acts. While one is missing, commands are recorded and nothing is sent.
 
-Set by the runtime and its session, read by the engine and by `health_check`.
+Set by the runtime and its session, read by the engine and by `health_check`. Advisory conditions need attention and stop
+nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from kernel.clock import Clock
 from kernel.errors import Remedy
+from kernel.lifecycle.remediation import REMEDIATION
+from kernel.models import Finding, FindingKind
 
 LEASE_HELD = "LEASE_HELD"
 PROJECTIONS_AT_HEAD = "PROJECTIONS_AT_HEAD"
@@ -20,6 +23,7 @@ VENUE_SNAPSHOT_COMPLETE = "VENUE_SNAPSHOT_COMPLETE"
 VENUE_CLOCK = "VENUE_CLOCK"
 VENUE_STREAM = "VENUE_STREAM"
 NOT_PAUSED = "NOT_PAUSED"
+EXITS_WORKING = "EXITS_WORKING"
 REMEDIES = {
     LEASE_HELD: Remedy(
         "A kernel holds the lease and has started to act.",
@@ -67,10 +71,17 @@ REMEDIES = {
         "ask that person, then `orderctl resume`",
         "resume without knowing the reason: everything that was placed meanwhile is sent then",
     ),
+    EXITS_WORKING: Remedy(
+        "Every bracket whose entry has filled has an exit that works. The kernel is ready without it.",
+        "`orderctl get findings` (`EXIT_MISSING` names the bracket and why its exits do not work)",
+        REMEDIATION[FindingKind.EXIT_MISSING].do,
+        "stop the kernel: it is what tries to place the exits",
+    ),
 }  # fmt: skip
 """Every condition, with its entry in the runbook."""
-CONDITIONS = tuple(REMEDIES)
-ADVISORY = frozenset({VENUE_STREAM})
+CONDITIONS = tuple(name for name in REMEDIES if name != EXITS_WORKING)
+"""The conditions that `Readiness` keeps; EXITS_WORKING follows from the findings."""
+ADVISORY = frozenset({VENUE_STREAM, EXITS_WORKING})
 """Conditions that only inform: the kernel is ready without them."""
 HOLD_AT_FIRST = frozenset({VENUE_CLOCK, VENUE_STREAM})
 """Conditions that hold until the opposite is found."""
@@ -91,8 +102,23 @@ class Condition:
         return asdict(self)
 
 
+def exits_condition(findings: Iterable[Finding], *, created_at_ns: int) -> Condition:
+    """Return whether no bracket lacks an exit that works, from the findings of a log created at this instant."""
+    found = [item for item in findings if item.kind is FindingKind.EXIT_MISSING]
+    if missing := [item for item in found if item.resolved_at_ns is None]:
+        names = ", ".join(item.finding_id.partition(":")[2] for item in missing)
+        return Condition(EXITS_WORKING, False, "ExitMissing", names, min(item.raised_at_ns for item in missing))
+    since_ns = max((item.resolved_at_ns or 0 for item in found), default=created_at_ns)
+    return Condition(EXITS_WORKING, True, "AllWorking", "", since_ns)
+
+
+def all_hold(conditions: Iterable[Condition]) -> bool:
+    """Return whether all conditions hold, advisory ones excepted."""
+    return all(item.status for item in conditions if item.type not in ADVISORY)
+
+
 class Readiness:
-    """All conditions of a kernel."""
+    """The conditions of a kernel."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -5,11 +5,13 @@ The filled quantity comes from the members' records, so that two reports recorde
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from kernel import events
 from kernel.groups import Group
+from kernel.models import OrderIntent
+from kernel.order_spec import Side
 
 
 class Groups:
@@ -20,6 +22,10 @@ class Groups:
         """In order of creation."""
         self._of: dict[str, str] = {}
         """Intent id to group id."""
+        self._closable: dict[str, set[str]] = {}
+        """Symbol to the brackets that trades outside them can close."""
+        self.outside: dict[str, dict[str, int]] = {}
+        """Symbol, then owner, to the net quantity that trades outside brackets bought and that closed no bracket."""
 
     def of(self, intent_id: str) -> Group | None:
         group_id = self._of.get(intent_id)
@@ -31,12 +37,25 @@ class Groups:
 
     def restore(self, groups: Iterable[Group], members: Mapping[str, str]) -> None:
         """Add groups and members from a snapshot or another fold."""
-        self.by_id.update((group.group_id, group) for group in groups)
+        for group in groups:
+            self.put(group)
         self._of.update(members)
+
+    def put(self, group: Group) -> None:
+        """Replace a group, or add it."""
+        self.by_id[group.group_id] = group
+        if group.parent is None or not group.symbol_id:
+            return
+        closable = self._closable.setdefault(group.symbol_id, set())
+        if group.is_closable:
+            closable.add(group.group_id)
+        else:
+            closable.discard(group.group_id)
 
     def drop(self, group: Group) -> None:
         """Remove a group and its members."""
         del self.by_id[group.group_id]
+        self._closable.get(group.symbol_id, set()).discard(group.group_id)
         for intent_id in group.intent_ids:
             if self._of.get(intent_id) == group.group_id:
                 del self._of[intent_id]
@@ -61,8 +80,43 @@ class Groups:
         if intent.group_id != self._of.get(intent.intent_id):
             self._of.pop(intent.intent_id, None)
 
-    def set_filled(self, intent_id: str, cum_qty: int) -> Group:
+    def set_filled(self, intent_id: str, cum_qty: int, *, symbol_id: str) -> Group:
         """Set a member's filled quantity; returns its group after that."""
-        group = self.by_id[self._of[intent_id]]
-        self.by_id[group.group_id] = changed = group.with_fill(intent_id, cum_qty)
+        changed = replace(self.by_id[self._of[intent_id]].with_fill(intent_id, cum_qty), symbol_id=symbol_id)
+        self.put(changed)
         return changed
+
+    def book_outside(
+        self, symbol_id: str, owner: str, quantity: int, *, parent: Callable[[Group], OrderIntent | None]
+    ) -> list[Group]:
+        """Book a trade of an owner outside brackets (negative: sold); returns the brackets whose closed quantity changed.
+
+        A sell first takes back what buys closed of short brackets, then uses what was bought outside; the rest closes the
+        owner's long brackets, the oldest first. A buy does the opposite, so a busted trade leaves no trace.
+        """
+        brackets = sorted(
+            (intent.created_at_ns, name, intent.order.side)
+            for name in self._closable.get(symbol_id, ())
+            if (intent := parent(self.by_id[name])) is not None and intent.owner == owner
+        )
+        side, left, changed = (Side.BUY if quantity > 0 else Side.SELL), abs(quantity), []
+        for _, name, entry in reversed(brackets):
+            if entry is side and (part := min(left, self.by_id[name].closed_qty)):
+                changed.append(self._close(name, -part))
+                left -= part
+        owners = self.outside.setdefault(symbol_id, {})
+        sign, known = (1 if quantity > 0 else -1), owners.pop(owner, 0)
+        used = min(left, max(0, -sign * known))
+        left -= used
+        for _, name, entry in brackets:
+            if entry is not side and (part := min(left, max(0, self.by_id[name].open_qty))):
+                changed.append(self._close(name, part))
+                left -= part
+        if total := known + sign * (used + left):
+            owners[owner] = total
+        return changed
+
+    def _close(self, group_id: str, quantity: int) -> Group:
+        group = self.by_id[group_id]
+        self.put(replace(group, closed_qty=group.closed_qty + quantity))
+        return self.by_id[group_id]

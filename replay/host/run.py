@@ -139,7 +139,7 @@ async def standby_reason(kernel: EventSourcedKernel, problem: NotReadyError) -> 
             return f"standing by: {leader.holder or 'another kernel'} leads {kernel.exchange_id}"
     except LogUnavailableError as unavailable:
         return f"not ready: {unavailable}"
-    missing = [item for item in (await kernel.health_check())["conditions"] if not item["status"]]
+    missing = [item for item in (await kernel.health_check())["conditions"] if item["type"] in problem.missing]
     return "not ready: " + ", ".join(f"{item['type']} ({item['reason']}) {item['message']}".strip() for item in missing)
 
 

@@ -118,7 +118,7 @@ def next_action(context: RenderContext, intent_id: str) -> plan.Action:
     state = context.state
     intent, order = state.effective_intent(intent_id), state.observed_order(intent_id)
     symbol = state.symbol(symbol_id_of(intent, order))
-    return plan.plan(intent, order, symbol=symbol, now_ns=context.now_ns, held=state.awaits_parent(intent_id))
+    return plan.plan(intent, order, symbol=symbol, now_ns=context.now_ns)
 
 
 def next_try(context: RenderContext, intent_id: str, kind: ActionKind) -> NextTry:

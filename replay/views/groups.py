@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from kernel.groups import Group, max_excess, permitted_quantity
+from kernel.groups import Group, max_excess
 from kernel.lifecycle import finding_id
 from kernel.models import Finding, FindingKind
 from kernel.order_spec import InstantNs, Int, IntentId, Model, OcoMode, SymbolId, Uint64
@@ -73,7 +73,7 @@ def member_of(state: KernelState, group: Group, intent_id: str) -> GroupMember:
     return GroupMember(
         intent_id=intent_id,
         quantity=intent.order.quantity if intent is not None else None,
-        allowed_qty=permitted_quantity(group, intent_id, intent.order.quantity) if intent is not None else None,
+        allowed_qty=state.permitted_quantity(group, intent_id, intent.order.quantity) if intent is not None else None,
         cum_qty=group.filled.get(intent_id, 0),
         reason=limited_by(state, intent_id),
     )
@@ -85,7 +85,7 @@ def limited_by(state: KernelState, intent_id: str) -> str:
     if group is None or intent is None:
         return ""
     quantity, symbol_id = intent.order.quantity, intent.order.symbol_id
-    allowed = permitted_quantity(group, intent_id, quantity)
+    allowed = state.permitted_quantity(group, intent_id, quantity)
     if allowed == quantity:
         return ""
     if group.mode is OcoMode.ONE_CANCELS_OTHER:
@@ -109,7 +109,7 @@ def released_by(state: KernelState, group: Group, intent_id: str, quantity: int,
 
 
 def group_of_finding(state: KernelState, finding: Finding) -> Group | None:
-    """The group that a GROUP_OVERFILL is about; None for other findings."""
-    if finding.kind is not FindingKind.GROUP_OVERFILL:
+    """The group that a GROUP_OVERFILL or EXIT_MISSING is about; None for other findings."""
+    if finding.kind not in (FindingKind.GROUP_OVERFILL, FindingKind.EXIT_MISSING):
         return None
     return state.group(finding.finding_id.removeprefix(finding_id(finding.kind, "")))

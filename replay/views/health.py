@@ -23,6 +23,8 @@ from kernel.safety.readiness import (
     VENUE_CONNECTED,
     VENUE_SNAPSHOT_COMPLETE,
     Condition,
+    all_hold,
+    exits_condition,
 )
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
@@ -120,7 +122,7 @@ async def health(kernel: EventSourcedKernel) -> dict[str, Any]:
     unresolved = [attempt for name in live for attempt in kernel.state.record(name).unresolved]
     return {
         "exchange_id": kernel.exchange_id,
-        "ready": all(condition.status for condition in conditions),
+        "ready": all_hold(conditions),
         "leader": seen.held,
         "epoch": seen.leader.epoch,
         "holder": seen.leader.holder,
@@ -156,7 +158,7 @@ def recorded_at_ns(event: events.BaseEvent | None) -> int | None:
 
 
 def conditions_of(seen: HealthInputs, state: KernelState) -> list[Condition]:
-    """The readiness conditions, as far as the log shows them."""
+    """The readiness conditions and the warnings, as far as the log shows them."""
     at_head = seen.position >= seen.head
     folded = f"this process has folded position {seen.position} of {seen.head}"
     return [
@@ -165,6 +167,7 @@ def conditions_of(seen: HealthInputs, state: KernelState) -> list[Condition]:
         connection_condition(seen),
         snapshot_condition(seen),
         Condition(NOT_PAUSED, not state.paused, state.trading_status.status, state.paused_by, seen.now_ns),
+        exits_condition(state.findings(), created_at_ns=state.created_at_ns),
     ]
 
 

@@ -21,7 +21,7 @@ from kernel.errors import LogUnavailableError
 from kernel.lifecycle import Record
 from kernel.metrics import PREFIX
 from kernel.models import AttemptOutcome
-from kernel.safety.readiness import NOT_PAUSED, PROJECTIONS_AT_HEAD, Condition
+from kernel.safety.readiness import NOT_PAUSED, PROJECTIONS_AT_HEAD, Condition, all_hold
 from kernel.state import KernelState
 from kernel.subscriptions import symbol_id_of
 from replay.formatting.output import NONE, age
@@ -247,7 +247,7 @@ def frame(
         if numbers is not None
         else ("the leader's own lag, queue and rate limit are not in the log: give --metrics URL",)
     )
-    ready = all(item.status for item in conditions)
+    ready = all_hold(conditions)
     return Frame(facts(watched, state, seen, ready=ready), tables, ready, (*notes, *missing))
 
 

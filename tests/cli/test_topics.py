@@ -19,7 +19,7 @@ from kernel.errors import KernelError
 from kernel.lifecycle.remediation import REMEDIATION
 from kernel.limits import Limits
 from kernel.models import FindingKind
-from kernel.safety.readiness import CONDITIONS
+from kernel.safety.readiness import REMEDIES as CONDITIONS
 from kernel.subscriptions import FIELDS
 from replay import connect, open_kernel
 from replay.cli.help import FOLDER, PROGRAM, TOPICS, topic_text

@@ -65,6 +65,8 @@ SOURCES = {
     "seed_115": lambda: from_seed(115, commands=40),  # venue-managed groups, a second leader
 }
 """The source of each history."""
+INTENDED_DIFFERENCES = {"a_crash_in_the_middle": 3}
+"""Decisions that today's rules make otherwise: exits are smaller by the entry's fee in the base asset."""
 
 
 def named(suffix: str) -> list[Path]:
@@ -123,8 +125,9 @@ def test_a_history_keeps_its_effects(path: Path) -> None:
     """Its hashes verify, its events fold to the stored effects, and today's code makes its decisions again."""
     expected = json.loads(path.with_suffix(".json").read_text())
     found = json.loads(json.dumps(asyncio.run(effects(restored(path)))))
+    assert found["decided"]["differences"] == INTENDED_DIFFERENCES.get(path.stem, 0)
+    found["decided"]["differences"] = 0
     assert restricted(found, expected) == expected
-    assert found["decided"]["differences"] == 0
 
 
 def test_the_histories_cover_the_failures() -> None:

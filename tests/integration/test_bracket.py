@@ -1,4 +1,4 @@
-"""A bracket whose parent fills in three parts, with the kernel killed between them, on both databases."""
+"""Brackets whose parents fill in three parts, with the kernel killed between them, on both databases."""
 
 from __future__ import annotations
 
@@ -31,13 +31,31 @@ BRACKET = StandardOrderGroup(
         for side, price in ((Side.BUY, ENTRY), (Side.SELL, EXITS[0]), (Side.SELL, EXITS[1]))
     ),
 )
+STOP = 5_900_000
+PROTECTED = StandardOrderGroup(
+    mode=OcoMode.ONE_TRIGGERS_OTHER,
+    orders=(
+        *BRACKET.orders[:2],
+        StandardOrder(
+            symbol_id="BTCUSDT", side=Side.SELL, order_type=OrderType.STOP, quantity=sum(PARTS), stop_price=STOP
+        ),
+    ),
+)
 OPEN = ("NEW", "PARTIALLY_FILLED")
 
 
 @pytest.fixture
 async def world(log_url: str, exchange_id: str, tmp_path: Path) -> AsyncIterator[World]:
     """An exchange without market trades, and a leading kernel, as processes."""
-    async with World(log_url, exchange_id, tmp_path, speed="step") as running:
+    async with World(log_url, exchange_id, tmp_path, speed="step", maker_fee_bps=0) as running:
+        yield running
+
+
+@pytest.fixture
+async def poor_world(log_url: str, exchange_id: str, tmp_path: Path) -> AsyncIterator[World]:
+    """An exchange with its default fees, where the account has nothing of the base asset, and a leading kernel."""
+    balances = {"USDT": 10**14}
+    async with World(log_url, exchange_id, tmp_path, speed="step", symbols="full", balances=balances) as running:
         yield running
 
 
@@ -62,6 +80,45 @@ async def test_the_children_never_exceed_what_the_parent_filled(world: World) ->
         await undone(world, strategy)
         held_at_every_position([event async for event in history(strategy)])
         await same_when_folded_again(strategy)
+
+
+async def test_the_stop_works_for_what_was_bought(poor_world: World) -> None:
+    """Fees are taken from what is bought, and there is nothing else to sell: from the first fill on, and after each kill,
+    the stop works for the rest of what was bought."""
+    world = poor_world
+    async with open_kernel(world.url, exchange_id=world.exchange_id) as strategy:
+        await strategy.place_order_group(PROTECTED, group_id="bracket", intent_ids=(PARENT, *CHILDREN))
+        await world.traded(ENTRY - 1, PARTS[0])
+        await is_protected(strategy, filled=PARTS[0])
+
+        await world.kernel.kill()
+        await world.traded(ENTRY - 1, PARTS[1])
+        await world.kernel.start()
+        await is_protected(strategy, filled=sum(PARTS[:2]))
+
+        async with killed_at(world, strategy, lambda event: is_attempt_of((LOSS,), event)):
+            await world.traded(ENTRY - 1, PARTS[2])
+        await world.kernel.start()
+        await is_protected(strategy, filled=sum(PARTS))
+
+        await world.traded(STOP - 1, LOT)
+        sold = after_fees(sum(PARTS))
+        await strategy.wait_until(LOSS, lambda record: record.cum_qty == sold and not record.may_be_live, timeout_s=60)
+        truth = await world.truth()
+        assert not [order for order in truth["orders"] if order["status"] in OPEN]
+        assert not [finding for finding in strategy.state.findings() if finding.resolved_at_ns is None]
+        await same_when_folded_again(strategy)
+
+
+def after_fees(bought: int) -> int:
+    """What can be sold of a bought quantity, in lots: a fee of 10 bps is taken from it."""
+    return (bought - bought // 1_000) // 1_000 * 1_000
+
+
+async def is_protected(strategy: EventSourcedKernel, *, filled: int) -> None:
+    """Wait until the stop works for what was bought."""
+    quantity = after_fees(filled)
+    await strategy.wait_until(LOSS, lambda record: works_for(strategy, record.intent_id, quantity), timeout_s=60)
 
 
 @asynccontextmanager

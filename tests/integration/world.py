@@ -7,6 +7,7 @@ SIGKILL. Nothing here sleeps for a state that can be awaited.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -75,13 +76,14 @@ class Process:
 class World:
     """A paper exchange with a journal, and a leading kernel."""
 
-    def __init__(self, url: str, exchange_id: str, directory: Path, *, speed: str = "1") -> None:
-        """`speed` is how the exchange plays its tape; at `step` the market stands still."""
+    def __init__(self, url: str, exchange_id: str, directory: Path, *, speed: str = "1", **config: Any) -> None:
+        """`speed` is how the exchange plays its tape; at `step` the market stands still. `config` is its `PaperConfig`."""
         self.url = url
         self.exchange_id = exchange_id
         self.address = str(directory / "exchange.sock")
+        (settings := directory / "exchange.json").write_text(json.dumps(config))
         self.exchange = Process(
-            "tests.paper_process",
+            "tests.paper_process", "--config", str(settings),
             "--listen", self.address, "--journal", str(directory / "exchange.journal"), "--seed", "3", "--speed", speed,
         )  # fmt: skip
         self.kernel = Process("tests.integration.kernel_process", url, exchange_id, self.address)

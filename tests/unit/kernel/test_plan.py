@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.actions import ActionKind
+from kernel.lifecycle.record import as_exit
 from kernel.models import (
     UNRESOLVED,
     Attempt,
@@ -215,26 +216,15 @@ def test_what_its_group_takes_from_an_order_does_not_wait() -> None:
     assert isinstance(plan(less, waiting, now_ns=0, **IN_PLACE), Cancel)
     assert isinstance(plan(an_intent(2, generation=2), waiting, now_ns=0, **IN_PLACE), WaitUntil)
     too_small = {**IN_PLACE, "symbol": SYMBOL.model_copy(update={"min_quantity": 3})}
-    assert isinstance(plan(less, a_state(works), now_ns=0, held=True, **too_small), Cancel)
-    assert isinstance(plan(an_intent(4), a_state(works), now_ns=10, held=True, **IN_PLACE), Modify)
+    assert isinstance(plan(less, a_state(works), now_ns=0, **too_small), Cancel)
+    assert isinstance(plan(an_intent(4), a_state(works), now_ns=10, **IN_PLACE), Modify)
 
 
-@pytest.mark.parametrize(
-    ("changed", "waits"),
-    [
-        ({"min_quantity": 3}, True),
-        ({"lot_size": 3}, True),
-        ({"min_notional": 10**6}, True),
-        ({"tick_size": 7}, False),
-        ({"max_quantity": 1}, False),
-        ({"tick_size": 7, "min_quantity": 3}, False),
-    ],
-)
-def test_only_what_is_too_small_waits_for_its_group(changed: dict[str, int], waits: bool) -> None:
-    """What a larger quantity would mend waits while the group may release more; anything else is refused at once."""
+@pytest.mark.parametrize("changed", [{"min_quantity": 3}, {"lot_size": 3}, {"min_notional": 10**6}, {"tick_size": 7}])
+def test_an_exit_that_the_symbol_does_not_take_waits(changed: dict[str, int]) -> None:
+    """The exit of a bracket is not rejected for good, as its position stays; any other order is."""
     market = SYMBOL.model_copy(update=changed)
-    action = plan(an_intent(2), None, now_ns=0, held=True, symbol=market)
-    assert isinstance(action, WaitUntil if waits else RejectLocally)
+    assert isinstance(plan(as_exit(an_intent(2)), None, now_ns=0, symbol=market), WaitUntil)
     assert isinstance(plan(an_intent(2), None, now_ns=0, symbol=market), RejectLocally)
 
 

@@ -6,6 +6,8 @@
   works for the parent's filled quantity less its siblings' fills, up to its own quantity, and grows with the parent. While
   the parent is open, a child that has used up its share stays open with an open quantity of 0. A parent that ends without
   a fill cancels its children. A busted fill takes nothing back.
+
+Reduce-only orders shrink with the client's position too, and are canceled when it is closed.
 """
 
 from __future__ import annotations
@@ -17,7 +19,13 @@ from kernel.venues.base import SubmitGroupRequest
 from kernel.venues.paper.matching.changes import Opened
 from kernel.venues.paper.matching.order_checks import check_entry, check_terms
 from kernel.venues.paper.matching.orders import PaperOrder
-from kernel.venues.paper.matching.transaction import NO_FUNDS, WOULD_INCREASE, Membership, Transaction
+from kernel.venues.paper.matching.transaction import (
+    NO_FUNDS,
+    POSITION_REDUCED,
+    WOULD_INCREASE,
+    Membership,
+    Transaction,
+)
 
 OCO_TEXT, OUO_TEXT, OTO_TEXT = "OCO", "OUO", "OTO"
 
@@ -58,7 +66,26 @@ def open_group(transaction: Transaction, request: SubmitGroupRequest) -> list[Op
 
 
 def update_groups(transaction: Transaction) -> None:
-    """Apply the effects of the transaction's fills and ends on their groups, until none is left."""
+    """Apply the effects of the transaction's fills and ends on groups and on reduce-only orders, until none is left."""
+    while transaction.due or transaction.moved:
+        _update_members(transaction)
+        while transaction.moved:
+            _shrink_reduce_only(transaction, transaction.moved.pop())
+
+
+def _shrink_reduce_only(transaction: Transaction, symbol_id: str) -> None:
+    """Reduce the symbol's reduce-only orders to the position; cancel them if there is none."""
+    for order in transaction.own_open(symbol_id):
+        if order.pending or not transaction.exceeds_position(order):
+            continue
+        reducible = transaction.reducible(order)
+        if reducible == 0:
+            transaction.close(order.order_id, OrdStatus.CANCELED, text=POSITION_REDUCED)
+        else:
+            transaction.amend(order, quantity=order.cum_qty + reducible, text=POSITION_REDUCED)
+
+
+def _update_members(transaction: Transaction) -> None:
     while transaction.due:
         order_id, traded = transaction.due.popleft()
         order = transaction.order(order_id)

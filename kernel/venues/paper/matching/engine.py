@@ -315,6 +315,11 @@ class PaperEngine:
             transaction.close(order.order_id, OrdStatus.EXPIRED)
             update_groups(transaction)
         self._commit(transaction)
+        following = self._transaction()
+        following.moved.add(order.symbol_id)
+        update_groups(following)
+        if following.changes:
+            self._commit(following)
 
     def _can_rest(self, order: PaperOrder) -> bool:
         expired = order.expires_ns is not None and order.expires_ns <= self.clock.now_ns()

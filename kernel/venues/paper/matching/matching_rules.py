@@ -10,6 +10,8 @@
    first consumes the quantity ahead of the order; it never trades more than its own quantity in total.
 6. An iceberg trades what it displays; its next part queues behind all others at its price, and behind the market's there.
 7. In a group, what one order trades its siblings no longer offer; in an exclusive group they then offer nothing.
+8. A reduce-only order never trades more than its account's position, counting what the account's other orders trade in
+   the same match.
 """
 
 from __future__ import annotations
@@ -57,6 +59,10 @@ class Resting:
     """Group in which its fills count against its siblings."""
     exclusive: bool = False
     """A fill of one order of the group leaves nothing of the others."""
+    own: bool = False
+    """It belongs to the client."""
+    reducible: int | None = None
+    """The client's position that a reduce-only order may close; None for other orders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +140,11 @@ class _DepthTaken:
     def __init__(self) -> None:
         self._orders: dict[int, int] = {}
         self._groups: dict[int, int] = {}
+        self._own = 0
 
     def note(self, order: Resting | None, quantity: int) -> None:
         if order is not None:
+            self._own += quantity if order.own else 0
             self._orders[order.order_id] = self._orders.get(order.order_id, 0) + quantity
             if order.group is not None:
                 self._groups[order.group] = self._groups.get(order.group, 0) + quantity
@@ -145,7 +153,8 @@ class _DepthTaken:
         """Return the quantity that an order still offers."""
         own = self._orders.get(order.order_id, 0)
         by_siblings = self._groups.get(order.group, 0) - own if order.group is not None else 0
-        return 0 if by_siblings and order.exclusive else max(order.leaves - own - by_siblings, 0)
+        left = 0 if by_siblings and order.exclusive else max(order.leaves - own - by_siblings, 0)
+        return left if order.reducible is None else min(left, max(order.reducible - self._own, 0))
 
     def part(self, order: Resting) -> int:
         """Return how much of that it displays: first its displayed quantity, then one refill after the other."""

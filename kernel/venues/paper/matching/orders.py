@@ -114,7 +114,7 @@ class PaperOrder:
         assert self.price is not None, "a resting order has a price"
         leaves = self.quantity - self.cum_qty
         if self.group_id is None and self.display_quantity is None:
-            return Resting(self.order_id, self.price, leaves, self.ahead)
+            return Resting(self.order_id, self.price, leaves, self.ahead, own=self.own)
         return Resting(
             self.order_id,
             self.price,
@@ -124,6 +124,7 @@ class PaperOrder:
             refill=self.display_quantity or 0,
             group=self.linked,
             exclusive=self.group_mode is OcoMode.ONE_CANCELS_OTHER,
+            own=self.own,
         )
 
     def reached_by(self, last_price: int) -> bool:

@@ -48,6 +48,7 @@ NS_PER_DAY = 86_400 * NS_PER_S
 NO_FUNDS = "Account has insufficient balance for requested action."
 WOULD_TAKE = "Order would immediately match and take."
 WOULD_INCREASE = "ReduceOnly Order is rejected."
+POSITION_REDUCED = "ReduceOnly: the position was reduced."
 
 
 class Membership(NamedTuple):
@@ -114,6 +115,8 @@ class Transaction:
         self.taken: list[DepthTaken] = []
         self.due: deque[tuple[int, int]] = deque()
         """Members of groups that traded (quantity) or ended (0), to which their groups have not reacted yet."""
+        self.moved: set[str] = set()
+        """Symbols whose position changed, to which reduce-only orders have not reacted yet."""
         self.config = config
         self._markets = markets
         self._orders: dict[int, PaperOrder] = {}
@@ -130,8 +133,20 @@ class Transaction:
     def last_price(self, symbol_id: str) -> int:
         return self._markets[symbol_id].last_price
 
+    def own_open(self, symbol_id: str) -> list[PaperOrder]:
+        """Return the client's open orders of a symbol, oldest first."""
+        order_ids = {order.order_id for order in self.book.own_open()} | self._orders.keys()
+        orders = [self.order(order_id) for order_id in sorted(order_ids)]
+        return [order for order in orders if order.own and order.open and order.symbol_id == symbol_id]
+
     def resting(self, symbol_id: str, side: Side, *, but_account: str | None = None) -> Iterator[Resting]:
         """Yield a side's orders in price-time priority as of this transaction, except those of one account."""
+        for resting in self._resting(symbol_id, side, but_account=but_account):
+            order = self.order(resting.order_id)
+            reduces = order.own and order.reduce_only
+            yield replace(resting, reducible=self.reducible(order)) if reduces else resting
+
+    def _resting(self, symbol_id: str, side: Side, *, but_account: str | None) -> Iterator[Resting]:
         touched = [each for each in self._orders.values() if (each.symbol_id, each.side) == (symbol_id, side)]
         if not touched:
             yield from self.book.resting(symbol_id, side, but_account=but_account)
@@ -183,11 +198,14 @@ class Transaction:
                 found += filled if order.side is Side.BUY else -filled
         return found
 
+    def reducible(self, order: PaperOrder) -> int:
+        """Return the quantity by which an order can reduce the position."""
+        position = self.position(order.symbol_id)
+        return max(-position if order.side is Side.BUY else position, 0)
+
     def exceeds_position(self, order: PaperOrder) -> bool:
         """Return whether a reduce-only order could trade more than the position."""
-        position = self.position(order.symbol_id)
-        reducible = -position if order.side is Side.BUY else position
-        return order.reduce_only and order.leaves_qty > max(reducible, 0)
+        return order.reduce_only and order.leaves_qty > self.reducible(order)
 
     def lacks_funds(self, order: PaperOrder) -> bool:
         return any(self.free(asset_id) < 0 for asset_id in self.book.held([order]))
@@ -375,6 +393,8 @@ class Transaction:
         traded = self._add(change)
         if order.stop_id is not None and self.config.trigger_reports is TriggerReports.FILLED:
             self._add(Mirrored(**self.stamp(), order_id=order.stop_id, cum_qty=traded.cum_qty))
+        if order.own:
+            self.moved.add(order.symbol_id)
         if order.group_id is not None:
             self.due.append((order_id, execution.quantity))
 

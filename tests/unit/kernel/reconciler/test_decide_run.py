@@ -54,7 +54,7 @@ def inputs_of(
     record = Record("b1", version=4, intent=intent, attempts=order.attempts if order else (), number=1 if order else 0)
     context = DecisionContext(SETTINGS, capabilities, 3, NOW_NS, unmet)
     return RunInputs(
-        "b1", intent, order, record, symbol, None, False, None, 0, TradingStatus(), "ab" * 8, 42, context,
+        "b1", intent, order, record, symbol, None, None, None, 0, TradingStatus(), "ab" * 8, 42, context,
         RunMemory(forced=forced),
     )  # fmt: skip
 

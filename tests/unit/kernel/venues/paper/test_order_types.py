@@ -242,15 +242,46 @@ def test_reduce_only() -> None:
     assert at.status("e").ord_status is OrdStatus.FILLED
 
 
-def test_a_reduce_only_stop_that_has_nothing_to_reduce_is_canceled() -> None:
-    """The position is closed when its price is reached."""
-    at = bench()
-    at.submit("a", market(BUY, quantity=30 * LOT))
-    at.submit("b", stop(SELL, LAST - 100, quantity=30 * LOT, reduce_only=True))
-    at.submit("c", market(SELL, quantity=30 * LOT))
+def test_reduce_only_orders_shrink_with_the_position() -> None:
+    """Resting and armed ones are restated to the position, and canceled once it is closed."""
+    at = bench(ladder_levels=0)
+    at.submit("a", limit(BUY, quantity=30 * LOT, price=LAST + 100))
+    at.tape(LAST, 30 * LOT)
+    at.submit("stop", stop(SELL, LAST - 1000, quantity=30 * LOT, reduce_only=True))
+    at.submit("rests", limit(SELL, quantity=20 * LOT, price=LAST + 500, reduce_only=True))
+    at.submit("close", limit(SELL, quantity=15 * LOT, price=LAST + 200))
     at.new_reports()
-    at.tape(LAST - 200, LOT)
-    assert at.new_reports() == [("b", "TRIGGERED"), ("b", "CANCELED")]
+    at.tape(LAST + 201, 15 * LOT)
+    assert at.new_reports() == [("close", "TRADE"), ("stop", "RESTATED"), ("rests", "RESTATED")]
+    assert (at.status("stop").order_qty, at.status("rests").order_qty) == (15 * LOT, 15 * LOT)
+    at.tape(LAST + 501, 15 * LOT)
+    assert at.new_reports() == [("rests", "TRADE"), ("stop", "CANCELED")]
+
+
+def test_reduce_only_orders_that_one_trade_reaches_do_not_turn_the_position() -> None:
+    """One trade of the market meets another sell and two reduce-only orders of more than the position."""
+    at = bench(ladder_levels=0)
+    at.submit("a", limit(BUY, quantity=30 * LOT, price=LAST + 100))
+    at.tape(LAST, 30 * LOT)
+    at.submit("b", limit(SELL, quantity=10 * LOT, price=LAST + 200))
+    at.submit("c", limit(SELL, quantity=15 * LOT, price=LAST + 300, reduce_only=True))
+    at.submit("d", limit(SELL, quantity=30 * LOT, price=LAST + 400, reduce_only=True))
+    at.new_reports()
+    at.tape(LAST + 500, 100 * LOT)
+    assert at.new_reports() == [("b", "TRADE"), ("c", "TRADE"), ("d", "TRADE"), ("d", "CANCELED")]
+    assert [at.status(name).cum_qty // LOT for name in "bcd"] == [10, 15, 5]
+
+
+def test_a_busted_buy_shrinks_reduce_only_orders() -> None:
+    """The position that a busted trade takes back cannot be reduced any more."""
+    at = bench(ladder_levels=0)
+    at.submit("a", limit(BUY, quantity=30 * LOT, price=LAST + 100))
+    at.tape(LAST, 30 * LOT)
+    at.submit("b", limit(SELL, quantity=30 * LOT, price=LAST + 500, reduce_only=True))
+    (trade,) = at.engine.book.trades
+    at.new_reports()
+    at.engine.bust(trade)
+    assert at.new_reports() == [("a", "TRADE_CANCEL"), ("b", "CANCELED")]
 
 
 # -------------------------------------------------------------------------------------------------------------- icebergs
