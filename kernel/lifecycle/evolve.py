@@ -231,7 +231,7 @@ def reported(record: Record, event: events.OrderReport) -> Record:
     else:
         orders = tuple([facts if item is found else item for item in record.orders])
     if len(orders) > 1:
-        orders = link_triggered(orders, facts, now_ns=now_ns, shown_ns=shown_open_ns(event))
+        orders = link_triggered(orders, facts, now_ns=now_ns, shown_ns=shown_open_ns(event), solicited=record.solicited)
         orders = link_replaced(orders) if record.amends else orders
     return replace(
         record,

@@ -83,8 +83,9 @@ class OrderFacts:
     """What that order filled, if the venue's totals of this one include it: `quantity` and `cum_qty` do not."""
     mirrored_qty: int = 0
     """The CumQty that the venue reports of the stop whose trigger made it."""
-    reopened: bool = False
-    """A query showed it open after it was taken for a triggered stop."""
+    reopened_ids: frozenset[str] = frozenset()
+    """Venue order ids that were known when a query showed it open although it was taken for a triggered stop: none of
+    them was made by its trigger."""
     quantity_ns: int = -1
     """Venue time of the quantity."""
     price_ns: int = -1

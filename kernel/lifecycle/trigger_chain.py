@@ -14,25 +14,31 @@ from kernel.lifecycle.immutable import replace
 from kernel.lifecycle.order_facts import OrderFacts, valid_evidence
 from kernel.lifecycle.order_status import TERMINAL
 from kernel.lifecycle.trades import Trades
-from kernel.models import ExecType
+from kernel.models import ExecType, OrdStatus
 from kernel.order_spec import STOPPED
 
 Orders = tuple[OrderFacts, ...]
 
 
-def link_triggered(orders: Orders, changed: OrderFacts, *, now_ns: int, shown_ns: int | None) -> Orders:
+def link_triggered(
+    orders: Orders, changed: OrderFacts, *, now_ns: int, shown_ns: int | None, solicited: frozenset[str]
+) -> Orders:
     """Return the orders with the stops of one client order id closed as far as triggered orders account for them.
 
     `changed` is the order of the newest report; `shown_ns` is when the query began that shows it open, if one does.
+    Orders that the kernel canceled (`solicited`), as duplicates, are left out if others are left.
     """
     if not any(map(may_trigger, orders)):
         return orders
     places = [place for place, facts in enumerate(orders) if not facts.retired and shares_client_id(facts, changed)]
+    remaining = [place for place in places if not is_canceled(orders[place], solicited)]
+    places = remaining if len(remaining) > 1 else places
     chain = [orders[place] for place in places]
     if len(chain) < 2 or not any(map(may_trigger, chain)):
         return orders
     if shown_ns is not None and is_reopened(changed, chain, shown_ns=shown_ns):
-        reopened = replace(changed, succeeded_ns=None, reopened=True)
+        known = frozenset([facts.exchange_order_id for facts in chain]) - {changed.exchange_order_id}
+        reopened = replace(changed, succeeded_ns=None, reopened_ids=changed.reopened_ids | known)
         chain = [reopened if facts is changed else facts for facts in chain]
     successor_of = succession(chain)
     chain = [
@@ -94,7 +100,8 @@ def succession(chain: Sequence[OrderFacts]) -> dict[int, int]:
         left = [stop for stop in stops if stop not in successor_of]
         named = [stop for stop in left if parent_id and chain[stop].exchange_order_id == parent_id]
         others = [stop for stop in left if has_ended(chain[stop])]
-        others += [stop for stop in left if not chain[stop].reopened]
+        others += [stop for stop in left if chain[successor].exchange_order_id not in chain[stop].reopened_ids]
+        others.sort(key=lambda stop: not chain[stop].triggered)
         if found := [*named, *others][:1]:
             successor_of[found[0]] = successor
     return successor_of
@@ -124,12 +131,18 @@ def untold_stop(chain: Sequence[OrderFacts], untold: Sequence[int]) -> list[int]
     the one that was reported first. An order that a query showed open afterwards was mistaken for the stop: then only one
     that has ended can be it.
     """
-    mistaken = any(chain[place].reopened for place in untold)
+    known_ids = {facts.exchange_order_id for facts in chain}
+    mistaken = any(not known_ids.isdisjoint(chain[place].reopened_ids) for place in untold)
     eligible = [place for place in untold if is_spent(chain[place]) or not mistaken]
     if all(chain[place].accepted_ns is not None for place in eligible):
         return sorted(eligible, key=lambda place: chain[place].accepted_ns or 0)[:1]
     known = [place for place in eligible if chain[place].succeeded and not chain[place].trades]
     return known or sorted(eligible, key=lambda place: (not is_spent(chain[place]), bool(chain[place].trades)))[:1]
+
+
+def is_canceled(facts: OrderFacts, solicited: frozenset[str]) -> bool:
+    """Return whether the kernel canceled an order before it traded."""
+    return facts.closed is OrdStatus.CANCELED and not facts.trades and facts.exchange_order_id in solicited
 
 
 def has_ended(facts: OrderFacts) -> bool:

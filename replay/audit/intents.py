@@ -191,7 +191,7 @@ def unproven_reopening(
 ) -> Iterator[Wrong]:
     """Check that a stop that triggered is reopened only by a status query begun a read lag after that."""
     for old, new in zip(before.orders, after.orders, strict=False):
-        if old.succeeded_ns is None or not new.reopened or old.reopened:
+        if old.succeeded_ns is None or new.reopened_ids == old.reopened_ids:
             continue
         began_ns = getattr(event, "began_ns", None) or 0
         if around.stops_stay_listed or began_ns < old.succeeded_ns + around.lag_ns:

@@ -144,6 +144,28 @@ def test_a_query_reopens_a_stop_for_good() -> None:
     assert FindingKind.DUPLICATE_ORDER not in conditions(journal.record())
 
 
+@pytest.mark.parametrize("told", sorted(TELLINGS))
+def test_a_canceled_duplicate_accounts_for_no_trigger(told: str) -> None:
+    """The kernel canceled a copy of the stop: the new order is the successor of the other stop."""
+    journal = a_submitted_journal(STOP)
+    types = {"order": STOP} if told == "the type" else {}
+    journal.hear("i", of_stop(ExecType.NEW, 1, **types))
+    journal.hear("i", a_report(ExecType.NEW, at=2, exchange_order_id="#9", order_qty=10, **types))
+    if told != "the type":
+        journal.hear("i", of_stop(ExecType.ORDER_STATUS, 3, ord_status=OrdStatus.NEW), began_ns=10**15)
+    assert len(journal.record().live_orders) == 2
+    cancel = an_attempt(
+        AttemptKind.CANCEL, "c2", STOP, number=2, target_client_order_id="c1", target_exchange_order_id="#9"
+    )
+    journal.append("i", cancel)
+    journal.hear("i", a_report(ExecType.CANCELED, at=4, exchange_order_id="#9", cum_qty=0))
+    journal.hear("i", of_child(ExecType.NEW, 5, **TELLINGS[told]))
+    assert [facts.exchange_order_id for facts in journal.record().live_orders] == [CHILD]
+    journal.hear("i", of_stop(ExecType.ORDER_STATUS, 6, ord_status=OrdStatus.FILLED, cum_qty=10))
+    journal.hear("i", a_trade("t", 10, 9, at=6, exchange_order_id=CHILD, order_qty=10, cum_qty=10))
+    assert journal.record().cum_qty == 10
+
+
 def opened_journal() -> Journal:
     """A journal with a stop and the new order of its trigger, without more than their acceptance."""
     journal = a_submitted_journal(STOP)
