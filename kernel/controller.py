@@ -21,7 +21,7 @@ from kernel.commands.place_group import PlaceGroup, check_changeable, new_member
 from kernel.commands.validation import check_type, new_intent, validated
 from kernel.errors import ExchangeError, NotFoundError, Violation, WaitTimeoutError
 from kernel.lease import Lease
-from kernel.lifecycle import CancelIntent, ModifyIntent, PlaceOrder, ResolveAttempt
+from kernel.lifecycle import CancelIntent, ModifyIntent, PlaceOrder
 from kernel.log.base import EventLog
 from kernel.metrics import Metrics
 from kernel.models import (
@@ -459,32 +459,37 @@ class EventSourcedKernel(ExchangeKernel):
     async def resolve_attempt(
         self,
         intent_id: str,
-        outcome: AttemptOutcome,
+        outcome: AttemptOutcome | None = None,
         *,
         evidence: str,
+        order: str | None = None,
         attempt_position: int | None = None,
         actor: str | None = None,
     ) -> None:
         """Resolve an attempt whose outcome no evidence can show, on the operator's word.
 
         A DEAD submit whose intent still works is sent again at once, under the same client order id. If its order turns up
-        after all, it is live, raises a finding, and the surplus order is canceled.
+        after all, it is live, raises a finding, and the surplus order is canceled. With `order` the attempt is accepted:
+        that external order and its trades become the intent's.
 
         Args:
             intent_id: The intent of the attempt.
             outcome: DEAD (it never arrived) or REJECTED (the venue refused it, which ends the generation).
             evidence: How the operator knows; not empty.
+            order: Instead of an outcome: the venue's id of the external order that is the attempt's order.
             attempt_position: Log position of the attempt; needed where several are unresolved.
             actor: Who resolves; the kernel's actor by default.
 
         Raises:
-            NotFoundError: There is no such intent.
-            ValidationError: `evidence` is empty, or the outcome is not possible for this attempt.
+            NotFoundError: There is no such intent or external order.
+            ValidationError: `evidence` is empty, or the outcome or order is not possible for this attempt.
             ConflictError: Nothing is unresolved, or evidence can still come.
         """
         self._runtime.check()
         now_ns = self._clock.now_ns()
-        command = ResolveAttempt(intent_id, outcome, evidence, now_ns, attempt_position)
+        command = await operator.resolution(
+            self._writer, self.state, intent_id, outcome, order, text=evidence, now_ns=now_ns, position=attempt_position
+        )
         actor = actor or self._actor
         await self._commands.handle(intent_id, command, actor=actor, evidence=Evidence.OPERATOR)
 

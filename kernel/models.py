@@ -236,6 +236,11 @@ class Attempt(Model):
     list_look_ended_ns: InstantNs | None = None
     """End of the admissible list of open orders that did not show it (venues without lookup by client order id)."""
 
+    @property
+    def makes_order(self) -> bool:
+        """True if it makes a new venue order under its own client order id."""
+        return self.kind is AttemptKind.SUBMIT or self.new_order
+
 
 class VenueOrder(Model):
     """One venue order under one of our client order ids."""
@@ -333,6 +338,16 @@ class ExternalOrder(Model):
     """When the log first showed it."""
     last_seen_ns: InstantNs = 0
     """When the log last showed news of it."""
+    first_position: Counter = 0
+    """Log position of its first report."""
+    created_ns: InstantNs | None = None
+    """When the venue created it."""
+    first_trade_ns: InstantNs | None = None
+    """Venue time of its first trade."""
+    transact_time_ns: InstantNs | None = None
+    """Venue time of its newest report."""
+    queried: bool = False
+    """True if its status was queried by the venue's id."""
 
 
 class Position(Model):
@@ -405,6 +420,7 @@ class FindingKind(StrEnum):
     SYMBOL_QUARANTINED = "SYMBOL_QUARANTINED"
     TRADES_GAP = "TRADES_GAP"
     EXIT_MISSING = "EXIT_MISSING"
+    UNOWNED_CANDIDATE = "UNOWNED_CANDIDATE"
 
 
 class Finding(Model):

@@ -159,6 +159,9 @@ class KernelSettings(BaseSettings):
     external_orders_of_kernels: bool = False
     """True if that includes orders with the client order ids of a kernel on another log; two kernels on one account would
     take over each other's orders."""
+    account_exclusive: bool = False
+    """True if only this log's kernels trade on the account. At a venue whose lists or trades lack client order ids, the one
+    external order that fits an unknown submit is then attributed to it; else an operator decides."""
     storm_rejections: int = Field(default=10, ge=0, le=10_000)
     """Equal rejections in one symbol that make a rejection storm, which stops its submits until the finding is resolved.
     0 disables it."""

@@ -12,10 +12,11 @@ from typing import Any, Protocol
 
 from kernel.events import BaseEvent
 from kernel.groups import ExitReport, Group
-from kernel.lifecycle import Record
+from kernel.lifecycle import OrderRequest, Record
+from kernel.lifecycle.trades import TradeEntry
 from kernel.limits import Exposure, OpenRisk
 from kernel.models import AccountState, ExternalOrder, Finding, OrderIntent, OrderState, Position
-from kernel.order_spec import AssetMetadata, StandardOrder, SymbolMetadata
+from kernel.order_spec import AssetMetadata, Side, StandardOrder, SymbolMetadata
 from kernel.safety.heartbeat import Heartbeat
 from kernel.safety.trading_halts import TradingStatus
 
@@ -230,6 +231,22 @@ class KernelState(Protocol):
 
     def has_transfer(self, transfer_key: str) -> bool:
         """Return whether a transfer was recorded."""
+
+    def external_trades(self, order: ExternalOrder) -> list[TradeEntry]:
+        """Return the trades of an external order that count."""
+
+    def external_orders_since(self, symbol_id: str, side: Side, *, position: int) -> Iterable[ExternalOrder]:
+        """Return the external orders that the log first showed after a position and that may have this side."""
+
+    def intents_with_unresolved_orders(self, symbol_id: str, side: Side) -> list[str]:
+        """Return the intents with an unresolved submit or replace in a symbol and side."""
+
+    def dead_requests(self) -> Iterable[OrderRequest]:
+        """Return the newest requests for orders that were resolved as DEAD."""
+
+    @property
+    def venue_version(self) -> int:
+        """Version of the venue's stream."""
 
     def balance_drift(self) -> dict[str, int]:
         """Return asset → observed total less opening balance, fills and transfers, where not 0."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kernel.groups import Group
+from kernel.lifecycle import OrderRequest
 from kernel.models import Finding
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.safety.heartbeat import Heartbeat
@@ -55,6 +56,7 @@ class StateSnapshot:
     trades_cursors: TradesCursors
     confirmed: tuple[int, int]
     balances_at_ns: int | None
+    venue_version: int
     recorded_limits: dict[str, Any]
     indexes: IndexSnapshot
     groups: list[Group]
@@ -69,6 +71,7 @@ class StateSnapshot:
     storm_window_ns: int
     storms: RecentRejections
     externals: list[ExternalEntry]
+    dead_requests: dict[str, OrderRequest]
     heartbeats: dict[str, Heartbeat]
     transfer_keys: list[str]
     keeping: RetentionPolicy

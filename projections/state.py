@@ -15,9 +15,10 @@ from typing import Any
 from kernel import events
 from kernel.commands.place_group import venue_managed_quantity
 from kernel.groups import ExitReport, Group, quantity_at_risk
-from kernel.lifecycle import Record, finding_id, order_state
+from kernel.lifecycle import OrderRequest, Record, finding_id, order_requests, order_state
 from kernel.lifecycle.immutable import replace
 from kernel.lifecycle.record import as_exit, is_refused
+from kernel.lifecycle.trades import TradeEntry
 from kernel.limits import Exposure, OpenRisk
 from kernel.models import (
     AccountState,
@@ -30,7 +31,7 @@ from kernel.models import (
     OrderState,
     Position,
 )
-from kernel.order_spec import AssetMetadata, StandardOrder, SymbolMetadata
+from kernel.order_spec import AssetMetadata, Side, StandardOrder, SymbolMetadata
 from kernel.safety.heartbeat import Heartbeat
 from kernel.safety.trading_halts import TradingStatus
 from kernel.state import Applied, joined
@@ -466,6 +467,24 @@ class State:
 
     def has_transfer(self, transfer_key: str) -> bool:
         return transfer_key in self._data.transfer_keys
+
+    def external_trades(self, order: ExternalOrder) -> list[TradeEntry]:
+        entry = self._data.externals.entries.get(order.exchange_order_id)
+        return entry.trade_entries() if entry is not None else []
+
+    def external_orders_since(self, symbol_id: str, side: Side, *, position: int) -> Iterable[ExternalOrder]:
+        return self._data.externals.seen_since(symbol_id, side, position=position)
+
+    def intents_with_unresolved_orders(self, symbol_id: str, side: Side) -> list[str]:
+        names = self._data.indexes.unresolved.get(symbol_id, {})
+        return [name for name in names if any(item.side is side for item in order_requests(self.record(name)))]
+
+    def dead_requests(self) -> Iterable[OrderRequest]:
+        return list(self._data.dead_requests.values())
+
+    @property
+    def venue_version(self) -> int:
+        return self._data.venue_version
 
     def balance_drift(self) -> dict[str, int]:
         return dict(self._data.ledger.drift)

@@ -13,7 +13,7 @@ from typing import Any
 
 from kernel import events
 from kernel.groups import ExitTerms, Group, excess, fees_in_base, permitted_quantity
-from kernel.lifecycle import Record
+from kernel.lifecycle import OrderRequest, Record
 from kernel.lifecycle.immutable import replace
 from kernel.lifecycle.record import as_exit, is_over
 from kernel.models import Desired, OrderState
@@ -35,9 +35,11 @@ from projections.snapshot import Evicted, IndexSnapshot, StateSnapshot
 
 CACHED_MAX = 1_000
 """Evicted intents that are cached for queries, at most."""
+DEAD_MAX = 256
+"""Requests resolved as DEAD that are kept, at most."""
 UNKNOWN_RECORD = Record("")
 COPIED = (
-    "position", "log_id", "exchange_id", "created_at_ns", "epoch", "confirmed", "balances_at_ns",
+    "position", "log_id", "exchange_id", "created_at_ns", "epoch", "confirmed", "balances_at_ns", "venue_version",
 )  # fmt: skip
 """Fields that a snapshot copies under the same name."""
 
@@ -75,6 +77,10 @@ class StateData:
         self.exposures = Exposures()
         self.storms = Storms()
         self.externals = Externals()
+        self.venue_version = 0
+        """Version of the venue's stream."""
+        self.dead_requests: dict[str, OrderRequest] = {}
+        """The newest requests for orders that were resolved as DEAD, by client order id: their order may still appear."""
         self.recorded_limits: Mapping[str, Any] = {}
         self.heartbeats: dict[str, Heartbeat] = {}
         self.transfer_keys: set[str] = set()
@@ -179,6 +185,7 @@ class StateData:
             storm_window_ns=self.storms.window_ns,
             storms=self.storms.recent(),
             externals=list(self.externals.entries.values()),
+            dead_requests=dict(self.dead_requests),
             heartbeats=dict(self.heartbeats),
             transfer_keys=sorted(self.transfer_keys),
             keeping=self.retention,
@@ -200,6 +207,7 @@ class StateData:
             self.records[record.intent_id] = record
             if record.intent is not None:  # now, while it is not packed
                 self.indexes.file(record.intent_id, record.intent)
+            self.indexes.file_unresolved(record)
         ids = {name: name for name in self.records}  # one string for all mappings, not one each
         self._restore_indexes(snapshot.indexes, ids)
         self.groups.restore(snapshot.groups, snapshot.group_of)
@@ -210,6 +218,7 @@ class StateData:
         self.exposures.last_prices.update(snapshot.last_prices)
         self.storms.restore(snapshot.storm_rejections, snapshot.storm_window_ns, snapshot.storms)
         self.externals.restore(snapshot.externals)
+        self.dead_requests.update(snapshot.dead_requests)
         self.heartbeats.update(snapshot.heartbeats)
         self.transfer_keys.update(snapshot.transfer_keys)
         self.last_positions.update((ids[name], position) for name, position in snapshot.heard.items())
@@ -257,8 +266,7 @@ class StateData:
             self.storms.held(), self.trades_cursors, self.confirmed, self.balances_at_ns, self.ledger,
             self.findings.all(), self.transfer_keys, self.exposures.last_prices, self.recorded_limits,
             self.reference.symbols(), self.reference.assets(), self.groups.by_id, self.groups.outside,
-            self.heartbeats,
-            [*self.externals.entries.values()], self.evicted,
+            self.heartbeats, [*self.externals.entries.values()], self.dead_requests, self.evicted,
         )  # fmt: skip
         for item in held:
             digest.update(f"{canonical(item)}\n".encode())

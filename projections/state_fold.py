@@ -13,13 +13,13 @@ from typing import Any
 from kernel import events
 from kernel.errors import IntegrityError
 from kernel.groups import Group
-from kernel.lifecycle import Record, evolve, finding_id
-from kernel.models import Evidence, FindingKind, LookScope, OrderIntent
+from kernel.lifecycle import Record, evolve, finding_id, order_requests
+from kernel.models import AttemptOutcome, Evidence, FindingKind, LookScope, OrderIntent
 from kernel.safety import heartbeat
 from kernel.safety.heartbeat import HeartbeatEvent
 from projections.folds import ledger
 from projections.folds.external_orders import reversal
-from projections.state_data import StateData
+from projections.state_data import DEAD_MAX, StateData
 
 
 class Fold:
@@ -52,8 +52,11 @@ class Fold:
             self._apply_to_intent(intent_id, event, envelope.position, touched)
         elif stream_id.startswith(events.GROUP_STREAM_PREFIX):
             self._apply_to_group(stream_id.removeprefix(events.GROUP_STREAM_PREFIX), event, touched)
-        elif (fold := FOLDS.get(type(event))) is not None:
-            fold(self, event)
+        else:
+            if stream_id == events.VENUE_STREAM:
+                self._data.venue_version = envelope.version
+            if (fold := FOLDS.get(type(event))) is not None:
+                fold(self, event)
 
     def _apply_to_intent(
         self, intent_id: str, event: events.BaseEvent, position: int, touched: dict[str, None]
@@ -73,6 +76,8 @@ class Fold:
             if data.externals.entries:
                 self._adopt(after, event)
             changed += self._book_groups(before, after, self._book(before, after, event))
+        if isinstance(event, events.AttemptResolved):
+            self._note_dead(before, event)
         if isinstance(event, events.IntentCreated):
             data.groups.intent_created(event)
         elif after.intent is not before.intent and (group := data.groups.of(intent_id)) is not None:
@@ -86,6 +91,19 @@ class Fold:
             event, (events.FindingRaised, events.FindingResolved)
         ):  # building the union type each time is slower
             self._finding(event)
+
+    def _note_dead(self, before: Record, event: events.AttemptResolved) -> None:
+        """Keep a request for an order that is resolved as DEAD."""
+        attempt = before.attempt_at(event.attempt_position)
+        if event.outcome is not AttemptOutcome.DEAD or attempt is None:
+            return
+        kept = self._data.dead_requests
+        for request in order_requests(before):
+            if request.client_order_id == attempt.client_order_id:
+                first = kept.get(request.client_order_id, request)
+                kept[request.client_order_id] = request._replace(position=first.position, stamp_ns=first.stamp_ns)
+        if len(kept) > DEAD_MAX:
+            del kept[next(iter(kept))]
 
     def _apply_to_group(self, group_id: str, event: events.BaseEvent, touched: dict[str, None]) -> None:
         self._data.groups.apply(group_id, event)
@@ -186,6 +204,8 @@ class Fold:
             self._data.trading_status = self._data.trading_status.resumed(event)
 
     def _snapshot_taken(self, event: events.VenueSnapshotTaken) -> None:
+        if event.exchange_order_id is not None:
+            self._data.externals.queried(event.exchange_order_id)
         if LookScope.TRADES in event.scopes and event.trades_cursor_ns is not None:
             self._data.trades_cursors.move(event.trades_cursor_ns, event.trades_symbols)
         if LookScope.OPEN_ORDERS in event.scopes and event.began_ns > self._data.confirmed[0]:
@@ -217,19 +237,21 @@ class Fold:
 
     def _finding(self, event: events.FindingRaised | events.FindingResolved) -> None:
         self._data.findings.apply(event)
-        kind, _, symbol_id = (
+        kind, _, subject = (
             event.finding_id.partition(":") if isinstance(event, events.FindingResolved) else ("", "", "")
         )
         if isinstance(event, events.FindingRaised) and event.finding.kind is FindingKind.SYMBOL_QUARANTINED:
             finding = event.finding
             self._data.trading_status = self._data.trading_status.quarantine(finding.symbol_id or "", finding.text)
         if kind == FindingKind.SYMBOL_QUARANTINED:
-            self._data.trading_status = self._data.trading_status.release(symbol_id)
+            self._data.trading_status = self._data.trading_status.release(subject)
         if kind == FindingKind.STORM:
-            self._data.storms.resolve(symbol_id)
-            self._data.trading_status = self._data.trading_status.calm(symbol_id)
+            self._data.storms.resolve(subject)
+            self._data.trading_status = self._data.trading_status.calm(subject)
+        if kind == FindingKind.UNOWNED_CANDIDATE and event.evidence is Evidence.OPERATOR:
+            self._data.dead_requests.pop(subject, None)
         if kind == FindingKind.POSITION_DRIFT and event.evidence is Evidence.OPERATOR:
-            self._data.ledger.accept_position(symbol_id)
+            self._data.ledger.accept_position(subject)
 
 
 def account_lag_ns(capabilities: Mapping[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""Operator commands: pause, halt, resume, and resolve a finding. Called by the controller.
+"""Operator commands: pause, halt, resume, and resolve an attempt or a finding. Called by the controller.
 
 They are events, so they hold for every leader. A pause stops all requests, cancels included; a halt of all or of a symbol
 lets cancels out, even of paused intents. Status queries go on. A request that passed the reconciler's check before a pause
@@ -9,9 +9,18 @@ from __future__ import annotations
 
 from kernel import events
 from kernel.commands.handler import CommandHandler
-from kernel.errors import ConflictError, NotFoundError
-from kernel.lifecycle import PauseIntent, ResolveFinding, ResumeIntent, require_evidence
-from kernel.models import Evidence, Finding, FindingKind
+from kernel.errors import ConflictError, NotFoundError, ValidationError
+from kernel.lifecycle import (
+    AttributeOrder,
+    IntentCommand,
+    PauseIntent,
+    ResolveAttempt,
+    ResolveFinding,
+    ResumeIntent,
+    order_requests,
+    require_evidence,
+)
+from kernel.models import AttemptOutcome, Evidence, Finding, FindingKind
 from kernel.state import KernelState
 from kernel.streams.event_writer import EventWriter
 
@@ -53,6 +62,33 @@ async def resume_all(writer: EventWriter, state: KernelState, *, symbol_id: str 
 
 async def _control(writer: EventWriter, event: events.BaseEvent, *, actor: str) -> None:
     await writer.append(events.CONTROL_STREAM, [event], actor=actor, evidence=Evidence.COMMAND)
+
+
+async def resolution(
+    writer: EventWriter,
+    state: KernelState,
+    intent_id: str,
+    outcome: AttemptOutcome | None,
+    order_id: str | None,
+    *,
+    text: str,
+    now_ns: int,
+    position: int | None,
+) -> IntentCommand:
+    """Return the command that resolves an attempt by an outcome, or by an external order."""
+    if order_id is None:
+        if outcome is None:
+            raise ValidationError("give the attempt's outcome or the venue's id of its order")
+        return ResolveAttempt(intent_id, outcome, text, now_ns, position)
+    if outcome not in (None, AttemptOutcome.ACCEPTED):
+        raise ValidationError(f"an attempt with an order is ACCEPTED, not {outcome}: give one of them")
+    await writer.caught_up()
+    markets = {(request.symbol_id, request.side) for request in order_requests(state.record(intent_id))}
+    named = [order for order in state.external_orders() if order.exchange_order_id == order_id]
+    if not named:
+        raise NotFoundError(f"external order {order_id} not found: `orderctl get external` lists them")
+    order = max(named, key=lambda item: ((item.symbol_id, item.side) in markets, item.first_position))
+    return AttributeOrder(intent_id, order, tuple(state.external_trades(order)), text, now_ns, position)
 
 
 async def resolve_finding(

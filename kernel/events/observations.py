@@ -145,6 +145,8 @@ class ExternalOrderObserved(BaseEvent):
     """For a correction or a bust: fill key of the original trade."""
     gone: bool | None = None
     """True if a complete list of open orders no longer shows it."""
+    order_created_ns: InstantNs | None = None
+    """When the venue created it."""
 
 
 class SymbolObserved(BaseEvent):

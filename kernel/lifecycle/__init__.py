@@ -8,14 +8,17 @@
 - `trigger_chain`: stops that trigger as a new venue order.
 - `carried_totals`: orders whose totals include those of the order that they replaced.
 - `record`: everything known about one intent, and the order state derived from it.
+- `order_request`: a request for an order whose outcome is not known.
 - `evolve`: a record and an event to the next record.
 - `remediation`: the remedy for each kind of finding.
 - `findings`: the conditions of an intent that need attention.
 - `decide`: a command to events.
 - `decide_resolution`: an operator's resolution of an attempt or a finding to events.
 - `decide_report`: a venue report to events.
+- `attribution`: an external order that turns out to be a request's order to events.
 """
 
+from kernel.lifecycle.attribution import attribution, attribution_reports, trade_reports
 from kernel.lifecycle.decide import (
     CancelIntent,
     CreateIntent,
@@ -33,16 +36,18 @@ from kernel.lifecycle.decide import (
     next_intent,
 )
 from kernel.lifecycle.decide_report import decide_report
-from kernel.lifecycle.decide_resolution import ResolveAttempt, ResolveFinding, require_evidence
+from kernel.lifecycle.decide_resolution import AttributeOrder, ResolveAttempt, ResolveFinding, require_evidence
 from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import conditions, finding_id, raised, unreported_findings
+from kernel.lifecycle.order_request import OrderRequest, order_requests
 from kernel.lifecycle.order_status import TERMINAL, ord_status
 from kernel.lifecycle.record import Record, client_order_id, order_state, stops, venue_orders_of
 
 __all__ = [
-    "TERMINAL", "CancelIntent", "CreateIntent", "CreateState", "DeleteIntent", "ForgetState", "IntentCommand",
-    "ModifyIntent", "PauseIntent", "PlaceOrder", "Record", "ResolveAttempt", "ResolveFinding", "ResumeIntent",
-    "UpdateIntent", "UpdateState", "client_order_id", "conditions", "decide", "decide_report", "evolve", "finding_id",
-    "next_intent", "ord_status", "order_state", "raised", "require_evidence", "stops", "unreported_findings",
+    "TERMINAL", "AttributeOrder", "CancelIntent", "CreateIntent", "CreateState", "DeleteIntent", "ForgetState",
+    "IntentCommand", "ModifyIntent", "OrderRequest", "PauseIntent", "PlaceOrder", "Record", "ResolveAttempt",
+    "ResolveFinding", "ResumeIntent", "UpdateIntent", "UpdateState", "attribution", "attribution_reports",
+    "client_order_id", "conditions", "decide", "decide_report", "evolve", "finding_id", "next_intent", "ord_status",
+    "order_requests", "order_state", "raised", "require_evidence", "stops", "trade_reports", "unreported_findings",
     "venue_orders_of",
 ]  # fmt: skip

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 
 from kernel import events
 from kernel.errors import ConflictError, ValidationError, Violation
+from kernel.lifecycle.attribution import attribution, attribution_reports
 from kernel.lifecycle.decide import IntentCommand, require_known
-from kernel.lifecycle.findings import finding_id
+from kernel.lifecycle.findings import unknown_resolved
+from kernel.lifecycle.order_request import OrderRequest, order_requests
 from kernel.lifecycle.record import Record
-from kernel.models import Attempt, AttemptKind, AttemptOutcome, FindingKind
+from kernel.lifecycle.trades import TradeEntry
+from kernel.models import Attempt, AttemptKind, AttemptOutcome, ExternalOrder
 
 RESOLVED_AS = (AttemptOutcome.DEAD, AttemptOutcome.REJECTED)
 """Outcomes that an operator may state. ACCEPTED is for the venue to show, with the order's quantities."""
@@ -34,7 +37,7 @@ class ResolveAttempt(IntentCommand):
     attempt_position: int | None = None
 
     def decide(self, record: Record) -> list[events.BaseEvent]:
-        """Return the verdict, and resolve the finding `UNKNOWN_TOO_LONG` with the last open request."""
+        """Return the verdict, and resolve the findings about unknown attempts with the last open request."""
         require_known(record)
         require_evidence(self.text)
         attempt = open_attempt(record, self.attempt_position)
@@ -43,11 +46,38 @@ class ResolveAttempt(IntentCommand):
         verdict = events.AttemptResolved(
             intent_id=record.intent_id, attempt_position=attempt.position, outcome=self.outcome, text=self.text
         )
-        unknown = finding_id(FindingKind.UNKNOWN_TOO_LONG, record.intent_id)
         others = [item for item in record.unresolved if item.client_order_id != attempt.client_order_id]
-        if unknown not in record.findings or others:
-            return [verdict]
-        return [verdict, events.FindingResolved(finding_id=unknown, text="resolved by an operator")]
+        return [verdict, *([] if others else unknown_resolved(record, "resolved by an operator"))]
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeOrder(IntentCommand):
+    """Resolve an unknown submit by an external order: it is the submit's order, with all its trades (H20)."""
+
+    intent_id: str
+    order: ExternalOrder
+    trades: tuple[TradeEntry, ...]
+    text: str
+    """The operator's evidence."""
+    now_ns: int
+    attempt_position: int | None = None
+
+    def decide(self, record: Record) -> list[events.BaseEvent]:
+        """Return the order's facts and trades as the intent's; they resolve the attempt and its findings."""
+        require_known(record)
+        require_evidence(self.text)
+        attempt = open_attempt(record, self.attempt_position)
+        refuse_while_evidence_may_come(record, attempt, now_ns=self.now_ns)
+        request = next(
+            (item for item in order_requests(record) if item.client_order_id == attempt.client_order_id), None
+        )
+        if request is None:
+            raise ConflictError(
+                f"{attempt.kind} at {attempt.position} makes no order: no order can be attributed to it"
+            )
+        check_market(self.order, request)
+        text = f"attributed by an operator: {self.text}"
+        return attribution(record, attribution_reports(self.order, self.trades, request, text=text), now_ns=self.now_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +93,19 @@ class ResolveFinding(IntentCommand):
         if self.finding_id not in record.findings:
             raise ConflictError(f"finding {self.finding_id} is not open: there is nothing to resolve")
         return [events.FindingResolved(finding_id=self.finding_id, text=self.text)]
+
+
+def check_market(order: ExternalOrder, request: OrderRequest) -> None:
+    """Refuse an order of another symbol or side, or with a client order id, which is not the request's."""
+    pairs = (
+        ("symbol", request.symbol_id, order.symbol_id),
+        ("side", request.side, order.side or request.side),
+        ("client order id", "none", order.client_order_id or "none"),
+    )
+    text = "the {field} of external order " + order.exchange_order_id + " is {value}, that of the submit {limit}"
+    found = [Violation(name, "equal", str(ours), str(theirs), text) for name, ours, theirs in pairs if ours != theirs]
+    if found:
+        raise ValidationError(violations=found)
 
 
 def check_outcome(attempt: Attempt, outcome: AttemptOutcome) -> None:

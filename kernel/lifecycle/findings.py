@@ -122,14 +122,21 @@ def finding_events(before: Record, after: Record, *, now_ns: int) -> list[events
     if duplicate := ended_duplicate(before, after):
         held.setdefault(FindingKind.DUPLICATE_ORDER, duplicate)
     past = {finding_id(kind, after.intent_id) for kind in CONDITIONS if kind not in held}
-    resolved = [
+    resolved: list[events.BaseEvent] = [
         events.FindingResolved(finding_id=name, text="the condition no longer holds")
         for name in sorted(before.findings & past)
     ]
-    unknown = finding_id(FindingKind.UNKNOWN_TOO_LONG, after.intent_id)
-    if unknown in before.findings and not after.unresolved:
-        resolved.append(events.FindingResolved(finding_id=unknown, text="resolved by a report"))
+    if not after.unresolved:
+        resolved += unknown_resolved(before, "resolved by a report")
     return [*raised_events(after, held, already_raised=before.findings, now_ns=now_ns), *resolved]
+
+
+def unknown_resolved(record: Record, text: str) -> list[events.BaseEvent]:
+    """Resolve the findings about the unknown attempts of an intent, none of which is left."""
+    names = (
+        finding_id(kind, record.intent_id) for kind in (FindingKind.UNKNOWN_TOO_LONG, FindingKind.UNOWNED_CANDIDATE)
+    )
+    return [events.FindingResolved(finding_id=name, text=text) for name in names if name in record.findings]
 
 
 def unreported_findings(record: Record, *, now_ns: int) -> list[events.BaseEvent]:

@@ -127,6 +127,14 @@ REMEDIATION = {
         " `orderctl resolve --finding {finding_id} --evidence TEXT`",
         "assume that nothing traded because no finding of a drift is open",
     ),
+    FindingKind.UNOWNED_CANDIDATE: Remedy(
+        "An external order may be that of a submit whose answer was lost: the exchange does not show client order ids.",
+        "`orderctl get external`, `orderctl describe {about}`, and the exchange's own screens",
+        "find out who placed the orders named here; then `orderctl resolve {about} --order ID --evidence TEXT`, or, if none"
+        " is ours, `--as dead`; if the submit is resolved already, cancel or close the order at the exchange and"
+        " `orderctl resolve --finding {finding_id} --evidence TEXT`",
+        "place the order again under another id, or guess: two orders could fill",
+    ),
 }  # fmt: skip
 """In `look` and `do`, {about} is the intent or symbol and {finding_id} the finding."""
 

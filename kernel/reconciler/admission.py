@@ -45,7 +45,7 @@ class RateLimitAdmission:
 
         Thousands can become stale at once and none is urgent: their runs are spread out instead of parked in a lane.
         """
-        call = Operation.ORDER if self.venue.capabilities.sees_closed else Operation.SNAPSHOT
+        call = Operation.ORDER if self.venue.capabilities.queries_single_orders else Operation.SNAPSHOT
         if (wait := self.limiter.wait(Priority.RESYNC, call)) is None:
             return None
         spread_ns = round(ns(self.settings.resync_interval_s) * self.ids.fraction())

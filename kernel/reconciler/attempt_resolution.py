@@ -12,6 +12,9 @@ the attempt's event carries (H1 – H5). For a submit:
     no                   for ever    any      order wanted: resend the same id (a duplicate refusal proves that it exists)
     no                   open, none  known    absent by two queries: the list, then the trades (H15)
     no                   open, none  unknown  absence is never proven
+
+Where the venue hides client order ids, an order that is shown without one may be the request's own: while there is such a
+suspect, nothing is absent (H20). A venue without lookup and without both lists never proves absence.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kernel.models import Attempt, OrderState, VenueOrder
-from kernel.venues.base import Dedupe, VenueCapabilities
+from kernel.venues.base import VenueCapabilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,14 @@ class QueryAgain:
     text: str
 
 
-Conclusion = ProvenAbsent | ClosedUnfilled | FirstQuery | MayResend | QueryAgain
+@dataclass(frozen=True, slots=True)
+class Suspected:
+    """It would be absent, but an external order may be its order (H20): query again at this instant."""
+
+    at_ns: int
+
+
+Conclusion = ProvenAbsent | ClosedUnfilled | FirstQuery | MayResend | QueryAgain | Suspected
 
 
 HOPELESS_QUERY_NS_MAX = 30_000_000_000
@@ -74,10 +84,13 @@ def next_query_ns(attempt: Attempt, capabilities: VenueCapabilities, *, last_que
     """
     if last_query_ns is None:
         return attempt.stamp_ns
+    if not capabilities.proves_absence:
+        return spaced_ns(attempt, last_query_ns)
     if attempt.list_look_ended_ns is not None and not capabilities.sees_closed:
-        return attempt.list_look_ended_ns + trades_lag_ns(capabilities)
+        trades_ns = attempt.list_look_ended_ns + trades_lag_ns(capabilities)
+        return trades_ns if last_query_ns < trades_ns else spaced_ns(attempt, last_query_ns)
     absent_after_ns = attempt.absent_after_ns
-    if absent_after_ns is None and capabilities.dedupe is not Dedupe.FOR_EVER:
+    if absent_after_ns is None and not capabilities.accepts_id_once:
         return spaced_ns(attempt, last_query_ns)
     if absent_after_ns is None or last_query_ns >= absent_after_ns:
         return None
@@ -93,7 +106,7 @@ def spaced_ns(attempt: Attempt, last_query_ns: int) -> int:
 
 def may_repeat(attempt: Attempt, capabilities: VenueCapabilities, *, may_resend: bool) -> bool:
     """Return whether a resend is safe at any time: the venue accepts a client order id only once."""
-    return capabilities.dedupe is Dedupe.FOR_EVER and may_resend and not attempt.duplicate
+    return capabilities.accepts_id_once and may_resend and not attempt.duplicate
 
 
 def repeats_unseen(
@@ -116,15 +129,40 @@ def conclude(
     began_ns: int,
     ended_ns: int,
     assumed_max_delay_ns: int | None = None,
+    suspected: bool = False,
 ) -> Conclusion:
     """Return what follows from a complete query that did not show the order of an unresolved attempt.
 
     `may_resend`: a resend would be placed, as the intent still needs the order. `assumed_max_delay_ns` is the
-    operator's bound on the delay of a request.
+    operator's bound on the delay of a request. `suspected`: an external order may be its order.
     """
+    conclusion = without_suspects(
+        attempt,
+        capabilities,
+        may_resend=may_resend,
+        began_ns=began_ns,
+        ended_ns=ended_ns,
+        assumed_max_delay_ns=assumed_max_delay_ns,
+    )
+    if suspected and isinstance(conclusion, ProvenAbsent | ClosedUnfilled):
+        return Suspected(spaced_ns(attempt, began_ns))
+    return conclusion
+
+
+def without_suspects(
+    attempt: Attempt,
+    capabilities: VenueCapabilities,
+    *,
+    may_resend: bool,
+    began_ns: int,
+    ended_ns: int,
+    assumed_max_delay_ns: int | None,
+) -> Conclusion:
     if may_repeat(attempt, capabilities, may_resend=may_resend):
         return MayResend()
-    if attempt.duplicate and capabilities.dedupe is Dedupe.FOR_EVER and not capabilities.sees_closed:
+    if not capabilities.proves_absence:
+        return QueryAgain(spaced_ns(attempt, began_ns), "the venue has no query that shows absence")
+    if attempt.duplicate and capabilities.accepts_id_once and not capabilities.sees_closed:
         return closed_unfilled(attempt, capabilities, began_ns=began_ns)
     if attempt.absent_after_ns is None:
         return without_window(attempt, began_ns=began_ns, assumed_max_delay_ns=assumed_max_delay_ns)

@@ -7,11 +7,20 @@ venue's answers. Steps 1 to 6 of the protocol; H numbers in comments name its ru
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from kernel import events
 from kernel import plan as planning
 from kernel.actions import ACTION_RULES, ActionKind
 from kernel.groups import Group
-from kernel.lifecycle import Record, client_order_id, finding_id, raised, unreported_findings
+from kernel.lifecycle import (
+    Record,
+    client_order_id,
+    finding_id,
+    raised,
+    unreported_findings,
+    venue_orders_of,
+)
 from kernel.models import (
     UNRESOLVED,
     Attempt,
@@ -36,6 +45,7 @@ from kernel.reconciler.decision import (
     TakeOverGroup,
 )
 from kernel.reconciler.run_inputs import GroupInputs, MemberInputs, RunInputs, symbol_id_of
+from kernel.reconciler.suspects import suspects_text
 from kernel.safety.readiness import NOT_PAUSED, VENUE_SNAPSHOT_COMPLETE
 from kernel.settings import ns
 from kernel.venues.base import AmendDialect
@@ -76,6 +86,8 @@ def next_action(inputs: RunInputs) -> planning.Action:
     order, now_ns = inputs.order, inputs.now_ns
     if inputs.memory.forced and order is not None:
         now_ns = max(now_ns, order.not_before_ns)
+    if order is not None and not inputs.capabilities.lists_trades:
+        order = without_inferred(order)
     action = planning.plan(
         inputs.intent,
         order,
@@ -93,6 +105,12 @@ def next_action(inputs: RunInputs) -> planning.Action:
     return action
 
 
+def without_inferred(order: OrderState) -> OrderState:
+    """Return an order at a venue that lists no trades: nothing there can explain an inferred quantity."""
+    items = tuple(item.model_copy(update={"inferred_qty": 0}) for item in venue_orders_of(order))
+    return order.model_copy(update={"venue_orders": items})
+
+
 def venue_step(inputs: RunInputs, action: planning.Action) -> Decision:
     """Return the step that performs a planned action."""
     intent, order = inputs.intent, inputs.order
@@ -106,7 +124,7 @@ def venue_step(inputs: RunInputs, action: planning.Action) -> Decision:
         case planning.Modify(order=item, terms=terms) if intent is not None:
             return modify(inputs, intent, item, terms)
         case planning.Submit(order=rest) if intent is not None:
-            return submit_with_group(inputs) or submit(inputs, intent, rest)
+            return submit_with_group(inputs) or wait_for_unknown(inputs, [intent]) or submit(inputs, intent, rest)
         case planning.RejectLocally() if intent is not None:
             return reject_locally(inputs, intent, action)
     return planning.WaitUntil(None, "there is nothing to act on")
@@ -143,6 +161,34 @@ def unknown_too_long(inputs: RunInputs, attempt: Attempt) -> ReportFindings | No
     return intent_findings(inputs, (finding,), "the unknown attempt was not reported")
 
 
+def candidates_report(inputs: RunInputs, attempt: Attempt) -> ReportFindings | None:
+    """Raise, change or resolve the finding that names the external orders that may be an unknown attempt's order."""
+    known, suspects = inputs.suspects_finding, inputs.suspects
+    if not suspects:
+        if known is None:
+            return None
+        gone = events.FindingResolved(finding_id=known.finding_id, text="no external order may be its order any more")
+        return intent_findings(inputs, (gone,), "the unowned candidates are cleared")
+    checked = attempt.list_look_ended_ns is not None or all(order.queried for order in suspects)
+    if attempt.outcome is not AttemptOutcome.UNKNOWN or not checked:
+        return None
+    text = (
+        f"the outcome of {attempt.kind} {attempt.client_order_id} is unknown, and the venue does not tell whether"
+        f" {suspects_text(suspects, inputs.symbol)} is its order"
+    )
+    finding = raised(
+        finding_id(FindingKind.UNOWNED_CANDIDATE, inputs.intent_id),
+        FindingKind.UNOWNED_CANDIDATE,
+        text,
+        intent_id=inputs.intent_id,
+        symbol_id=symbol_id_of(inputs.intent, inputs.order),
+        now_ns=inputs.now_ns,
+    )
+    if known is not None and known.text == finding.finding.text:
+        return None
+    return intent_findings(inputs, (finding,), "the unowned candidates were not reported")
+
+
 def overdue_at_ns(inputs: RunInputs, attempt: Attempt) -> int:
     return attempt.stamp_ns + ns(inputs.context.settings.unknown_too_long_s)
 
@@ -170,7 +216,8 @@ def resolve(inputs: RunInputs, order: OrderState, attempt: Attempt) -> Decision:
             item for item in reversed(order.attempts) if item.outcome in UNRESOLVED and item.kind is attempt.kind
         )
         step = AttemptResolution(ResolutionMethod.FIND_ORDER, newest, order, may_resend=may_resend(inputs, order))
-    return unknown_too_long(inputs, step.attempt) or spaced(inputs, step)
+    found = candidates_report(inputs, step.attempt) if step.attempt.makes_order else None
+    return found or unknown_too_long(inputs, step.attempt) or spaced(inputs, step)
 
 
 def spaced(inputs: RunInputs, step: AttemptResolution) -> Decision:
@@ -242,6 +289,15 @@ def modify(inputs: RunInputs, intent: OrderIntent, item: VenueOrder, terms: Stan
     group = guarding_group(inputs) if terms.quantity > item.quantity else None
     started = modify_started(inputs, intent, item, terms)
     return SendOrder(ActionKind.MODIFY, started, inputs.record.version, item, group)
+
+
+def wait_for_unknown(inputs: RunInputs, intents: Iterable[OrderIntent]) -> BackOff | None:
+    """Wait while another submit of the same symbol and side is unknown: its order could not be told from this one (H20)."""
+    if all((intent.order.symbol_id, intent.order.side) not in inputs.unknown_elsewhere for intent in intents):
+        return None
+    return BackOff(
+        ActionKind.SUBMIT, "another submit of this symbol and side is unknown, and the venue hides client ids"
+    )
 
 
 def submit(inputs: RunInputs, intent: OrderIntent, order: StandardOrder, *, resend: bool = False) -> SendOrder:
@@ -351,7 +407,8 @@ def submit_with_group(inputs: RunInputs) -> Decision | None:
     whole = not any(isinstance(step, planning.Nothing | planning.RejectLocally) for step in steps)
     if whole and not found.is_sent and planning.is_venue_managed(inputs.capabilities, found.group.mode):
         waits = [step for step in steps if isinstance(step, planning.WaitUntil)]
-        return group_wait(waits) if waits else send_group(inputs, found)
+        intents = [member.intent for member in found.members if member.intent is not None]
+        return group_wait(waits) if waits else wait_for_unknown(inputs, intents) or send_group(inputs, found)
     if found.group.native is None:
         return None
     if any(member.record.unresolved for member in found.members):

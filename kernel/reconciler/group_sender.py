@@ -20,7 +20,7 @@ from kernel.models import Attempt, Evidence
 from kernel.reconciler.decision import SendGroup
 from kernel.reconciler.order_sender import OrderSender, submit_request, with_group
 from kernel.reconciler.rate_limiter import Permit
-from kernel.venues.base import Operation, SubmitGroupRequest
+from kernel.venues.base import ExecutionReport, Operation, SubmitGroupRequest
 
 Send = tuple[Record, Attempt]
 """An order of a group and its attempt."""
@@ -99,7 +99,7 @@ class GroupSender:
             return
         answer = await self.orders.answer_of(Operation.SUBMIT, lambda: self.orders.venue.submit_group(request), permit)
         error = answer if isinstance(answer, VenueError) else None
-        reports = {} if isinstance(answer, VenueError) else {item.client_order_id: item for item in reversed(answer)}
+        reports = {} if isinstance(answer, VenueError) else by_client_id(answer, sends)
         await self._each(
             sends,
             lambda record, attempt: self.orders.record_answer(
@@ -115,3 +115,11 @@ class GroupSender:
             self.orders.metrics.attempts.labels(
                 attempt.kind, self.orders.outcome(record.intent_id, attempt.position)
             ).inc()
+
+
+def by_client_id(answer: Sequence[ExecutionReport], sends: Sequence[Send]) -> dict[str, ExecutionReport]:
+    """Return the reports by client order id; those of a venue that tells none are in the order of the request."""
+    named = {item.client_order_id: item for item in reversed(answer) if item.client_order_id is not None}
+    if named or len(answer) != len(sends):
+        return named
+    return {attempt.client_order_id: item for (_, attempt), item in zip(sends, answer, strict=True)}

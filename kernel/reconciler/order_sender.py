@@ -198,7 +198,12 @@ class OrderSender:
                 await self._unknown(record.intent_id, attempt, "the venue's answer does not mention it")
 
     async def _reported(self, intent_id: str, attempt: Attempt, report: ExecutionReport) -> None:
-        """Append the report as a fact; if it does not resolve the attempt, the attempt is unknown."""
+        """Append the report as a fact; if it does not resolve the attempt, the attempt is unknown.
+
+        An answer is about its call's client order id, also at a venue that does not tell it.
+        """
+        if attempt.makes_order and report.client_order_id is None:
+            report = report.model_copy(update={"client_order_id": attempt.client_order_id})
         source = ReportSource(f"venue:{self.state.exchange_id}", Evidence.STREAM, attempt_position=attempt.position)
         try:
             await self.writer.report(intent_id, [report], source)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 from kernel.groups import ExitReport, Group
 from kernel.lifecycle import Record, finding_id
-from kernel.models import Desired, FindingKind, OrderIntent, OrderState
-from kernel.order_spec import SymbolMetadata
+from kernel.models import Desired, ExternalOrder, Finding, FindingKind, OrderIntent, OrderState
+from kernel.order_spec import Side, SymbolMetadata
 from kernel.plan import difference, is_venue_managed
+from kernel.reconciler.suspects import unknown_elsewhere, unresolved_suspects
 from kernel.safety.trading_halts import TradingStatus
 from kernel.settings import KernelSettings
 from kernel.state import KernelState
@@ -103,6 +104,12 @@ class RunInputs:
     state_position: int
     context: DecisionContext
     memory: RunMemory
+    suspects: tuple[ExternalOrder, ...] = ()
+    """External orders that may be the order of its unresolved submit (H20)."""
+    unknown_elsewhere: frozenset[tuple[str, Side]] = frozenset()
+    """Symbols and sides in which another intent's submit is unknown and its order could not be told from this one's."""
+    suspects_finding: Finding | None = None
+    """The open finding that names its suspects."""
 
     @property
     def now_ns(self) -> int:
@@ -131,17 +138,22 @@ def gather_inputs(
 
     `intent` is the effective intent, from the intent store, and `order` the observed order.
     """
-    overfilled = state.overfilled_group(intent_id)
+    overfilled, group = state.overfilled_group(intent_id), state.group_of(intent_id)
+    record, capabilities = state.record(intent_id), context.capabilities
+    finding = state.finding(finding_id(FindingKind.UNOWNED_CANDIDATE, intent_id))
     return RunInputs(
         intent_id=intent_id,
         intent=intent,
         order=order,
-        record=state.record(intent_id),
+        record=record,
         symbol=state.symbol(symbol_id_of(intent, order)),
-        group=group_inputs(state, state.group_of(intent_id), context.capabilities),
+        group=group_inputs(state, group, capabilities),
         bracket=bracket_inputs(state, intent_id) if state.is_exit(intent_id) else None,
         overfilled=overfilled,
         excess=state.group_excess(overfilled) if overfilled is not None else 0,
+        suspects=tuple(unresolved_suspects(state, record, capabilities)),
+        unknown_elsewhere=unknown_elsewhere(state, intent_id, capabilities, epoch=context.epoch),
+        suspects_finding=finding if finding is not None and finding.resolved_at_ns is None else None,
         trading_status=state.trading_status,
         log_id=state.log_id,
         state_position=state.position,

@@ -16,8 +16,10 @@ from kernel import events
 from kernel.actions import Priority
 from kernel.clock import Clock
 from kernel.errors import OutcomeUnknown, VenueError
-from kernel.lifecycle import Record, finding_id
+from kernel.lifecycle import Record
+from kernel.lifecycle.findings import unknown_resolved
 from kernel.lifecycle.order_facts import OrderFacts
+from kernel.log.base import Write
 from kernel.metrics import LookResult, Metrics, Operation
 from kernel.models import (
     UNRESOLVED,
@@ -25,7 +27,7 @@ from kernel.models import (
     AttemptOutcome,
     Evidence,
     ExecType,
-    FindingKind,
+    ExternalOrder,
     LookScope,
     OrderState,
     OrdStatus,
@@ -34,10 +36,11 @@ from kernel.models import (
 from kernel.reconciler import attempt_resolution
 from kernel.reconciler.decision import AttemptResolution, ResolutionMethod
 from kernel.reconciler.rate_limiter import VenueRateLimiter
+from kernel.reconciler.suspect_query import SuspectQuerier
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.streams.event_writer import EventWriter, query_source
-from kernel.venues.base import ExecutionReport, Venue, VenueSnapshot
+from kernel.venues.base import ExecutionReport, Venue, VenueCapabilities, VenueSnapshot, lists_complete
 
 Answer = TypeVar("Answer")
 ORDER_SCOPES = (LookScope.ORDER,)
@@ -55,6 +58,8 @@ class StatusAnswer:
     """Reports of the order; empty if the venue did not show it."""
     listed: bool
     """True if the answer shows the order open."""
+    others: tuple[ExecutionReport, ...] = ()
+    """What a list shows besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,18 @@ class StatusQuerier:
     epoch: int = 0
     _last_queries: dict[str, dict[int, int]] = field(default_factory=dict, init=False)
     """Begin of the newest query by intent and position of the unresolved attempt; empty after a restart."""
+
+    def __post_init__(self) -> None:
+        self.suspects = SuspectQuerier(
+            self.state,
+            self.writer,
+            self.venue,
+            self.clock,
+            self.settings,
+            query=lambda symbol_id, order_id: self._ask(
+                lambda: self.venue.order(symbol_id, None, order_id), ORDER_SCOPES
+            ),
+        )
 
     def last_queries(self, intent_id: str) -> Mapping[int, int]:
         """Return the begin of the newest query by the position of each unresolved attempt of an intent."""
@@ -120,15 +137,42 @@ class StatusQuerier:
             await self._record_found(record, answer, attempt.client_order_id)
             self._last_queries.pop(order.intent_id, None)
             return QueryOutcome(resolved=True)
+        suspects: list[ExternalOrder] = []
+        if self.venue.capabilities.hides_client_ids:
+            suspects = await self.suspects.remaining(order.intent_id, answer.others, began_ns=answer.began_ns)
+            record = self.state.record(order.intent_id)
+            if unresolved(record, attempt) is None:  # a suspect's status showed that it is ours
+                return QueryOutcome(resolved=True)
         conclusion = attempt_resolution.conclude(
             attempt,
             self.venue.capabilities,
+            suspected=bool(suspects),
             may_resend=may_resend,
             began_ns=answer.began_ns,
             ended_ns=answer.ended_ns,
             assumed_max_delay_ns=None if assumed_s is None else ns(assumed_s),
         )
+        if isinstance(conclusion, attempt_resolution.Suspected):
+            return await self._suspected(record, attempt, suspects, conclusion, began_ns=answer.began_ns)
         return await self._conclude(record, attempt, answer, conclusion, version=version)
+
+    async def _suspected(
+        self,
+        record: Record,
+        attempt: Attempt,
+        suspects: list[ExternalOrder],
+        conclusion: attempt_resolution.Suspected,
+        *,
+        began_ns: int,
+    ) -> QueryOutcome:
+        """Attribute the only suspect on an exclusive account; else the attempt stays unknown (H20)."""
+        order = self.suspects.attributable(attempt, suspects, began_ns=began_ns)
+        if order is None:
+            await self._unknown_from_here(record, attempt, version=record.version)
+            return QueryOutcome(resolved=False, again_ns=conclusion.at_ns)
+        made = self.suspects.attribution(record.intent_id, attempt, order)
+        done = await self._verdict(record.intent_id, made, Evidence.INFERRED, version=record.version)
+        return QueryOutcome(resolved=done)
 
     async def _conclude(
         self,
@@ -163,8 +207,9 @@ class StatusQuerier:
                     began_ns=answer.began_ns,
                 )
                 evidence = Evidence.INFERRED if inferred else Evidence.QUERY
-                made = [absent, resolved, *unknown_resolved(record)]
-                await self._verdict(record.intent_id, made, evidence, version=version)
+                made = [absent, resolved, *unknown_resolved(record, "resolved")]
+                if not await self._verdict(record.intent_id, made, evidence, version=version):
+                    return QueryOutcome(resolved=False)
         self._last_queries.pop(record.intent_id, None)
         return QueryOutcome(resolved=True)
 
@@ -181,7 +226,12 @@ class StatusQuerier:
 
     async def check_cancel(self, attempt: Attempt, target: VenueOrder, *, intent_id: str) -> QueryOutcome:
         """Query the target of a cancel. A cancel is idempotent, so an open target is canceled again."""
-        still_open = await self._query_known(self.state.record(intent_id), target)
+        try:
+            still_open = await self._query_known(self.state.record(intent_id), target)
+        except VenueError:
+            if self.venue.capabilities.proves_absence:
+                raise
+            still_open = True  # the venue may have no query that shows it; another cancel does no harm
         record = self.state.record(intent_id)
         current = unresolved(record, attempt)
         if current is None:
@@ -238,11 +288,11 @@ class StatusQuerier:
     async def ask(self, intent_id: str, item: VenueOrder) -> QueryOutcome:
         """Query an order that is not confirmed, or whose final quantity or trades are not known."""
         record = self.state.record(intent_id)
-        by_id = self.venue.capabilities.sees_closed and bool(item.client_order_id)
+        by_id = is_queried_alone(self.venue.capabilities, item.client_order_id, item.exchange_order_id)
         shown_by_id = by_id and not shadowed(self.state.observed_order(intent_id), item)
         if not item.live and item.final_cum_qty is None and not shown_by_id:
             return await self._final_by_trades(record, item)
-        if item.inferred_qty > 0:
+        if item.inferred_qty > 0 and self.venue.capabilities.lists_trades:
             await self._query_trades(record, item)
         else:
             await self._query_known(record, item)
@@ -322,10 +372,11 @@ class StatusQuerier:
         self, symbol_id: str, client_order_id: str, exchange_order_id: str | None, *, since_ns: int
     ) -> StatusAnswer:
         """Query one order by the best means of the venue."""
-        if not self.venue.capabilities.sees_closed or not client_order_id:
+        by_client_id = status_id(self.venue.capabilities, client_order_id, exchange_order_id)
+        if not is_queried_alone(self.venue.capabilities, client_order_id, exchange_order_id):
             return await self._query_lists(symbol_id, client_order_id, exchange_order_id, since_ns=since_ns)
         began_ns = self.clock.now_ns()
-        report = await self._ask(lambda: self.venue.order(symbol_id, client_order_id, exchange_order_id), ORDER_SCOPES)
+        report = await self._ask(lambda: self.venue.order(symbol_id, by_client_id, exchange_order_id), ORDER_SCOPES)
         ended_ns = self.clock.now_ns()
         self.metrics.looked(ORDER_SCOPES, LookResult.NOT_FOUND if report is None else LookResult.FOUND)
         if report is None:
@@ -339,13 +390,13 @@ class StatusQuerier:
     async def _query_lists(
         self, symbol_id: str, client_order_id: str, exchange_order_id: str | None, *, since_ns: int
     ) -> StatusAnswer:
-        overlap_ns = (
-            ns(self.settings.trades_overlap_s)
-            + self.venue.capabilities.read_lag.trades_ns
-            + self.venue.capabilities.clock_skew_ns
-        )
+        capabilities = self.venue.capabilities
+        if not (capabilities.lists_open_orders or capabilities.lists_trades):
+            now_ns = self.clock.now_ns()
+            return StatusAnswer((), now_ns, now_ns, (), listed=False)
+        overlap_ns = ns(self.settings.trades_overlap_s) + capabilities.read_lag.trades_ns + capabilities.clock_skew_ns
         snapshot = await self._ask(lambda: self.venue.snapshot(max(0, since_ns - overlap_ns), [symbol_id]))
-        if not (snapshot.open_orders_complete and snapshot.fills_complete):
+        if not lists_complete(snapshot, capabilities):
             self.metrics.looked(LIST_SCOPES, LookResult.INCOMPLETE)
             raise OutcomeUnknown(f"the answer is incomplete, so it is no evidence: {snapshot.text}")
         answer = answer_of(snapshot, client_order_id, exchange_order_id)
@@ -376,7 +427,7 @@ class StatusQuerier:
             exchange_order_id=answer.reports[0].exchange_order_id,
         )
         known = self.state.record(record.intent_id)
-        resolved = [] if known.unresolved else unknown_resolved(known)
+        resolved = [] if known.unresolved else unknown_resolved(known, "resolved")
         await self._fact(record.intent_id, [found, *resolved], Evidence.QUERY)
 
     async def _report(self, intent_id: str | None, reports: Sequence[ExecutionReport], began_ns: int) -> None:
@@ -404,16 +455,23 @@ class StatusQuerier:
 
     async def _verdict(
         self, intent_id: str, made: Sequence[events.BaseEvent], evidence: Evidence, *, version: int
-    ) -> None:
-        """Append fenced, at the version from before the query: no append in between, no new leader (H18)."""
-        await self.writer.append_unless_changed(
-            events.intent_stream(intent_id), made, evidence=evidence, expected_version=version, epoch=self.epoch
+    ) -> bool:
+        """Append fenced, at the version from before the query: no append in between, no new leader (H18).
+
+        Where client order ids are hidden, no external order either (H20). Returns whether it was appended.
+        """
+        also: tuple[Write, ...] = ()
+        if self.venue.capabilities.hides_client_ids:
+            also = (Write(events.VENUE_STREAM, (), self.state.venue_version),)
+        appended = await self.writer.append_unless_changed(
+            events.intent_stream(intent_id),
+            made,
+            evidence=evidence,
+            expected_version=version,
+            epoch=self.epoch,
+            also=also,
         )
-
-
-def unknown_resolved(record: Record) -> list[events.BaseEvent]:
-    name = finding_id(FindingKind.UNKNOWN_TOO_LONG, record.intent_id)
-    return [events.FindingResolved(finding_id=name, text="resolved")] if name in record.findings else []
+        return appended is not None
 
 
 def unresolved(record: Record, attempt: Attempt) -> Attempt | None:
@@ -488,4 +546,20 @@ def answer_of(snapshot: VenueSnapshot, client_order_id: str, exchange_order_id: 
     listed = tuple(report for report in snapshot.open_orders if concerns(report))
     ids = {report.exchange_order_id for report in listed if report.exchange_order_id}
     fills = tuple(report for report in snapshot.fills if concerns(report) or report.exchange_order_id in ids)
-    return StatusAnswer(LIST_SCOPES, snapshot.began_ns, snapshot.ended_ns, (*fills, *listed), listed=bool(listed))
+    found = (*fills, *listed)
+    others = tuple(report for report in (*snapshot.fills, *snapshot.open_orders) if report not in found)
+    return StatusAnswer(LIST_SCOPES, snapshot.began_ns, snapshot.ended_ns, found, listed=bool(listed), others=others)
+
+
+def is_queried_alone(capabilities: VenueCapabilities, client_order_id: str, exchange_order_id: str | None) -> bool:
+    """Return whether an order's status is queried instead of the lists."""
+    if capabilities.proves_absence and not capabilities.sees_closed:
+        return False
+    by_client_id = status_id(capabilities, client_order_id, exchange_order_id) is not None
+    return by_client_id or (bool(exchange_order_id) and not capabilities.proves_absence)
+
+
+def status_id(capabilities: VenueCapabilities, client_order_id: str, exchange_order_id: str | None) -> str | None:
+    """Return the client order id to query by; None where the venue's id is better or the only one."""
+    able = capabilities.client_order_ids and capabilities.lookup and bool(client_order_id)
+    return client_order_id if able and (capabilities.lookup_closed or not exchange_order_id) else None

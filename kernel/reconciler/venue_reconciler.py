@@ -40,6 +40,7 @@ from kernel.reconciler.requeue_backoff import KeyBackoff
 from kernel.reconciler.result import Done, ReconcileResult, RequeueAfter, RequeueWithBackoff, Terminal
 from kernel.reconciler.run_inputs import DecisionContext, RunInputs, RunMemory, gather_inputs
 from kernel.reconciler.status_query import QueryOutcome, StatusQuerier
+from kernel.reconciler.suspect_query import Ingest
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.stores import ActualStateStore, IntentStateStore
@@ -98,6 +99,10 @@ class VenueReconciler:
     def pending(self) -> int:
         """Keys that are ready, parked, delayed or in work."""
         return self._queue.pending
+
+    def record_with(self, ingest: Ingest) -> None:
+        """Record through `ingest` what status queries show besides the order in question."""
+        self._querier.suspects.ingest = ingest
 
     def lead(self, epoch: int) -> None:
         self.epoch = self._sender.epoch = self._querier.epoch = epoch

@@ -19,10 +19,11 @@ from kernel import events
 from kernel.clock import Clock
 from kernel.commands.validation import new_intent
 from kernel.errors import ConflictError, FencedError, OutcomeUnknown
-from kernel.lifecycle import decide_report, evolve, finding_id, raised
+from kernel.lifecycle import OrderRequest, decide_report, evolve, finding_id, raised
 from kernel.models import (
     Desired,
     ExecType,
+    ExternalOrder,
     ExternalOrderPolicy,
     FindingKind,
     OrderIntent,
@@ -30,10 +31,11 @@ from kernel.models import (
     UnsolicitedCancelPolicy,
 )
 from kernel.order_spec import OrderType, StandardOrder
+from kernel.reconciler.suspects import suspects_of, suspects_text
 from kernel.settings import KernelSettings
 from kernel.state import KernelState
 from kernel.streams.event_writer import EventWriter, ReportSource
-from kernel.venues.base import ExecutionReport, VenueSnapshot
+from kernel.venues.base import ExecutionReport, Venue, VenueSnapshot
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class ExternalOrders:
 
     state: KernelState
     writer: EventWriter
+    venue: Venue
     clock: Clock
     settings: KernelSettings
     on_fenced: Callable[[], None]
@@ -83,7 +86,7 @@ class ExternalOrders:
 
     async def _record(self, report: ExecutionReport, source: ReportSource) -> str | None:
         """Record a report, or return the intent if the order was adopted meanwhile: a trade recorded in both places would
-        move the balances twice."""
+        move the balances twice. An order that became an intent's during the append counts for it: the fold moves it."""
         order_id, also = report.exchange_order_id, self._unexpected(report)
         try:
             unless = events.intent_stream(adopted_id(order_id)) if order_id else None
@@ -93,7 +96,7 @@ class ExternalOrders:
             if intent_id is None:  # the intent was deleted, so that the order is external again
                 await self.writer.external(report, source, also=also)
             return intent_id
-        return None
+        return self._adopter(report)
 
     async def _adopted_meanwhile(self, report: ExecutionReport) -> str | None:
         await self.writer.caught_up()
@@ -114,8 +117,14 @@ class ExternalOrders:
         if report.exec_type is not ExecType.ORDER_STATUS:
             return True
         known = self.state.external_order(report.exchange_order_id or "")
-        if known is None or not known.live:
-            return known is None
+        if known is None:
+            return True
+        if report.client_order_id and not known.client_order_id:
+            return True
+        if report.order_created_ns not in (None, known.created_ns):
+            return True
+        if not known.live:
+            return False
         shown = (report.order_qty, report.price, report.cum_qty)
         return shown != (known.quantity, known.price, known.cum_qty)
 
@@ -168,6 +177,43 @@ class ExternalOrders:
             if intent_id is not None:
                 text = f"the order belongs to intent {intent_id}"
                 await self._fact([events.FindingResolved(finding_id=finding.finding_id, text=text)], source)
+
+    async def watch_dead(self, source: ReportSource) -> None:
+        """Raise, change or resolve the findings that name external orders which may be those of DEAD requests (H20).
+
+        Nothing contains such an order: it is nobody's. A finding that an operator resolves ends the watch.
+        """
+        capabilities = self.venue.capabilities
+        if not capabilities.hides_client_ids:
+            return
+        for request in [*self.state.dead_requests()]:
+            name = finding_id(FindingKind.UNOWNED_CANDIDATE, request.client_order_id)
+            known = self.state.finding(name)
+            is_open = known is not None and known.resolved_at_ns is None
+            suspects = suspects_of(self.state, [request], capabilities)
+            if is_open and not suspects:
+                await self._fact([events.FindingResolved(finding_id=name, text="no such order is left")], source)
+            if not suspects:
+                continue
+            event = self._dead_candidates(name, request, suspects)
+            if known is None or not is_open or known.text != event.finding.text:
+                await self._fact([event], source)
+
+    def _dead_candidates(
+        self, name: str, request: OrderRequest, suspects: Sequence[ExternalOrder]
+    ) -> events.FindingRaised:
+        text = (
+            f"the request {request.client_order_id} was resolved as DEAD, and the venue does not tell whether"
+            f" {suspects_text(suspects, self.state.symbol(request.symbol_id))} is its order"
+        )
+        return raised(
+            name,
+            FindingKind.UNOWNED_CANDIDATE,
+            text,
+            intent_id=request.intent_id,
+            symbol_id=request.symbol_id,
+            now_ns=self.clock.now_ns(),
+        )
 
     async def _fact(self, made: Sequence[events.BaseEvent], source: ReportSource) -> None:
         await self.writer.append(events.VENUE_STREAM, made, actor=source.actor, evidence=source.evidence, is_fact=True)

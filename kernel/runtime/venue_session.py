@@ -20,9 +20,10 @@ from kernel.actions import Priority
 from kernel.clock import NS_PER_MS, Clock, IdFactory
 from kernel.errors import KernelError, OutcomeUnknown, VenueError
 from kernel.lifecycle import Record
+from kernel.lifecycle.order_facts import OrderFacts
 from kernel.metrics import Metrics, Operation, RelistResult, value_of
 from kernel.models import Evidence, ExecType, FindingKind, LookScope
-from kernel.reconciler.status_query import Answer, answer_within
+from kernel.reconciler.status_query import Answer, answer_within, status_id
 from kernel.reconciler.venue_reconciler import VenueReconciler
 from kernel.runtime import trades_scope
 from kernel.runtime.account_drift import drift_events, transfer_events
@@ -35,7 +36,7 @@ from kernel.safety.readiness import VENUE_CLOCK, VENUE_CONNECTED, VENUE_SNAPSHOT
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.streams.event_writer import EventWriter, ReportSource, query_source
-from kernel.venues.base import ExecutionReport, VenueSnapshot
+from kernel.venues.base import ExecutionReport, VenueSnapshot, all_complete
 from kernel.venues.guard import AdapterDefect, AdapterError
 
 logger = logging.getLogger(__name__)
@@ -83,7 +84,12 @@ class VenueSession:
         self.venue.on_defect = self._note_defect
         self._limiter = self.reconciler.limiter
         self._external = ExternalOrders(
-            self.state, self.writer, clock=self.clock, settings=self.settings, on_fenced=self.reconciler.on_fenced
+            self.state,
+            self.writer,
+            self.venue,
+            clock=self.clock,
+            settings=self.settings,
+            on_fenced=self.reconciler.on_fenced,
         )
         self._reference_known = asyncio.Event()
         """Set once symbols are known and were compared with the log, in each session."""
@@ -96,6 +102,7 @@ class VenueSession:
         self._watch_changed = asyncio.Event()
         self.venue.on_answer = self._note_answer
         self.venue_clock = VenueClock(self.venue, self.findings, self.readiness, self.clock, self._ask_time)
+        self.reconciler.record_with(self.ingest)
         self._relist_requested = asyncio.Event()
         self._ended: asyncio.Future[SessionEnd] | None = None
         """Why the running session must end; None without one."""
@@ -399,10 +406,10 @@ class VenueSession:
         """Query open orders, trades and balances, record what is new, and return whether the answer was complete."""
         symbols = self.state.intent_symbols()
         since_ns = self._trades_since_ns(symbols)
-        query = partial(self.venue.snapshot, since_ns, symbols)
-        snapshot = await self._query(Operation.SNAPSHOT, query, symbols=len(symbols))
+        snapshot = await self._snapshot(since_ns, symbols)
+        capabilities = self.venue.capabilities
         self.latency_ms = (snapshot.ended_ns - snapshot.began_ns) // NS_PER_MS
-        source = query_source(f"venue:{self.state.exchange_id}", snapshot.began_ns, self.venue.capabilities)
+        source = query_source(f"venue:{self.state.exchange_id}", snapshot.began_ns, capabilities)
         changed = await self.ingest((*snapshot.fills, *snapshot.open_orders), source)
         # The first snapshot shows what changed before the connect, which no stream brings.
         if changed and self.readiness[VENUE_SNAPSHOT_COMPLETE].status:
@@ -410,16 +417,51 @@ class VenueSession:
             self._watch_changed.set()
         if moved := transfer_events(self.state, snapshot.transfers):
             await self._fact(events.VENUE_STREAM, moved)
-        if snapshot.open_orders_complete:
+        if not capabilities.lists_open_orders:
+            await self._query_live_orders()
+        elif snapshot.open_orders_complete:
             await self._close_missing(snapshot, source)
         await self._external.resolve_explained(source)
+        await self._external.watch_dead(source)
         await self._record_snapshot(snapshot, since_ns, symbols)
-        if snapshot.complete:
+        complete = all_complete(snapshot, capabilities)
+        if complete:
             if found := drift_events(self.state, now_ns=self.clock.now_ns()):
                 await self._fact(events.VENUE_STREAM, found)
             self.metrics.relisted_ns = self.clock.now_ns()
             self.readiness.set(VENUE_SNAPSHOT_COMPLETE, True, "SnapshotTaken")
-        return snapshot.complete
+        return complete
+
+    async def _snapshot(self, since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
+        """Query what the venue lists; nothing, where it lists nothing."""
+        if self.venue.capabilities.lists_anything:
+            query = partial(self.venue.snapshot, since_ns, symbols)
+            return await self._query(Operation.SNAPSHOT, query, symbols=len(symbols))
+        now_ns = self.clock.now_ns()
+        return VenueSnapshot(complete=True, began_ns=now_ns, ended_ns=now_ns)
+
+    async def _query_live_orders(self) -> None:
+        """Query each live order by itself, where the venue does not list them."""
+        for intent_id in self.state.live_intent_ids():
+            for facts in self.state.record(intent_id).live_orders:
+                await self._query_live_order(facts)
+
+    async def _query_live_order(self, facts: OrderFacts) -> None:
+        named = status_id(self.venue.capabilities, facts.client_order_id, facts.exchange_order_id)
+        if named is None and not facts.exchange_order_id:
+            return
+        source = query_source(f"venue:{self.state.exchange_id}", self.clock.now_ns(), self.venue.capabilities)
+        query = partial(self.venue.order, facts.order.symbol_id, named, facts.exchange_order_id or None)
+        try:
+            report = await self._query(Operation.ORDER, query)
+        except VenueError as problem:
+            if named is not None:
+                raise
+            # A venue that declares no query by client order id may have none by its own id either.
+            logger.info("the status of order %s is not known: %s", facts.exchange_order_id, problem)
+            return
+        if report is not None:
+            await self.ingest([report], source)
 
     def _trades_since_ns(self, symbols: Sequence[str]) -> int:
         """Return the oldest cursor of what is asked for, minus the overlap, the query's lag and the clocks' skew.
@@ -429,7 +471,7 @@ class VenueSession:
         capabilities = self.venue.capabilities
         overlap_ns = ns(self.settings.trades_overlap_s) + capabilities.read_lag.trades_ns + capabilities.clock_skew_ns
         cursors = trades_scope.cursors(self.state, symbols)
-        if capabilities.trades_history_ns is not None:
+        if capabilities.trades_history_ns is not None and capabilities.lists_trades:
             kept_ns = self.clock.now_ns() - capabilities.trades_history_ns
             for scope, from_ns in cursors.items():
                 if from_ns < kept_ns:
@@ -449,7 +491,7 @@ class VenueSession:
                 known_ns = max(facts.first_seen_ns, facts.last_seen_ns)
                 if facts.exchange_order_id in listed or known_ns >= shown_before_ns:
                     continue
-                if capabilities.sees_closed:
+                if capabilities.queries_single_orders:
                     self.reconciler.mark_suspect(intent_id)
                 else:
                     await self._gone(intent_id, facts.exchange_order_id, facts.client_order_id, snapshot.began_ns)
@@ -472,24 +514,27 @@ class VenueSession:
         await self._fact(events.intent_stream(intent_id), [event])
 
     async def _record_snapshot(self, snapshot: VenueSnapshot, since_ns: int, symbols: Sequence[str]) -> None:
+        capabilities = self.venue.capabilities
+        listed = snapshot.open_orders_complete and capabilities.lists_open_orders
+        traded = snapshot.fills_complete and capabilities.lists_trades
         scopes = [
             scope
             for scope, is_complete in (
-                (LookScope.OPEN_ORDERS, snapshot.open_orders_complete),
-                (LookScope.TRADES, snapshot.fills_complete),
+                (LookScope.OPEN_ORDERS, listed),
+                (LookScope.TRADES, traded),
                 (LookScope.BALANCES, snapshot.balances is not None),
             )
             if is_complete
         ]
         taken = events.VenueSnapshotTaken(
             scopes=tuple(scopes),
-            complete=snapshot.complete,
+            complete=all_complete(snapshot, capabilities),
             began_ns=snapshot.began_ns,
             ended_ns=snapshot.ended_ns,
             trades_since_ns=since_ns,
-            trades_cursor_ns=snapshot.began_ns if snapshot.fills_complete and not self.venue.quarantined else None,
+            trades_cursor_ns=snapshot.began_ns if traded and not self.venue.quarantined else None,
             trades_symbols=trades_scope.covered(snapshot, symbols),
-            open_orders=len(snapshot.open_orders) if snapshot.open_orders_complete else None,
+            open_orders=len(snapshot.open_orders) if listed else None,
             text=snapshot.text,
         )
         made: list[events.BaseEvent] = [taken]

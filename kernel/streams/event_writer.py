@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 
 from kernel import events
 from kernel.clock import Clock, IdFactory
 from kernel.errors import ConflictError, KernelError
-from kernel.lifecycle import TERMINAL, Record, decide_report, evolve
+from kernel.lifecycle import TERMINAL, Record, decide_report, evolve, trade_reports
 from kernel.lifecycle.trigger_chain import keeps_closed
 from kernel.log.base import Append, Appended, EventLog, Write
 from kernel.metrics import Metrics
@@ -145,7 +145,7 @@ class EventWriter:
         await ensure_loaded(self._log, self._state, intent_id)
         record = self._state.record(intent_id)
         appends = []
-        for report in reports:
+        for report in (*self._trades_known_as_external(record, reports), *reports):
             if is_stop_still_shown(record, report, source):
                 continue
             made = decide_report(
@@ -160,6 +160,20 @@ class EventWriter:
             if made:
                 appends.append(self._fact(intent_id, made, report, source))
         await asyncio.gather(*appends)
+
+    def _trades_known_as_external(
+        self, record: Record, reports: Iterable[ExecutionReport]
+    ) -> Iterable[ExecutionReport]:
+        """Yield the trades of orders that these reports show to be the intent's, and that were recorded as external."""
+        known = {facts.exchange_order_id for facts in record.orders}
+        for report in reports:
+            order = self._state.external_order(report.exchange_order_id or "")
+            if order is None or order.exchange_order_id in known or report.client_order_id is None:
+                continue
+            known.add(order.exchange_order_id)
+            side, named = report.side or order.side, order.client_order_id in (None, report.client_order_id)
+            if named and side is not None and (order.symbol_id, order.side or side) == (report.symbol_id, side):
+                yield from trade_reports(report, self._state.external_trades(order), side)
 
     async def _fact(
         self, intent_id: str, made: list[events.BaseEvent], report: ExecutionReport, source: ReportSource
@@ -241,7 +255,7 @@ async def log_reports(work: Awaitable[object], what: str) -> None:
 EXTERNAL_FIELDS = (
     "symbol_id", "client_order_id", "exchange_order_id", "exec_type", "exec_id", "side", "fill_key", "last_qty",
     "last_px", "order_qty", "price", "transact_time_ns", "raw", "ord_status", "cum_qty", "fee", "fee_asset",
-    "fees", "ref_fill_key",
+    "fees", "ref_fill_key", "order_created_ns",
 )  # fmt: skip
 
 

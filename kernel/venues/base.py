@@ -242,7 +242,33 @@ class VenueCapabilities(Model):
     @property
     def sees_closed(self) -> bool:
         """A query by client order id finds every order, open or closed."""
-        return self.lookup and self.lookup_closed
+        return self.client_order_ids and self.lookup and self.lookup_closed
+
+    @property
+    def accepts_id_once(self) -> bool:
+        """A client order id is accepted once for the life of the account."""
+        return self.client_order_ids and self.dedupe is Dedupe.FOR_EVER
+
+    @property
+    def proves_absence(self) -> bool:
+        """Queries can show that an order never arrived: one by client order id, or both lists."""
+        return self.sees_closed or (self.lists_open_orders and self.lists_trades)
+
+    @property
+    def queries_single_orders(self) -> bool:
+        """A known order is queried by itself: by client order id, or by the venue's where a list is not offered."""
+        return self.sees_closed or not self.proves_absence
+
+    @property
+    def lists_anything(self) -> bool:
+        """Snapshots show something."""
+        return self.lists_open_orders or self.lists_trades or self.lists_balances
+
+    @property
+    def hides_client_ids(self) -> bool:
+        """An order of ours may be shown without our client order id, and no query by that id finds it (H20)."""
+        carries = self.client_order_ids and self.orders_carry_client_id and self.trades_carry_client_id
+        return not self.sees_closed and not carries
 
 
 class VenueRequest(Model):
@@ -403,6 +429,25 @@ class VenueSnapshot(Model):
     """When the last answer was complete."""
     text: str = ""
     """Why the snapshot is incomplete."""
+
+
+def lists_complete(snapshot: VenueSnapshot, capabilities: VenueCapabilities) -> bool:
+    """Return whether the lists of orders and trades lack nothing, of those that the venue offers."""
+    orders = snapshot.open_orders_complete or not capabilities.lists_open_orders
+    return orders and (snapshot.fills_complete or not capabilities.lists_trades)
+
+
+def all_complete(snapshot: VenueSnapshot, capabilities: VenueCapabilities) -> bool:
+    """Return whether a snapshot lacks nothing that the venue offers."""
+    if snapshot.complete:
+        return True
+    missing = (
+        (snapshot.open_orders_complete, capabilities.lists_open_orders),
+        (snapshot.fills_complete, capabilities.lists_trades),
+        (snapshot.balances is not None, capabilities.lists_balances),
+    )
+    explained = any(not complete and not offered for complete, offered in missing)
+    return explained and all(complete or not offered for complete, offered in missing)
 
 
 class Venue(Protocol):

@@ -29,6 +29,10 @@ class Indexes:
         """Symbol to the intents that have, or may have, an open order at the venue."""
         self.open_in: dict[str, str] = {}
         """Intent to the symbol of its open order."""
+        self.unresolved: dict[str, dict[str, None]] = {}
+        """Symbol to the intents with an unresolved request for an order."""
+        self.unresolved_in: dict[str, str] = {}
+        """Intent to the symbol of its unresolved request for an order."""
         self.by_client_order_id: dict[str, str] = {}
         self.by_exchange_order_id: dict[str, str] = {}
 
@@ -82,6 +86,7 @@ class Indexes:
             self.live[intent_id] = None
         else:
             self.live.pop(intent_id, None)
+        self.file_unresolved(record)
         symbol_id = symbol_at_venue(record) if may_be_live else None
         if (filed := self.open_in.get(intent_id)) == symbol_id:
             return
@@ -95,6 +100,19 @@ class Indexes:
         """File an intent whose order is, or may be, open in a symbol."""
         self.open_in[intent_id] = symbol_id
         self.open.setdefault(symbol_id, {})[intent_id] = None
+
+    def file_unresolved(self, record: Record) -> None:
+        """File an intent under the symbol of its unresolved request for an order, if it has one."""
+        intent_id, asks = record.intent_id, any(item.makes_order for item in record.unresolved)
+        symbol_id = symbol_at_venue(record) if asks else None
+        if (filed := self.unresolved_in.get(intent_id)) == symbol_id:
+            return
+        drop(self.unresolved, filed, intent_id)
+        if symbol_id is None:
+            del self.unresolved_in[intent_id]
+        else:
+            self.unresolved_in[intent_id] = symbol_id
+            self.unresolved.setdefault(symbol_id, {})[intent_id] = None
 
     def evict(self, record: Record) -> None:
         """Remove a terminal intent from every mapping."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from kernel import events
 from kernel.lifecycle import Record, client_order_id, conditions, evolve, finding_id, ord_status
+from kernel.lifecycle.evolve import find_order
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.record import order_under
 from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, Desired, Evidence, FindingKind, OrdStatus
@@ -46,6 +47,8 @@ class Book:
     """Totals of the fills, by symbol."""
     newest_snapshot: events.VenueSnapshotTaken | None = None
     """The newest order status query for it."""
+    attributed: set[str] = field(default_factory=set)
+    """Venue ids of external orders that were attributed to it without the venue's word: its trades are inferred too."""
     is_adopted: bool = False
     """True if it adopts an order that was already at the venue, under any client order id."""
     is_written: bool = False
@@ -326,8 +329,15 @@ def report_wrong(book: Book, event: events.OrderReport) -> Iterator[Wrong]:
     if isinstance(event, events.OrderStateObserved):
         if event.gone and event.began_ns is None:
             yield EVIDENCE, "the order is gone, but the status query that shows it is not named"
-    elif event.evidence is Evidence.INFERRED:
+        elif event.evidence is Evidence.INFERRED and find_order(before, event) is None:
+            book.attributed.add(event.exchange_order_id or "")
+    elif event.evidence is Evidence.INFERRED and not is_attributed(book, event):
         yield EVIDENCE, "only an order status query may be inferred evidence"
+
+
+def is_attributed(book: Book, event: events.OrderReport) -> bool:
+    """Return whether an event is a trade of an order that was attributed to the intent."""
+    return isinstance(event, events.OrderFilled) and event.exchange_order_id in book.attributed
 
 
 def miscounted(book: Book) -> Iterator[Wrong]:

@@ -344,6 +344,7 @@ def halt_without_log(target: LogTarget, symbol: str | None, yes: bool, given: di
 @maybe_intent_argument
 @option("--as", "outcome", type=click.Choice(["dead", "rejected"], case_sensitive=False),
         help="The attempt's outcome: it never reached the venue, or the venue rejected it.")  # fmt: skip
+@option("--order", metavar="ID", help="Instead of --as: the external order that is the attempt's order.")
 @option("--finding", callback=lambda ctx, param, value: value and value.removeprefix("finding/"), metavar="ID",
         shell_complete=complete("finding_ids"), help="The finding to resolve.")  # fmt: skip
 @option("--evidence", required=True, metavar="TEXT", help="How you know; it is recorded with your name.")
@@ -351,7 +352,13 @@ def halt_without_log(target: LogTarget, symbol: str | None, yes: bool, given: di
 @option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @target_options
 def resolve(
-    target: LogTarget, intent_id: str | None, outcome: str | None, finding: str | None, evidence: str, **given: Any
+    target: LogTarget,
+    intent_id: str | None,
+    outcome: str | None,
+    order: str | None,
+    finding: str | None,
+    evidence: str,
+    **given: Any,
 ) -> int:
     """Resolve an unknown attempt or a finding by hand.
 
@@ -361,33 +368,43 @@ def resolve(
     until the intent changes. If you are wrong, two orders may be open until the kernel sees them: it raises a finding and
     cancels one, but fills of both stand. While evidence can still arrive, the command is refused (exit code 4).
 
+    At a venue that does not show client order ids, UNOWNED_CANDIDATE names the external orders that may be the attempt's.
+    --order ID: that one is; it becomes the intent's, with its trades.
+
     A finding is raised again if its cause persists. For a BALANCE_DRIFT the amount is booked as a transfer; after a STORM
     the symbol is traded again.
 
     \b
     Example:
       orderctl resolve btc-bid-1 --as dead --evidence "support ticket 4711: never received"
+      orderctl resolve btc-bid-1 --order 88123 --evidence "placed at 10:02:11 by our API key"
       orderctl resolve --finding STORM:BTCUSDT --evidence "deposited"
     """
-    if finding is not None and intent_id is None and outcome is None:
+    if finding is not None and intent_id is None and outcome is None and order is None:
         run_with_client(target, lambda kernel: kernel.resolve_finding(finding, evidence=evidence))
         click.echo(f"finding/{finding} resolved")
         return 0
-    if finding is not None or intent_id is None or outcome is None:
-        raise click.UsageError("give INTENT --as dead|rejected, or --finding ID")
-    return resolve_attempt(target, intent_id, outcome, evidence, given)
+    if finding is not None or intent_id is None or (outcome is None) == (order is None):
+        raise click.UsageError("give INTENT --as dead|rejected, INTENT --order ID, or --finding ID")
+    words = {"outcome": AttemptOutcome(outcome.upper()) if outcome else None, "order": order, "evidence": evidence}
+    return resolve_attempt(target, intent_id, words, given)
 
 
-def resolve_attempt(target: LogTarget, intent_id: str, outcome: str, evidence: str, given: dict[str, Any]) -> int:
-    """Resolve an attempt as dead or rejected, after asking; returns the exit code."""
+def resolve_attempt(target: LogTarget, intent_id: str, words: dict[str, Any], given: dict[str, Any]) -> int:
+    """Resolve an attempt by an outcome or an order, after asking; returns the exit code."""
+    order, outcome = words["order"], words["outcome"]
     if not given["yes"]:
         require_terminal()
+    what = f"order {order}" if order is not None else outcome.lower()
     risk = "If the venue did receive it, an order may be open until the kernel sees it."
-    if not given["yes"] and not click.confirm(f"{risk} Resolve the request of {intent_id} as {outcome}?", err=True):
+    if order is not None:
+        risk = "If it is somebody else's, its trades count for this intent for ever."
+    if not given["yes"] and not click.confirm(f"{risk} Resolve the request of {intent_id} as {what}?", err=True):
         return 1
-    words: dict[str, Any] = {"evidence": evidence, "attempt_position": given["attempt"]}
-    run_with_client(target, lambda kernel: kernel.resolve_attempt(intent_id, AttemptOutcome(outcome.upper()), **words))
-    click.echo(f"intent/{intent_id} resolved as {outcome.upper()}")
+    run_with_client(
+        target, lambda kernel: kernel.resolve_attempt(intent_id, attempt_position=given["attempt"], **words)
+    )
+    click.echo(f"intent/{intent_id} resolved as {what if order is not None else outcome}")
     return 0
 
 

@@ -29,10 +29,10 @@ from kernel.reconciler import attempt_resolution
 from kernel.reconciler.decide_run import decide_resend, decide_run
 from kernel.reconciler.decision import Decision, LocalRejection, attempt_of
 from kernel.reconciler.run_inputs import DecisionContext, RunInputs, RunMemory, gather_inputs
+from kernel.reconciler.suspects import unresolved_suspects
 from kernel.settings import ns
 from kernel.streams.event_writer import RECONCILER
 from kernel.streams.rehydration import apply_batch
-from kernel.venues.base import Dedupe
 from projections.state import State
 from replay.decisions.recorded_leader import RecordedLeader, recorded_capabilities, recorded_settings
 from replay.formatting.output import Item, Listing
@@ -213,7 +213,7 @@ class DecisionReplayer:
             if attempt_of(forced, recorded.intent_id) == recorded:
                 self.report.past_backoff += 1
                 return forced
-        if context.capabilities.dedupe is Dedupe.FOR_EVER and record.send_count(recorded.client_order_id):
+        if context.capabilities.accepts_id_once and record.send_count(recorded.client_order_id):
             resent = decide_resend(self._inputs(context, recorded.intent_id))
             if attempt_of(resent, recorded.intent_id) == recorded:
                 return resent
@@ -263,6 +263,8 @@ class DecisionReplayer:
         if query is None:
             return "no query is recorded with it"
         delay_s = context.settings.assumed_max_delay_s
+        record = self._state.record(recorded.intent_id)
+        suspected = bool(unresolved_suspects(self._state, record, context.capabilities))
         conclusions = [
             attempt_resolution.conclude(
                 attempt,
@@ -271,6 +273,7 @@ class DecisionReplayer:
                 began_ns=query.began_ns,
                 ended_ns=query.ended_ns,
                 assumed_max_delay_ns=None if delay_s is None else ns(delay_s),
+                suspected=suspected,
             )
             for wanted in (False, True)  # whether the order was wanted when the query began is not recorded
         ]

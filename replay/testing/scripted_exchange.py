@@ -193,6 +193,15 @@ class ScriptedExchange:
         self.trace("venue", f"{order.id} trades {quantity} ({trade.key}): {describe_order(order)}")
         self.publish(self.trade_report(order, trade))
 
+    def foreign(self, side: str, quantity: int, price: int) -> None:
+        """Accept an order that somebody else places without a client order id; reports it to nobody."""
+        terms = StandardOrder(
+            symbol_id=self.symbol.symbol_id, side=Side(side), order_type=OrderType.LIMIT, quantity=quantity, price=price
+        )
+        order = ScriptedOrder(len(self.orders), "", terms, OrdStatus.NEW, changed_ns=self._now_ns())
+        self.orders[order.number] = order
+        self.trace("venue", f"accepts a foreign {terms_of(terms)} as {order.id}")
+
     def cancel(self, name: str) -> None:
         """Cancel an order on the exchange's own initiative and report it.
 
@@ -269,7 +278,7 @@ class ScriptedExchange:
             symbol_id=order.order.symbol_id,
             exec_id=None if exec_type is ExecType.ORDER_STATUS else f"e{next(self._execs)}",
             side=order.order.side,
-            client_order_id=order.client_order_id,
+            client_order_id=(order.client_order_id or None) if self.capabilities.client_order_ids else None,
             exchange_order_id=order.id,
             ord_status=order.status,
             order_qty=order.order.quantity,
@@ -508,7 +517,8 @@ class ScriptedExchange:
         described = describe_order(shown[-1]) if shown else "nothing"
         asked = self.name(client_order_id) if client_order_id else exchange_order_id
         self.trace("venue", f"shows {label} {asked}: {described}")
-        return self.report_of(shown[-1], ExecType.ORDER_STATUS) if shown else None
+        reports = tuple(self.report_of(order, ExecType.ORDER_STATUS) for order in shown[-1:])
+        return next(iter(shown_with(reports, client_ids=self.capabilities.orders_carry_client_id)), None)
 
     def do_snapshot(self, since_ns: int, label: str) -> Answer:
         """Execute a snapshot query."""
@@ -522,6 +532,8 @@ class ScriptedExchange:
             report for time_ns, report in sorted(dated_fills, key=lambda item: item[0]) if time_ns >= since_ns
         )
         shown = ", ".join(str(report.exchange_order_id) for report in open_orders) or "nothing"
+        open_orders = shown_with(open_orders, client_ids=self.capabilities.orders_carry_client_id)
+        fills = shown_with(fills, client_ids=self.capabilities.trades_carry_client_id)
         keys = ", ".join(str(report.fill_key) for report in fills)
         self.trace("venue", f"lists {label} {shown} open" + (f", trades {keys}" if keys else ""))
         return open_orders, fills, balances_of(orders)
@@ -535,6 +547,11 @@ class ScriptedExchange:
         """Resume trading in the symbol."""
         self.symbol = self.symbol.model_copy(update={"status": SymbolStatus.TRADING})
         self.script.refusal = None
+
+
+def shown_with(reports: tuple[ExecutionReport, ...], *, client_ids: bool) -> tuple[ExecutionReport, ...]:
+    """Return the reports of a list, without client order ids if it does not carry them."""
+    return reports if client_ids else tuple(item.model_copy(update={"client_order_id": None}) for item in reports)
 
 
 def describe_order(order: ScriptedOrder) -> str:

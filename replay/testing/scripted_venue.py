@@ -190,8 +190,8 @@ class ScriptedVenue(Venue):
     async def order(
         self, symbol_id: str, client_order_id: str | None, exchange_order_id: str | None
     ) -> ExecutionReport | None:
-        if not self.capabilities.lookup:
-            raise AssertionError("the kernel queried an order although the venue declares `lookup=False`")
+        if client_order_id and not self.capabilities.lookup:
+            raise AssertionError("the kernel queried a client order id although the venue declares `lookup=False`")
         exchange = self.exchange
         report: ExecutionReport | None = await self._call(
             "order",

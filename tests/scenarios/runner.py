@@ -14,6 +14,7 @@ with # are comments. `play` runs the commands and returns the expected text; the
       break K0 before|after OrderFilled   the log fails once at such an append, before or after it is recorded
       place b1 BUY 2 @100 [stop@99] [IOC] [recreate]   /   cancel b1   /   change b1 BUY 3 @100
       time +5s                     let time pass
+      resolve b1 dead | #0         an operator says that b1's submit is dead, or that order #0 is its order
       relist K0                    the kernel takes a snapshot of the venue
       show                         show the state of log and venue
       end                          faults stop, time passes, and log and venue must agree
@@ -38,7 +39,7 @@ from kernel.log import LogSettings, open_log
 from kernel.log.backends.memory import MemoryLog, MemoryRecorder
 from kernel.log.base import Append, Appended, StoredRow, Write
 from kernel.log.engine.batch import Batch
-from kernel.models import UNRESOLVED, Evidence, UnsolicitedCancelPolicy
+from kernel.models import UNRESOLVED, AttemptOutcome, Evidence, UnsolicitedCancelPolicy
 from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 from kernel.settings import KernelSettings
 from kernel.venues.base import Dedupe, ReadLag, TriggerDialect, VenueCapabilities
@@ -321,11 +322,14 @@ CAPABILITIES: dict[str, Callable[[str], dict[str, Any]]] = {
     "lag": lambda value: {
         "read_lag": ReadLag(order_ns=seconds(value), open_orders_ns=seconds(value), trades_ns=seconds(value))
     },
+    "client-ids": lambda value: {"client_order_ids": value == "yes"},
+    "list-ids": lambda value: {"orders_carry_client_id": value == "yes"},
+    "trade-ids": lambda value: {"trades_carry_client_id": value == "yes"},
     "trades-lag": lambda value: {"read_lag": ReadLag(trades_ns=seconds(value))},
     "trigger": lambda value: {"trigger": TriggerDialect(value.upper().replace("-", "_"))},
 }
 """lookup=closed|open|no, dedupe=none|while-open|for-ever, window=3s|none, skew, stamp=ours|wire, cancel-total=yes|no, lag,
-trades-lag, trigger=same-order|new-order."""
+trades-lag, client-ids=yes|no, list-ids=yes|no, trade-ids=yes|no, trigger=same-order|new-order."""
 
 
 class Script:
@@ -398,6 +402,12 @@ class Script:
     async def do_cancel(self, intent_id: str) -> None:
         self.world.spawn(f"cancel {intent_id}", lambda kernel: kernel.cancel_order(intent_id))
 
+    async def do_resolve(self, intent_id: str, how: str) -> None:
+        words: dict[str, Any] = {"outcome": AttemptOutcome.DEAD} if how == "dead" else {"order": how}
+        self.world.spawn(
+            f"resolve {intent_id}", lambda kernel: kernel.resolve_attempt(intent_id, evidence="the script", **words)
+        )
+
     async def do_change(self, intent_id: str, *words: str) -> None:
         """A new record of the intent, as its store writes it."""
         process = self.world.running
@@ -439,7 +449,9 @@ class Script:
             if finding.resolved_at_ns is None and finding.intent_id is not None:
                 world.lines.append(f"        log   {finding.kind} stands")
         for order in world.exchange.truth:
-            world.lines.append(f"        venue {describe_order(order)} ({world.names(order.client_order_id)})")
+            world.lines.append(
+                f"        venue {describe_order(order)} ({world.names(order.client_order_id) or 'foreign'})"
+            )
 
     async def do_end(self) -> None:
         """Faults stop; after two minutes log and venue must agree; differences are printed."""
@@ -480,6 +492,8 @@ class Script:
                 exchange.script.unsendable = True
             case "fill":
                 exchange.fill(words[0], int(words[1]))
+            case "foreign":
+                exchange.foreign(words[0], int(words[1]), int(words[2].removeprefix("@")))
             case _:
                 getattr(exchange, verb)(*words)
 

@@ -1,0 +1,76 @@
+"""Attribution: an external order becomes the order of a request whose outcome was not known, with all its trades.
+
+Decided by the kernel on an exclusive account, by an operator, or by a report that shows both ids. The fold then removes the
+external order and reverses its trades, so that each is booked once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from kernel import events
+from kernel.lifecycle.decide_report import decide_report
+from kernel.lifecycle.evolve import evolve
+from kernel.lifecycle.order_request import OrderRequest
+from kernel.lifecycle.record import Record
+from kernel.lifecycle.trades import TradeEntry
+from kernel.models import ExecType, ExternalOrder
+from kernel.order_spec import Side
+from kernel.venues.base import ExecutionReport
+
+
+def attribution_reports(
+    order: ExternalOrder, trades: Sequence[TradeEntry], request: OrderRequest, *, text: str
+) -> list[ExecutionReport]:
+    """Return what is known of an external order, as reports about a request's order: its ids, its trades, its status."""
+    known = ExecutionReport(
+        exec_type=ExecType.ORDER_STATUS,
+        symbol_id=order.symbol_id,
+        side=request.side,
+        client_order_id=request.client_order_id,
+        exchange_order_id=order.exchange_order_id,
+        ord_status=order.ord_status,
+        order_qty=order.quantity,
+        price=order.price,
+        cum_qty=order.cum_qty,
+        transact_time_ns=order.transact_time_ns,
+        order_created_ns=order.created_ns,
+        text=text,
+    )
+    bound = known.model_copy(update={"ord_status": None, "cum_qty": None})
+    return [bound, *trade_reports(known, trades, request.side), known]
+
+
+def trade_reports(about: ExecutionReport, trades: Iterable[TradeEntry], side: Side) -> list[ExecutionReport]:
+    """Return the known trades of an external order as reports with the ids of another report about it."""
+    return [
+        ExecutionReport(
+            exec_type=ExecType.TRADE,
+            symbol_id=about.symbol_id,
+            side=side,
+            client_order_id=about.client_order_id,
+            orig_client_order_id=about.orig_client_order_id,
+            exchange_order_id=about.exchange_order_id,
+            order_qty=about.order_qty,
+            price=about.price,
+            fill_key=entry.fill_key,
+            last_qty=entry.quantity,
+            last_px=entry.price,
+            fee=entry.fee,
+            fee_asset=entry.fee_asset,
+            fees=dict(entry.fees) if entry.fees is not None else None,
+            transact_time_ns=entry.time_ns or None,
+        )
+        for entry in trades
+    ]
+
+
+def attribution(record: Record, reports: Iterable[ExecutionReport], *, now_ns: int) -> list[events.BaseEvent]:
+    """Return the events of several reports about an intent's orders, in one append."""
+    made: list[events.BaseEvent] = []
+    for report in reports:
+        found = decide_report(record, report, now_ns=now_ns)
+        for event in found:
+            record = evolve(record, event)
+        made += found
+    return made
