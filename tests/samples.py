@@ -194,7 +194,7 @@ REPORTS: tuple[events.BaseEvent, ...] = (
     events.OrderAccepted(**report_fields(ExecType.NEW)),
     events.OrderRejected(**report_fields(ExecType.REJECTED)),
     events.OrderTriggered(**report_fields(ExecType.TRIGGERED)),
-    events.OrderFilled(**report_fields(ExecType.TRADE), **FILL, liquidity=Liquidity.MAKER),
+    events.OrderFilled(**report_fields(ExecType.TRADE), **FILL, fees={"BNB": 7, "USDT": 3}, liquidity=Liquidity.MAKER),
     events.FillInferred(**report_fields(ExecType.ORDER_STATUS), inferred_qty=10_000),
     events.FillCorrected(**report_fields(ExecType.TRADE_CORRECT), **FILL, ref_fill_key="BTCUSDT/1/1"),
     events.FillBusted(**report_fields(ExecType.TRADE_CANCEL), fill_key="b1", ref_fill_key="BTCUSDT/1/1"),

@@ -24,7 +24,7 @@ from kernel.metrics import (
 )
 from kernel.models import AttemptKind, AttemptOutcome, FindingKind, LookScope, ReconciliationStatus
 from kernel.platform.version import kernel_version
-from kernel.safety.readiness import CONDITIONS
+from kernel.safety.readiness import REMEDIES
 from kernel.workqueue import WorkQueue
 from replay.views.gauges import KernelGauges, work_gauges
 from tests.paper_world import HandClock
@@ -50,7 +50,7 @@ def test_every_series_exists_from_the_start() -> None:
     assert set(gauges.values()) == {0}
     assert {labels[0] for name, *labels in gauges if name == "open_findings"} == set(FindingKind)
     assert {labels[0] for name, *labels in gauges if name == "live_intents"} == set(ReconciliationStatus)
-    assert {labels[0] for name, *labels in gauges if name == "condition"} == set(CONDITIONS)
+    assert {labels[0] for name, *labels in gauges if name == "condition"} == set(REMEDIES)
 
 
 def test_label_values_are_closed_sets() -> None:
