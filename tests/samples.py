@@ -196,7 +196,7 @@ REPORTS: tuple[events.BaseEvent, ...] = (
     events.OrderTriggered(**report_fields(ExecType.TRIGGERED)),
     events.OrderFilled(**report_fields(ExecType.TRADE), **FILL, fees={"BNB": 7, "USDT": 3}, liquidity=Liquidity.MAKER),
     events.FillInferred(**report_fields(ExecType.ORDER_STATUS), inferred_qty=10_000),
-    events.FillCorrected(**report_fields(ExecType.TRADE_CORRECT), **FILL, ref_fill_key="BTCUSDT/1/1"),
+    events.FillCorrected(**report_fields(ExecType.TRADE_CORRECT), **FILL, fees={"BNB": 7}, ref_fill_key="BTCUSDT/1/1"),
     events.FillBusted(**report_fields(ExecType.TRADE_CANCEL), fill_key="b1", ref_fill_key="BTCUSDT/1/1"),
     events.OrderModified(**report_fields(ExecType.RESTATED), corporate_action=True),
     events.ModifyRejected(**report_fields(ExecType.REPLACE_REJECTED)),
