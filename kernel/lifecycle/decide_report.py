@@ -128,13 +128,10 @@ def is_unconfirmed(event: events.OrderReport, before: Record, after: Record, *, 
     if facts is None or facts.closed is None or facts.filled or facts.succeeded:
         return False
     if known is not None and known.ended:
-        if not isinstance(event, events.OrderFilled) or len(facts.trades) == len(known.trades):
-            return False
-        return 0 < known.end_time_ns < (event.transact_time_ns or 0)
+        return facts.late_trades > known.late_trades
     if is_one_shot(facts.order) or (facts.closed is OrdStatus.REJECTED and not facts.accepted):
         return False
-    traded_later = any(0 < facts.end_time_ns < entry.time_ns for entry in facts.trades)
-    return confirm_all_ends or traded_later or not is_solicited(facts, after)
+    return confirm_all_ends or facts.late_trades > 0 or not is_solicited(facts, after)
 
 
 def inferred_event(event: events.OrderReport, before: Record, after: Record) -> list[events.BaseEvent]:

@@ -114,6 +114,8 @@ class OrderFacts:
     """Begin of the query whose list of open orders no longer had it: closed, reason unknown."""
     end_time_ns: int = 0
     """Venue time of the newest reported end."""
+    first_end_ns: int = 0
+    """Venue time of the oldest one since it was last opened."""
     unconfirmed_ns: int | None = None
     """When its end, or a fill after it, was recorded, until a later status query does not show it open."""
     misses: int = 0
@@ -207,6 +209,13 @@ class OrderFacts:
     def has_total(self) -> bool:
         """True if the total that it ended with is known."""
         return self.closed_cum is not None and self.closed_cum.time_ns >= self.quantities.voided_ns
+
+    @property
+    def late_trades(self) -> int:
+        """Number of trades with a later venue time than its end."""
+        if not self.first_end_ns:
+            return 0
+        return sum(entry.time_ns > self.first_end_ns for entry in self.trades)
 
     @property
     def is_missed(self) -> bool:
@@ -387,8 +396,14 @@ def with_end(facts: OrderFacts, status: OrdStatus, *, now_ns: int, time_ns: int,
         total = CumEvidence(time_ns, cum_qty)
     closed = facts.closed or status
     closed_ns = facts.closed_ns if facts.closed_ns is not None else now_ns
-    end_time_ns = max(facts.end_time_ns, time_ns)
-    return replace(facts, closed=closed, closed_cum=total, closed_ns=closed_ns, end_time_ns=end_time_ns)
+    return replace(
+        facts,
+        closed=closed,
+        closed_cum=total,
+        closed_ns=closed_ns,
+        end_time_ns=max(facts.end_time_ns, time_ns),
+        first_end_ns=min(facts.first_end_ns or time_ns, time_ns or facts.first_end_ns),
+    )
 
 
 def without_end(facts: OrderFacts) -> OrderFacts:
@@ -399,6 +414,7 @@ def without_end(facts: OrderFacts) -> OrderFacts:
         closed_cum=None,
         closed_ns=None,
         gone_ns=None,
+        first_end_ns=0,
         unconfirmed_ns=None,
         false_ends=facts.false_ends + 1,
         end_acted=facts.end_acted or facts.final_cum_qty is not None,

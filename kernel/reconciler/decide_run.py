@@ -8,6 +8,7 @@ venue's answers. Steps 1 to 6 of the protocol; H numbers in comments name its ru
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from kernel import events
 from kernel import plan as planning
@@ -21,11 +22,13 @@ from kernel.lifecycle import (
     unreported_findings,
     venue_orders_of,
 )
+from kernel.lifecycle.record import is_stopped_by_venue
 from kernel.models import (
     UNRESOLVED,
     Attempt,
     AttemptKind,
     AttemptOutcome,
+    Desired,
     FindingKind,
     OrderIntent,
     OrderState,
@@ -139,7 +142,12 @@ def ask(inputs: RunInputs, action: planning.Ask, item: VenueOrder) -> planning.A
     if facts.unconfirmed_ns is None and not facts.misses:
         return action
     due_ns = facts.next_proof_ns + inputs.capabilities.orders_lag_ns
-    return planning.WaitUntil(due_ns, "the next status query is not due") if inputs.now_ns < due_ns else action
+    if inputs.now_ns < due_ns:
+        return planning.WaitUntil(due_ns, "the next status query is not due")
+    # Thousands can end at once; where nothing is placed again, nothing waits for the answer.
+    over = inputs.intent is None or inputs.intent.desired is Desired.CANCELED or is_stopped_by_venue(inputs.intent)
+    only_confirms = facts.unconfirmed_ns is not None and facts.has_total and over
+    return replace(action, stale=True) if only_confirms else action
 
 
 def is_missed(inputs: RunInputs, item: VenueOrder) -> bool:

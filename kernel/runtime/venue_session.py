@@ -494,14 +494,21 @@ class VenueSession:
         answer = StatusAnswer(
             (LookScope.OPEN_ORDERS,), snapshot.began_ns, snapshot.ended_ns, (), False, source.reflects_ns
         )
+        work = []
         for intent_id in self.state.live_intent_ids():
-            for facts in self.state.record(intent_id).orders:
-                missing = facts.exchange_order_id not in listed and snapshot.covers(facts.order)
-                if missing and (facts.live or facts.unconfirmed_ns is not None):
-                    made = missed_events(self.state.record(intent_id), facts, answer, capabilities)
-                    if made:
-                        await self._fact(events.intent_stream(intent_id), made)
-                        self.reconciler.query_soon(intent_id)
+            record = self.state.record(intent_id)
+            for facts in record.orders:
+                asked = facts.live or facts.unconfirmed_ns is not None
+                if not asked or facts.exchange_order_id in listed or not snapshot.covers(facts.order):
+                    continue
+                if made := missed_events(record, facts, answer, capabilities):
+                    work.append(partial(self._record_missed, intent_id, made))
+        for begin in range(0, len(work), INTENTS_AT_ONCE):
+            await asyncio.gather(*(record_missed() for record_missed in work[begin : begin + INTENTS_AT_ONCE]))
+
+    async def _record_missed(self, intent_id: str, made: Sequence[events.BaseEvent]) -> None:
+        await self._fact(events.intent_stream(intent_id), made)
+        self.reconciler.query_soon(intent_id)
 
     async def _record_snapshot(self, snapshot: VenueSnapshot, since_ns: int, symbols: Sequence[str]) -> None:
         capabilities = self.venue.capabilities
