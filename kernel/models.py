@@ -234,7 +234,9 @@ class Attempt(Model):
     duplicate: bool = False
     """The venue refused its client order id as used before: an order with it exists or existed."""
     list_look_ended_ns: InstantNs | None = None
-    """End of the admissible list of open orders that did not show it (venues without lookup by client order id)."""
+    """End of the newest admissible query that did not show it."""
+    absent_looks: Counter | None = None
+    """Admissible queries that did not show it, where the venue takes several (`absence_looks`)."""
 
     @property
     def makes_order(self) -> bool:
@@ -282,6 +284,8 @@ class VenueOrder(Model):
     not."""
     reduced_qty: Uint64 | None = None
     """What the venue took off the requested quantity of a reduce-only order; none of it is placed again."""
+    end_acted: bool | None = None
+    """True if it was shown open after an end by the venue had been confirmed."""
 
 
 class OrderState(Model):
@@ -421,6 +425,8 @@ class FindingKind(StrEnum):
     TRADES_GAP = "TRADES_GAP"
     EXIT_MISSING = "EXIT_MISSING"
     UNOWNED_CANDIDATE = "UNOWNED_CANDIDATE"
+    FALSE_END = "FALSE_END"
+    GHOST = "GHOST"
 
 
 class Finding(Model):

@@ -130,7 +130,7 @@ def difference(intent: OrderIntent | None, order: OrderState | None) -> Differen
         surplus_id = surplus.exchange_order_id or surplus.client_order_id
         return Difference(ActionKind.CANCEL, f"venue order {surplus_id} should not be open")
     if open_question(order) is not None:
-        return Difference(ActionKind.ASK, "the final quantity or the fills of an order are not known")
+        return Difference(ActionKind.ASK, "the end, the final quantity or the fills of an order are not known")
     if intent is None or not is_wanted(intent, order):
         return None
     if live:
@@ -190,7 +190,7 @@ def plan_for_order(kind: ActionKind, intent: OrderIntent | None, order: OrderSta
         surplus = surplus_order(intent, order, live) or live[-1]
         return Cancel(surplus, "it should not be open" if len(live) == 1 else "one of several live orders (H8)")
     if kind is ActionKind.ASK and (question := open_question(order)) is not None:
-        return Ask(question, "its final quantity or its fills are not known (H13)")
+        return Ask(question, "its end, its final quantity or its fills are not known (H13, H21)")
     return None
 
 
@@ -333,7 +333,7 @@ def remainder(intent: OrderIntent, order: OrderState | None) -> int:
 
 
 def open_question(order: OrderState) -> VenueOrder | None:
-    """Return an ended order without a known final quantity, or one whose quantity no known fill explains."""
+    """Return an ended order whose end is not confirmed or whose final quantity is not known, or one with unknown fills."""
     for item in venue_orders_of(order):
         if (not item.live and item.final_cum_qty is None) or item.inferred_qty > 0:
             return item

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from kernel.events import AttemptStarted, BaseEvent, Envelope, IntentCreated, intent_stream
+from kernel.events import AttemptStarted, BaseEvent, Envelope, IntentCreated, VenueSnapshotTaken, intent_stream
 from kernel.lifecycle import Record, decide_report, evolve
 from kernel.lifecycle.decide_report import event_of
-from kernel.models import AttemptKind, Evidence, ExecType, OrderIntent
+from kernel.models import AttemptKind, Evidence, ExecType, LookScope, OrderIntent
 from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 from kernel.venues.base import ExecutionReport
 
@@ -51,21 +51,47 @@ class Journal:
         return len(self.events)
 
     def hear(
-        self, intent_id: str, report: ExecutionReport, *, began_ns: int | None = None, position: int | None = None
+        self,
+        intent_id: str,
+        report: ExecutionReport,
+        *,
+        began_ns: int | None = None,
+        reflects_ns: int | None = None,
+        position: int | None = None,
     ) -> list[BaseEvent]:
         """Record what a report comes to; the events, none when it was no news (as `evolve` knows it: another fold gets
         every report)."""
         now_ns = (len(self.events) + 1) * NS_PER_S
         if self._fold is not evolve:
             self.append(
-                intent_id, event_of(self.record(intent_id), report, began_ns=began_ns, attempt_position=position)
+                intent_id,
+                event_of(
+                    self.record(intent_id), report, began_ns=began_ns, reflects_ns=None, attempt_position=position
+                ),
             )
             return []
         events = decide_report(
-            self.record(intent_id), report, now_ns=now_ns, began_ns=began_ns, attempt_position=position
+            self.record(intent_id),
+            report,
+            now_ns=now_ns,
+            began_ns=began_ns,
+            reflects_ns=reflects_ns,
+            attempt_position=position,
         )
         self.append(intent_id, *events, now_ns=now_ns)
         return events
+
+    def query(self, intent_id: str = "i", *, client_id: str = "c1", found: bool = False, lists: bool = True) -> Record:
+        """Record a status query, begun now, that did not show an order open; what is known then."""
+        now_ns = (len(self.events) + 1) * NS_PER_S
+        scopes = (LookScope.OPEN_ORDERS, LookScope.TRADES) if lists else (LookScope.ORDER,)
+        taken = VenueSnapshotTaken(
+            scopes=scopes, complete=True, began_ns=now_ns, ended_ns=now_ns, reflects_ns=now_ns, intent_id=intent_id,
+            client_order_id=client_id, exchange_order_id=self.record(intent_id).orders[-1].exchange_order_id or None,
+            found=found,
+        )  # fmt: skip
+        self.append(intent_id, taken, now_ns=now_ns)
+        return self.record(intent_id)
 
     def hear_all(self, intent_id: str, reports: Iterable[ExecutionReport]) -> Record:
         """Hear one report after the other; what is known in the end."""

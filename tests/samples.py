@@ -179,6 +179,7 @@ def report_fields(exec_type: ExecType) -> dict[str, Any]:
         "attempt_position": 12,
         "text": "as asked",
         "raw": '{"e":"executionReport"}',
+        "unconfirmed": True,
     }
 
 
@@ -203,7 +204,7 @@ REPORTS: tuple[events.BaseEvent, ...] = (
     events.OrderCanceled(**report_fields(ExecType.CANCELED)),
     events.CancelRejected(**report_fields(ExecType.CANCEL_REJECTED)),
     events.OrderExpired(**report_fields(ExecType.EXPIRED)),
-    events.OrderStateObserved(**report_fields(ExecType.ORDER_STATUS), gone=True, began_ns=AT),
+    events.OrderStateObserved(**report_fields(ExecType.ORDER_STATUS), gone=True, began_ns=AT, reflects_ns=AT),
 )
 INTENTS: tuple[events.BaseEvent, ...] = (
     events.IntentCreated(intent=INTENT),
@@ -263,6 +264,7 @@ OBSERVATIONS: tuple[events.BaseEvent, ...] = (
         client_order_id="c1",
         exchange_order_id="o1",
         found=False,
+        reflects_ns=AT,
         trades_since_ns=AT - 1,
         trades_cursor_ns=AT,
         open_orders=3,

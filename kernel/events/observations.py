@@ -53,6 +53,8 @@ class VenueSnapshotTaken(BaseEvent):
     """The venue order id queried."""
     found: bool | None = None
     """True if the venue showed the order."""
+    reflects_ns: InstantNs | None = None
+    """The answer includes everything that was recorded until then: `began_ns` less the read lag and the clock skew."""
     trades_since_ns: InstantNs | None = None
     """The query asked for trades at or after this instant."""
     trades_cursor_ns: InstantNs | None = None

@@ -46,6 +46,9 @@ class OrderReport(BaseEvent):
     """Message of the venue."""
     raw: str | None = None
     """The venue's frame, unchanged."""
+    unconfirmed: bool | None = None
+    """True if a status query must confirm that the order has ended: the venue ended it by itself, or it traded after its
+    end."""
 
 
 class OrderAccepted(OrderReport):
@@ -145,6 +148,8 @@ class OrderStateObserved(OrderReport):
     """The order's state at the venue: the answer to a status query, or a pending, stopped or done-for-day report."""
 
     gone: bool = False
-    """A complete list of open orders that began late enough no longer has it: closed, reason unknown."""
+    """The venue no longer has it, by as many queries as it takes: closed, reason unknown."""
     began_ns: InstantNs | None = None
     """When the status query began."""
+    reflects_ns: InstantNs | None = None
+    """The answer includes everything that was recorded until then: `began_ns` less the read lag and the clock skew."""

@@ -33,6 +33,7 @@ def venue_ns(event: events.OrderReport) -> int:
 
 
 def accepted(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    facts = facts if event.ord_status in ENDS else shown_open(facts, event)
     known = with_totals(with_terms(replace(facts, accepted=True), event), event)
     if event.exec_type is ExecType.NEW and facts.order.order_type in STOPPED and facts.accepted_ns is None:
         known = replace(known, accepted_ns=event.transact_time_ns)
@@ -81,7 +82,11 @@ def busted(facts: OrderFacts, event: events.FillBusted) -> OrderFacts:
 
 def ended_with(status: OrdStatus) -> OrderChange:
     def ended(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+        if is_false_end(facts, event):
+            return facts
         known = with_totals(facts, event) if status is not OrdStatus.REJECTED else facts
+        if facts.gone_ns is not None and not getattr(event, "gone", False):
+            known = replace(known, gone_ns=None, **order_facts.NOT_MISSED)
         cum_qty = 0 if status is OrdStatus.REJECTED and event.cum_qty is None else event.cum_qty
         return order_facts.with_end(
             answers(known, event), status, now_ns=recorded_ns(event), time_ns=venue_ns(event), cum_qty=cum_qty
@@ -144,18 +149,52 @@ OBSERVED_CHANGES: dict[ExecType, OrderChange] = {
 def confirmed(facts: OrderFacts, event: events.OrderStateObserved) -> OrderFacts:
     """Apply the answer to a status query.
 
-    An order missing from the list is closed, reason unknown, until a later query shows it again.
+    An order that the venue no longer has is closed, reason unknown, until a later query shows it again.
     """
     if event.gone:
-        closed_ns = facts.closed_ns if facts.closed_ns is not None else recorded_ns(event)
-        return replace(facts, gone_ns=max(facts.gone_ns or 0, event.began_ns or 0), closed_ns=closed_ns)
+        return gone(facts, event)
     if event.ord_status in ENDS:
         return ENDINGS[event.ord_status](facts, event)
-    seen_again = facts.gone_ns is not None and (event.began_ns or 0) > facts.gone_ns
-    known = replace(facts, gone_ns=None, closed_ns=facts.closed_ns if facts.closed else None) if seen_again else facts
+    known = shown_open(facts, event)
     if event.ord_status is not None:
         known = with_status(known, event, event.ord_status)
     return with_totals(known, event)
+
+
+def gone(facts: OrderFacts, event: events.OrderStateObserved) -> OrderFacts:
+    """Close an order that the venue no longer has, unless it was seen since; with its final quantity once that is known."""
+    if event.ord_status in ENDS:
+        return ENDINGS[event.ord_status](facts, event)
+    if event.reflects_ns is not None and event.reflects_ns < max(facts.first_seen_ns, facts.last_seen_ns):
+        return facts
+    closed_ns = facts.closed_ns if facts.closed_ns is not None else recorded_ns(event)
+    return replace(facts, gone_ns=max(facts.gone_ns or 0, event.began_ns or 0), closed_ns=closed_ns)
+
+
+def shown_open(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    """Apply a report that shows an order open: it ends the misses, and reopens an ended order if it is newer (H21)."""
+    if facts.misses or facts.not_found:
+        facts = replace(facts, **order_facts.NOT_MISSED)
+    if facts.closed is None and facts.gone_ns is None:
+        return facts
+    began_ns = event.began_ns if isinstance(event, events.OrderStateObserved) else None
+    reflects_ns = event.reflects_ns if isinstance(event, events.OrderStateObserved) else None
+    if (
+        reflects_ns is None and facts.gone_ns is not None and (began_ns or 0) > facts.gone_ns
+    ):  # before this was recorded
+        return replace(facts, gone_ns=None, closed_ns=facts.closed_ns if facts.closed else None)
+    newer = reflects_ns is not None and reflects_ns >= (facts.closed_ns or 0)
+    # The venue time of an answer may be the answer's own, unless it is before the query began.
+    own_time = began_ns is None or venue_ns(event) < began_ns
+    if not facts.filled and (newer or (own_time and 0 < facts.end_time_ns < venue_ns(event))):
+        return order_facts.without_end(facts)
+    return facts
+
+
+def is_false_end(facts: OrderFacts, event: events.OrderReport) -> bool:
+    """Return whether a report repeats an end that was proven false; a status query is new evidence."""
+    queried = isinstance(event, events.OrderStateObserved) and event.began_ns is not None
+    return facts.false_ends > 0 and not queried and 0 < venue_ns(event) <= facts.end_time_ns
 
 
 def with_status(facts: OrderFacts, event: events.OrderReport, status: OrdStatus) -> OrderFacts:
@@ -181,7 +220,7 @@ ENDINGS = {status: ended_with(status) for status in ENDS}
 ORDER_CHANGES: dict[type[events.BaseEvent], OrderChange] = {
     events.OrderAccepted: accepted,
     events.OrderRejected: ENDINGS[OrdStatus.REJECTED],
-    events.OrderTriggered: lambda facts, event: replace(facts, triggered=True, accepted=True),
+    events.OrderTriggered: lambda facts, event: replace(shown_open(facts, event), triggered=True, accepted=True),
     events.OrderFilled: filled,
     events.FillInferred: lambda facts, event: facts,
     events.FillCorrected: filled,

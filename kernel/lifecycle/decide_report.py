@@ -13,8 +13,8 @@ from kernel.errors import OutcomeUnknown
 from kernel.lifecycle.evolve import evolve, find_order
 from kernel.lifecycle.findings import finding_events
 from kernel.lifecycle.immutable import replace
-from kernel.lifecycle.record import Record
-from kernel.models import ExecType
+from kernel.lifecycle.record import Record, is_one_shot, is_solicited
+from kernel.models import ExecType, OrdStatus
 from kernel.order_spec import STOPPED, OrderType
 from kernel.venues.base import ExecutionReport
 
@@ -59,22 +59,34 @@ def decide_report(
     *,
     now_ns: int,
     began_ns: int | None = None,
+    reflects_ns: int | None = None,
     attempt_position: int | None = None,
+    confirm_all_ends: bool = False,
 ) -> list[events.BaseEvent]:
     """Return the events of a report about an order of this intent, received at `now_ns`; none if it has no news.
 
-    `began_ns` is when the status query that brought it began. Raises `OutcomeUnknown` if it lacks a field of its kind.
+    `began_ns` is when the status query that brought it began, `reflects_ns` until when its answer includes everything that
+    was recorded. `confirm_all_ends`: the ends of orders that the kernel canceled are to be confirmed too. Raises
+    `OutcomeUnknown` if the report lacks a field of its kind.
     """
-    event = event_of(record, report, began_ns=began_ns, attempt_position=attempt_position)
+    event = event_of(record, report, began_ns=began_ns, reflects_ns=reflects_ns, attempt_position=attempt_position)
     after = evolve(record, event)
     if is_no_news(record, after):
         return []
+    if is_unconfirmed(event, record, after, confirm_all_ends=confirm_all_ends):
+        event = event.model_copy(update={"unconfirmed": True})
+        after = evolve(record, event)
     inferred = inferred_event(event, record, after)
     return [event, *inferred, *finding_events(record, after, now_ns=now_ns)]
 
 
 def event_of(
-    record: Record, report: ExecutionReport, *, began_ns: int | None, attempt_position: int | None
+    record: Record,
+    report: ExecutionReport,
+    *,
+    began_ns: int | None,
+    reflects_ns: int | None,
+    attempt_position: int | None,
 ) -> events.OrderReport:
     """Return the event that records a report."""
     missing = [name for name in REQUIRED_FIELDS.get(report.exec_type, ()) if getattr(report, name) is None]
@@ -88,7 +100,7 @@ def event_of(
     fields |= {name: getattr(report, name) for name in EXTRA_FIELDS.get(report.exec_type, ())}
     event_type = EVENT_OF.get(report.exec_type, events.OrderStateObserved)
     if event_type is events.OrderStateObserved:
-        fields["began_ns"] = began_ns
+        fields |= {"began_ns": began_ns, "reflects_ns": reflects_ns}
     fields["order_type"] = told_type(record, report)
     return event_type(intent_id=record.intent_id, attempt_position=attempt_position, **fields)
 
@@ -104,6 +116,22 @@ def is_no_news(before: Record, after: Record) -> bool:
     """Return whether a report changed nothing but the time of the last confirmation."""
     times = {"last_sync_ns": before.last_sync_ns, "last_report_ns": before.last_report_ns}
     return before is after or replace(after, recorded=before.recorded, **times) == before
+
+
+def is_unconfirmed(event: events.OrderReport, before: Record, after: Record, *, confirm_all_ends: bool) -> bool:
+    """Return whether a status query must confirm that the order has ended (H21).
+
+    So it is if the venue ended an accepted order by itself, other than at once as its terms say, or if the order traded
+    after its end.
+    """
+    known, facts = find_order(before, event), find_order(after, event)
+    if facts is None or facts.closed is None or facts.filled or facts.succeeded:
+        return False
+    if known is not None and known.ended:
+        return facts.late_trades > known.late_trades
+    if is_one_shot(facts.order) or (facts.closed is OrdStatus.REJECTED and not facts.accepted):
+        return False
+    return confirm_all_ends or facts.late_trades > 0 or not is_solicited(facts, after)
 
 
 def inferred_event(event: events.OrderReport, before: Record, after: Record) -> list[events.BaseEvent]:

@@ -14,10 +14,11 @@ from kernel.errors import ConflictError, ValidationError, Violation
 from kernel.lifecycle.attribution import attribution, attribution_reports
 from kernel.lifecycle.decide import IntentCommand, require_known
 from kernel.lifecycle.findings import unknown_resolved
+from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_request import OrderRequest, order_requests
 from kernel.lifecycle.record import Record
 from kernel.lifecycle.trades import TradeEntry
-from kernel.models import Attempt, AttemptKind, AttemptOutcome, ExternalOrder
+from kernel.models import Attempt, AttemptKind, AttemptOutcome, ExecType, ExternalOrder
 
 RESOLVED_AS = (AttemptOutcome.DEAD, AttemptOutcome.REJECTED)
 """Outcomes that an operator may state. ACCEPTED is for the venue to show, with the order's quantities."""
@@ -37,17 +38,26 @@ class ResolveAttempt(IntentCommand):
     attempt_position: int | None = None
 
     def decide(self, record: Record) -> list[events.BaseEvent]:
-        """Return the verdict, and resolve the findings about unknown attempts with the last open request."""
+        """Return the verdict, and resolve the findings about unknown attempts with the last open request.
+
+        DEAD also closes the order that the request was for, or the only one without a request, if queries miss it.
+        """
         require_known(record)
         require_evidence(self.text)
+        if not record.unresolved and self.attempt_position is None and self.outcome is AttemptOutcome.DEAD:
+            missed = [facts for facts in record.orders if facts.is_missed]
+            if missed or any(facts.gone_ns is not None for facts in record.orders):
+                return [closed(record, facts, self) for facts in missed]
         attempt = open_attempt(record, self.attempt_position)
         check_outcome(attempt, self.outcome)
         refuse_while_evidence_may_come(record, attempt, now_ns=self.now_ns)
         verdict = events.AttemptResolved(
             intent_id=record.intent_id, attempt_position=attempt.position, outcome=self.outcome, text=self.text
         )
+        missed = [facts for facts in record.orders if facts.is_missed and attempt.kind is not AttemptKind.SUBMIT]
         others = [item for item in record.unresolved if item.client_order_id != attempt.client_order_id]
-        return [verdict, *([] if others else unknown_resolved(record, "resolved by an operator"))]
+        resolved = [] if others else unknown_resolved(record, "resolved by an operator")
+        return [verdict, *(closed(record, facts, self) for facts in missed), *resolved]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +116,21 @@ def check_market(order: ExternalOrder, request: OrderRequest) -> None:
     found = [Violation(name, "equal", str(ours), str(theirs), text) for name, ours, theirs in pairs if ours != theirs]
     if found:
         raise ValidationError(violations=found)
+
+
+def closed(record: Record, facts: OrderFacts, command: ResolveAttempt) -> events.OrderStateObserved:
+    """Return the event that an order is no longer at the venue, on the operator's word (H22)."""
+    return events.OrderStateObserved(
+        intent_id=record.intent_id,
+        symbol_id=facts.order.symbol_id,
+        client_order_id=facts.client_order_id,
+        exchange_order_id=facts.exchange_order_id or None,
+        exec_type=ExecType.ORDER_STATUS,
+        gone=True,
+        began_ns=command.now_ns,
+        reflects_ns=command.now_ns,
+        text=command.text,
+    )
 
 
 def check_outcome(attempt: Attempt, outcome: AttemptOutcome) -> None:

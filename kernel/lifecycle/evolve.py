@@ -20,6 +20,7 @@ from kernel.lifecycle.order_status import ENDS
 from kernel.lifecycle.record import (
     Record,
     SentModify,
+    is_solicited,
     keep_attempts,
     order_under,
     reconciliation_status,
@@ -34,6 +35,7 @@ from kernel.models import (
     AttemptOutcome,
     Desired,
     ExecType,
+    LookScope,
     OrderIntent,
     OrderState,
     OrdStatus,
@@ -119,6 +121,7 @@ def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
         code=None,
         duplicate=False,
         list_look_ended_ns=None,
+        absent_looks=None,
     )
     return replace(
         record,
@@ -223,6 +226,10 @@ def reported(record: Record, event: events.OrderReport) -> Record:
     if facts.order.reduce_only:
         facts = reduced(record, facts, event, quantity=before.quantity if found else facts.order.quantity)
     now_ns = recorded_ns(event)
+    if facts.end_acted and not known.end_acted and is_solicited(known, record):
+        facts = replace(facts, end_acted=False)
+    if event.unconfirmed and facts.ended:
+        facts = replace(facts, unconfirmed_ns=now_ns)
     if now_ns > facts.last_seen_ns:
         facts = replace(facts) if facts is before else facts
         assign_fresh(facts, last_seen_ns=now_ns)
@@ -555,30 +562,45 @@ def left_behind(facts: OrderFacts, now_ns: int) -> OrderFacts:
 
 
 def apply_snapshot_taken(record: Record, event: events.VenueSnapshotTaken) -> Record:
-    """Apply a status query: a hit confirms the order; an admissible miss is the first of the two queries (H15)."""
-    if event.found:
-        now_ns = recorded_ns(event)
-        orders = tuple(
-            replace(facts, last_seen_ns=max(facts.last_seen_ns, now_ns))
-            if event.client_order_id in facts.client_order_ids or event.exchange_order_id == facts.exchange_order_id
-            else facts
-            for facts in record.orders
-        )
-        recorded = confirmed(record.recorded, now_ns) if record.recorded is not None else None
-        return replace(record, orders=orders, recorded=recorded, last_sync_ns=max(record.last_sync_ns, now_ns))
+    """Apply a status query: a hit confirms the order; an admissible miss counts against the order, or the attempt (H15)."""
     if not event.complete or event.found is None:
         return record
-    attempts = tuple(
-        copy_with(item, list_look_ended_ns=event.ended_ns)
-        if item.outcome in UNRESOLVED
-        and item.client_order_id == event.client_order_id
-        and item.absent_after_ns is not None
-        and event.began_ns >= item.absent_after_ns
-        and item.list_look_ended_ns is None
-        else item
-        for item in record.attempts
+    now_ns = recorded_ns(event)
+    if not event.found:
+        orders = tuple([without_order(facts, event) for facts in record.orders])
+        attempts = tuple([missed_attempt(item, event) for item in record.attempts])
+        return replace(record, orders=orders, attempts=attempts)
+    orders = tuple(
+        replace(without_order(facts, event), last_seen_ns=max(facts.last_seen_ns, now_ns))
+        if event.client_order_id in facts.client_order_ids or event.exchange_order_id == facts.exchange_order_id
+        else facts
+        for facts in record.orders
     )
-    return replace(record, attempts=attempts)
+    recorded = confirmed(record.recorded, now_ns) if record.recorded is not None else None
+    return replace(record, orders=orders, recorded=recorded, last_sync_ns=max(record.last_sync_ns, now_ns))
+
+
+def without_order(facts: OrderFacts, event: events.VenueSnapshotTaken) -> OrderFacts:
+    """Return the facts after a query that names the order; the reports before the event hold what it showed of it."""
+    named = facts.exchange_order_id == (event.exchange_order_id or "")
+    if event.reflects_ns is None or not named or (event.found and facts.live):
+        return facts
+    if not facts.exchange_order_id and event.client_order_id not in facts.client_order_ids:
+        return facts
+    listed = LookScope.OPEN_ORDERS in event.scopes
+    return order_facts.without(facts, now_ns=recorded_ns(event), reflects_ns=event.reflects_ns, listed=listed)
+
+
+def missed_attempt(attempt: Attempt, event: events.VenueSnapshotTaken) -> Attempt:
+    """Return an attempt after a query that did not show its order, if that query can prove absence."""
+    if attempt.outcome not in UNRESOLVED or attempt.client_order_id != event.client_order_id:
+        return attempt
+    if attempt.absent_after_ns is None or event.began_ns < max(
+        attempt.absent_after_ns, attempt.list_look_ended_ns or 0
+    ):
+        return attempt
+    looks = (attempt.absent_looks or 0) + 1
+    return copy_with(attempt, list_look_ended_ns=event.ended_ns, absent_looks=looks)
 
 
 def confirmed(recorded: OrderState, now_ns: int) -> OrderState:

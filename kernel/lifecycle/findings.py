@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from kernel import events
 from kernel.lifecycle.order_facts import OrderFacts
-from kernel.lifecycle.record import Record
+from kernel.lifecycle.record import Record, is_solicited
 from kernel.lifecycle.remediation import with_remediation
 from kernel.models import Finding, FindingKind
 
@@ -91,6 +91,23 @@ def unexplained(facts: OrderFacts) -> str:
     return f"{name_of(facts)}: recorded as filled {facts.cum_qty}, its trades add up to {facts.traded_qty}"
 
 
+def false_ends(record: Record) -> str:
+    found = [facts for facts in record.live_orders if facts.false_ends]
+    return f"open, though its end was reported: {', '.join(map(name_of, found))}" if found else ""
+
+
+def ghosts(record: Record) -> str:
+    """Orders that the venue lost. One that a cancel was sent for, and that no lookup missed, may just be canceled."""
+    found = [facts for facts in record.orders if is_ghost(facts, record)]
+    return f"neither listed nor found, its end was not reported: {', '.join(map(name_of, found))}" if found else ""
+
+
+def is_ghost(facts: OrderFacts, record: Record) -> bool:
+    if facts.gone_ns is None or not facts.misses or facts.closed is None or facts.filled:
+        return False
+    return facts.not_found or not is_solicited(facts, record)
+
+
 def each(condition: Callable[[OrderFacts], str]) -> Callable[[Record], str]:
     return lambda record: "; ".join(text for facts in record.orders if (text := condition(facts)))
 
@@ -162,5 +179,7 @@ CONDITIONS: dict[FindingKind, Callable[[Record], str]] = {
     FindingKind.FILL_AFTER_TERMINAL: each(fill_after_terminal),
     FindingKind.FILL_KEY_REUSED: each(reused_fill_key),
     FindingKind.UNEXPLAINED_QUANTITY: each(unexplained),
+    FindingKind.FALSE_END: false_ends,
+    FindingKind.GHOST: ghosts,
 }
 """The conditions that follow from a record alone; an empty text means that one does not hold."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kernel.lifecycle.immutable import replace
 from kernel.lifecycle.trades import NO_TRADES, TradeEntry, Trades, fees_of
@@ -112,6 +112,22 @@ class OrderFacts:
     closed_ns: int | None = None
     gone_ns: int | None = None
     """Begin of the query whose list of open orders no longer had it: closed, reason unknown."""
+    end_time_ns: int = 0
+    """Venue time of the newest reported end."""
+    first_end_ns: int = 0
+    """Venue time of the oldest one since it was last opened."""
+    unconfirmed_ns: int | None = None
+    """When its end, or a fill after it, was recorded, until a later status query does not show it open."""
+    misses: int = 0
+    """Admissible queries since the last sighting that did not show it, the first of them a list."""
+    missed_ns: int | None = None
+    """When the newest of them was recorded."""
+    not_found: bool = False
+    """True if a query by its id since the last sighting did not find it."""
+    false_ends: int = 0
+    """Ends after which it was shown open."""
+    end_acted: bool = False
+    """True if one of them was unsolicited and confirmed."""
     late: bool = False
     retired: bool = False
     """Belongs to a deleted intent of the same id: known, but not counted."""
@@ -180,13 +196,39 @@ class OrderFacts:
 
     @property
     def final_cum_qty(self) -> int | None:
-        """Its final filled quantity; None while it is open or the quantity is not known."""
+        """Its final filled quantity; None while it is or may be open, or the quantity is not known."""
         if self.live:
             return None
         if self.filled or self.day_is_over or self.succeeded:
             return self.cum_qty
-        known = self.closed_cum is not None and self.closed_cum.time_ns >= self.quantities.voided_ns
-        return self.cum_qty if known else None
+        if self.unconfirmed_ns is not None:
+            return None
+        return self.cum_qty if self.has_total else None
+
+    @property
+    def has_total(self) -> bool:
+        """True if the total that it ended with is known."""
+        return self.closed_cum is not None and self.closed_cum.time_ns >= self.quantities.voided_ns
+
+    @property
+    def late_trades(self) -> int:
+        """Number of trades with a later venue time than its end."""
+        if not self.first_end_ns:
+            return 0
+        return sum(entry.time_ns > self.first_end_ns for entry in self.trades)
+
+    @property
+    def is_missed(self) -> bool:
+        """True if a query since its last sighting did not show it, though its end is not known."""
+        return self.live and (self.misses > 0 or self.not_found)
+
+    @property
+    def next_proof_ns(self) -> int:
+        """What a status query must include to confirm its end, or to be the next miss."""
+        if not self.live:
+            return self.unconfirmed_ns or 0
+        after_miss_ns = self.missed_ns + 1 if self.missed_ns is not None else 0  # two answers of one instant are one
+        return max(self.first_seen_ns, self.last_seen_ns, after_miss_ns)
 
     @property
     def leaves_qty(self) -> int:
@@ -354,4 +396,45 @@ def with_end(facts: OrderFacts, status: OrdStatus, *, now_ns: int, time_ns: int,
         total = CumEvidence(time_ns, cum_qty)
     closed = facts.closed or status
     closed_ns = facts.closed_ns if facts.closed_ns is not None else now_ns
-    return replace(facts, closed=closed, closed_cum=total, closed_ns=closed_ns)
+    return replace(
+        facts,
+        closed=closed,
+        closed_cum=total,
+        closed_ns=closed_ns,
+        end_time_ns=max(facts.end_time_ns, time_ns),
+        first_end_ns=min(facts.first_end_ns or time_ns, time_ns or facts.first_end_ns),
+    )
+
+
+def without_end(facts: OrderFacts) -> OrderFacts:
+    """Open an ended order again: its end was false. The quantities stay, the final one is unknown."""
+    return replace(
+        facts,
+        closed=None,
+        closed_cum=None,
+        closed_ns=None,
+        gone_ns=None,
+        first_end_ns=0,
+        unconfirmed_ns=None,
+        false_ends=facts.false_ends + 1,
+        end_acted=facts.end_acted or facts.final_cum_qty is not None,
+        **NOT_MISSED,
+    )
+
+
+def without(facts: OrderFacts, *, now_ns: int, reflects_ns: int, listed: bool) -> OrderFacts:
+    """Apply a status query that did not show an order open.
+
+    It confirms the end of an ended order. Of a live one it is a miss (H22): the first must be a list (`listed`), each must
+    include what was recorded until the last sighting and the miss before it.
+    """
+    if reflects_ns < facts.next_proof_ns:
+        return facts
+    if not facts.live:
+        return replace(facts, unconfirmed_ns=None) if facts.unconfirmed_ns is not None else facts
+    if listed or facts.misses:
+        facts = replace(facts, misses=facts.misses + 1, missed_ns=now_ns)
+    return facts if listed or facts.not_found else replace(facts, not_found=True)
+
+
+NOT_MISSED: dict[str, Any] = {"misses": 0, "missed_ns": None, "not_found": False}

@@ -291,6 +291,7 @@ def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
         late=facts.late,
         carried_qty=facts.carried_qty or None,
         reduced_qty=facts.reduced_qty or None,
+        end_acted=facts.end_acted or None,
     )
 
 
@@ -356,9 +357,14 @@ def stops(item: VenueOrder, intent: OrderIntent) -> bool:
 
     It does if the order expired or was rejected after acceptance. A cancel that the kernel sent never does (H11); one by
     the venue does unless the intent has the policy RECREATE. The exit of a bracket is placed again, unless it ended by its
-    own terms.
+    own terms. An end that is not final does not yet; one that was reported as final stays in force if the order turns out
+    to be open (H21).
     """
-    if item.live or item.generation not in (0, intent.generation):
+    if item.generation not in (0, intent.generation):
+        return False
+    if item.end_acted and not intent.is_exit and is_stopped_by_venue(intent):
+        return True
+    if item.live or item.final_cum_qty is None:
         return False
     if intent.is_exit:
         return ended_by_terms(item, intent.order)
@@ -366,6 +372,11 @@ def stops(item: VenueOrder, intent: OrderIntent) -> bool:
         return True
     if item.ord_status is not OrdStatus.CANCELED or item.solicited:
         return False
+    return is_stopped_by_venue(intent)
+
+
+def is_stopped_by_venue(intent: OrderIntent) -> bool:
+    """Return whether an end by the venue is final for the intent."""
     return is_one_shot(intent.order) or intent.on_unsolicited_cancel is UnsolicitedCancelPolicy.STOP
 
 

@@ -98,6 +98,20 @@ REMEDIATION = {
         " `orderctl resolve --finding {finding_id} --evidence TEXT`",
         "let that kernel lead before its clock is set",
     ),
+    FindingKind.FALSE_END: Remedy(
+        "The exchange reported the end of an order and then showed it open.",
+        "`orderctl history {about}`, and the exchange's own screens",
+        "nothing: the kernel works the order again, or cancels it if nothing should be open; ask the exchange why it"
+        " reports false ends",
+        "place the order again by hand: two orders would be open",
+    ),
+    FindingKind.GHOST: Remedy(
+        "The exchange no longer knows an order and never reported its end.",
+        "`orderctl history {about}`, and the exchange's own list of orders and trades",
+        "compare the fills in `orderctl get fills {about}` with the exchange's own list; then"
+        " `orderctl resolve --finding {finding_id} --evidence TEXT`",
+        "wait for the order: it counts as canceled, with the fills that are known",
+    ),
     FindingKind.STORM: Remedy(
         "The exchange rejected `storm_rejections` intents of a symbol alike within `storm_window_s`; its orders wait.",
         "`orderctl get findings` (the text has the exchange's message)",

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kernel.models import Attempt, OrderState, VenueOrder
+from kernel.models import Attempt, AttemptKind, OrderState, VenueOrder
 from kernel.venues.base import VenueCapabilities
 
 
@@ -84,9 +84,9 @@ def next_query_ns(attempt: Attempt, capabilities: VenueCapabilities, *, last_que
     """
     if last_query_ns is None:
         return attempt.stamp_ns
-    if not capabilities.proves_absence:
+    if attempt.kind is AttemptKind.CANCEL or not capabilities.proves_absence:
         return spaced_ns(attempt, last_query_ns)
-    if attempt.list_look_ended_ns is not None and not capabilities.sees_closed:
+    if attempt.list_look_ended_ns is not None:
         trades_ns = attempt.list_look_ended_ns + trades_lag_ns(capabilities)
         return trades_ns if last_query_ns < trades_ns else spaced_ns(attempt, last_query_ns)
     absent_after_ns = attempt.absent_after_ns
@@ -171,7 +171,7 @@ def without_suspects(
             next_query_ns(attempt, capabilities, last_query_ns=began_ns),
             "it may still arrive: absence cannot be proven yet",
         )
-    if capabilities.sees_closed:
+    if capabilities.sees_closed and capabilities.absence_looks <= 1 + (attempt.absent_looks or 0):
         return ProvenAbsent("not found by a query begun after the last instant at which it could be accepted")
     return absent_by_two_queries(attempt, capabilities, began_ns=began_ns, ended_ns=ended_ns)
 
@@ -193,12 +193,17 @@ def is_admissible(attempt: Attempt, *, began_ns: int) -> bool:
 def absent_by_two_queries(
     attempt: Attempt, capabilities: VenueCapabilities, *, began_ns: int, ended_ns: int
 ) -> Conclusion:
-    """Without lookup: query the open orders, then the trades a trade lag after that query ended (H15)."""
+    """Without lookup: query the open orders, then the trades a trade lag after that query ended (H15).
+
+    A venue whose answers are known to err takes several queries of the open orders, or of the order, each a lag later.
+    """
     lag_ns = trades_lag_ns(capabilities)
     if attempt.list_look_ended_ns is None:
         return FirstQuery(ended_ns + lag_ns)
     if began_ns < attempt.list_look_ended_ns + lag_ns:
         return QueryAgain(attempt.list_look_ended_ns + lag_ns, "the trades may not show it yet")
+    if (attempt.absent_looks or 1) < capabilities.absence_looks:
+        return FirstQuery(ended_ns + lag_ns)
     return ProvenAbsent("neither among the open orders nor, a trade lag later, among the trades")
 
 

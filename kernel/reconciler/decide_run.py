@@ -8,6 +8,7 @@ venue's answers. Steps 1 to 6 of the protocol; H numbers in comments name its ru
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from kernel import events
 from kernel import plan as planning
@@ -21,11 +22,13 @@ from kernel.lifecycle import (
     unreported_findings,
     venue_orders_of,
 )
+from kernel.lifecycle.record import is_stopped_by_venue
 from kernel.models import (
     UNRESOLVED,
     Attempt,
     AttemptKind,
     AttemptOutcome,
+    Desired,
     FindingKind,
     OrderIntent,
     OrderState,
@@ -45,6 +48,7 @@ from kernel.reconciler.decision import (
     TakeOverGroup,
 )
 from kernel.reconciler.run_inputs import GroupInputs, MemberInputs, RunInputs, symbol_id_of
+from kernel.reconciler.status_answer import facts_of
 from kernel.reconciler.suspects import suspects_text
 from kernel.safety.readiness import NOT_PAUSED, VENUE_SNAPSHOT_COMPLETE
 from kernel.settings import ns
@@ -97,8 +101,8 @@ def next_action(inputs: RunInputs) -> planning.Action:
     )
     if not isinstance(action, planning.Nothing) or order is None or not (live := planning.live_orders(order)):
         return action
-    if inputs.memory.suspect:
-        return planning.Ask(live[-1], "a list did not show it")
+    if (missed := next((item for item in live if is_missed(inputs, item)), None)) is not None:
+        return planning.Ask(missed, "a query did not show it")
     age_ns = inputs.now_ns - int(order.last_sync_at * 1_000_000_000)
     if age_ns > ns(inputs.context.settings.order_age_s_max):
         return planning.Ask(live[-1], "the venue has not confirmed it for too long", stale=True)
@@ -117,8 +121,8 @@ def venue_step(inputs: RunInputs, action: planning.Action) -> Decision:
     match action:
         case planning.Resolve(attempt=attempt) if order is not None:
             return resolve(inputs, order, attempt)
-        case planning.Ask():
-            return action
+        case planning.Ask(order=item):
+            return ask(inputs, action, item)
         case planning.Cancel(order=item, reason=reason) if order is not None:
             return cancel(inputs, order, item, reason)
         case planning.Modify(order=item, terms=terms) if intent is not None:
@@ -128,6 +132,27 @@ def venue_step(inputs: RunInputs, action: planning.Action) -> Decision:
         case planning.RejectLocally() if intent is not None:
             return reject_locally(inputs, intent, action)
     return planning.WaitUntil(None, "there is nothing to act on")
+
+
+def ask(inputs: RunInputs, action: planning.Ask, item: VenueOrder) -> planning.Ask | planning.WaitUntil:
+    """Query an order once the answer includes what the query is to confirm (H21, H22)."""
+    facts = facts_of(inputs.record, item)
+    if facts is None or (facts.unconfirmed_ns is None and inputs.capabilities.sees_closed):
+        return action
+    if facts.unconfirmed_ns is None and not facts.misses:
+        return action
+    due_ns = facts.next_proof_ns + inputs.capabilities.orders_lag_ns
+    if inputs.now_ns < due_ns:
+        return planning.WaitUntil(due_ns, "the next status query is not due")
+    # Thousands can end at once; where nothing is placed again, nothing waits for the answer.
+    over = inputs.intent is None or inputs.intent.desired is Desired.CANCELED or is_stopped_by_venue(inputs.intent)
+    only_confirms = facts.unconfirmed_ns is not None and facts.has_total and over
+    return replace(action, stale=True) if only_confirms else action
+
+
+def is_missed(inputs: RunInputs, item: VenueOrder) -> bool:
+    facts = facts_of(inputs.record, item)
+    return facts is not None and facts.is_missed
 
 
 def unmet_conditions(inputs: RunInputs, kind: ActionKind) -> tuple[str, ...]:
@@ -206,8 +231,8 @@ def resolve(inputs: RunInputs, order: OrderState, attempt: Attempt) -> Decision:
     if in_place and (target is None or not target.live):
         return AttemptResolution(ResolutionMethod.MOOT, attempt, order)
     if attempt.kind is AttemptKind.CANCEL:
-        return AttemptResolution(ResolutionMethod.CHECK_CANCEL, attempt, order, target)
-    if in_place:
+        step = AttemptResolution(ResolutionMethod.CHECK_CANCEL, attempt, order, target)
+    elif in_place:
         step = AttemptResolution(ResolutionMethod.CHECK_TERMS, attempt, order, target)
     elif attempt.new_order:
         step = AttemptResolution(ResolutionMethod.FIND_REPLACEMENT, attempt, order, target)
@@ -229,6 +254,10 @@ def spaced(inputs: RunInputs, step: AttemptResolution) -> Decision:
     ):
         return decide_resend(inputs)
     due_ns = attempt_resolution.next_query_ns(attempt, inputs.capabilities, last_query_ns=last_ns)
+    facts = facts_of(inputs.record, step.target) if step.target is not None else None
+    if due_ns is not None and last_ns is not None and facts is not None and facts.misses:
+        next_miss_ns = facts.next_proof_ns + inputs.capabilities.orders_lag_ns
+        due_ns = next_miss_ns if last_ns < next_miss_ns else due_ns
     if due_ns is None or now_ns >= due_ns:
         return step
     overdue_ns = overdue_at_ns(inputs, attempt)

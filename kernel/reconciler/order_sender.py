@@ -204,7 +204,12 @@ class OrderSender:
         """
         if attempt.makes_order and report.client_order_id is None:
             report = report.model_copy(update={"client_order_id": attempt.client_order_id})
-        source = ReportSource(f"venue:{self.state.exchange_id}", Evidence.STREAM, attempt_position=attempt.position)
+        source = ReportSource(
+            f"venue:{self.state.exchange_id}",
+            Evidence.STREAM,
+            attempt_position=attempt.position,
+            confirm_all_ends=self.venue.capabilities.confirm_all_ends,
+        )
         try:
             await self.writer.report(intent_id, [report], source)
         except OutcomeUnknown as problem:

@@ -12,6 +12,9 @@ from kernel.actions import ActionKind
 from kernel.clock import Clock, IdFactory
 from kernel.settings import KernelSettings, ns
 
+RARE_AFTER = 12
+"""Status queries about one key in a row before they follow at the longest backoff."""
+
 
 @dataclass(slots=True)
 class Backoff:
@@ -51,7 +54,10 @@ class KeyBackoff:
         backoff = known.kinds.setdefault(known.current, Backoff())
         backoff.tries += 1
         shortest_s = self.settings.backoff_s_min
-        longest_s = min(self.settings.settle_backoff_s_max, shortest_s * 2 ** min(backoff.tries - 1, 20))
+        # A question that stays open for long is asked ever more rarely.
+        rare = known.current is ActionKind.ASK and backoff.tries > RARE_AFTER
+        most_s = self.settings.backoff_s_max if rare else self.settings.settle_backoff_s_max
+        longest_s = min(most_s, shortest_s * 2 ** min(backoff.tries - 1, 20))
         backoff.not_before_ns = self.clock.now_ns() + ns(shortest_s * 0.5 + longest_s * self.ids.fraction())
         return backoff.not_before_ns
 

@@ -39,8 +39,6 @@ class DecisionContext:
 class RunMemory:
     """What a reconciler remembers of an intent outside the log; empty after a restart."""
 
-    suspect: bool = False
-    """A list of open orders did not show its live order."""
     forced: bool = False
     """This run ignores the recorded backoff."""
     running_calls: frozenset[int] = frozenset()

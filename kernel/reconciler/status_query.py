@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from kernel import events
 from kernel.actions import Priority
 from kernel.clock import Clock
 from kernel.errors import OutcomeUnknown, VenueError
-from kernel.lifecycle import Record
-from kernel.lifecycle.findings import unknown_resolved
-from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle import Record, evolve
+from kernel.lifecycle.findings import finding_events, unknown_resolved
 from kernel.log.base import Write
 from kernel.metrics import LookResult, Metrics, Operation
 from kernel.models import (
@@ -26,40 +25,36 @@ from kernel.models import (
     Attempt,
     AttemptOutcome,
     Evidence,
-    ExecType,
     ExternalOrder,
     LookScope,
     OrderState,
     OrdStatus,
     VenueOrder,
 )
+from kernel.order_spec import StandardOrder
 from kernel.reconciler import attempt_resolution
 from kernel.reconciler.decision import AttemptResolution, ResolutionMethod
 from kernel.reconciler.rate_limiter import VenueRateLimiter
+from kernel.reconciler.status_answer import (
+    LIST_SCOPES,
+    ORDER_SCOPES,
+    StatusAnswer,
+    answer_of,
+    facts_of,
+    is_open,
+    missed_events,
+    names,
+    observed,
+    order_of_record,
+    query_event,
+)
 from kernel.reconciler.suspect_query import SuspectQuerier
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.streams.event_writer import EventWriter, query_source
-from kernel.venues.base import ExecutionReport, Venue, VenueCapabilities, VenueSnapshot, lists_complete
+from kernel.venues.base import ExecutionReport, Venue, VenueCapabilities, lists_complete
 
 Answer = TypeVar("Answer")
-ORDER_SCOPES = (LookScope.ORDER,)
-LIST_SCOPES = (LookScope.OPEN_ORDERS, LookScope.TRADES)
-
-
-@dataclass(frozen=True, slots=True)
-class StatusAnswer:
-    """The venue's answer to a status query, as far as it concerns one order."""
-
-    scopes: tuple[LookScope, ...]
-    began_ns: int
-    ended_ns: int
-    reports: tuple[ExecutionReport, ...]
-    """Reports of the order; empty if the venue did not show it."""
-    listed: bool
-    """True if the answer shows the order open."""
-    others: tuple[ExecutionReport, ...] = ()
-    """What a list shows besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +124,7 @@ class StatusQuerier:
         # An earlier send of the same id may have traded long before this one.
         stamps = (item.stamp_ns for item in record.attempts if item.client_order_id == attempt.client_order_id)
         since_ns = min(stamps, default=attempt.stamp_ns)
-        symbol_id = order.status.order.symbol_id
-        answer = await self._query_order(symbol_id, attempt.client_order_id, None, since_ns=since_ns)
+        answer = await self._query_order(order.status.order, attempt.client_order_id, None, since_ns=since_ns)
         assumed_s = self.settings.assumed_max_delay_s
         self._last_queries.setdefault(order.intent_id, {})[attempt.position] = answer.began_ns
         if answer.reports:
@@ -183,7 +177,9 @@ class StatusQuerier:
         *,
         version: int,
     ) -> QueryOutcome:
-        absent = self._query_event(record.intent_id, answer, client_order_id=attempt.client_order_id)
+        absent = query_event(
+            record.intent_id, answer, client_order_id=attempt.client_order_id, exchange_order_id=None, found=False
+        )
         match conclusion:
             case attempt_resolution.MayResend():
                 return QueryOutcome(resolved=False, resend=True)
@@ -226,8 +222,9 @@ class StatusQuerier:
 
     async def check_cancel(self, attempt: Attempt, target: VenueOrder, *, intent_id: str) -> QueryOutcome:
         """Query the target of a cancel. A cancel is idempotent, so an open target is canceled again."""
+        self._last_queries.setdefault(intent_id, {})[attempt.position] = self.clock.now_ns()
         try:
-            still_open = await self._query_known(self.state.record(intent_id), target)
+            still_open = (await self._query_known(self.state.record(intent_id), target)).listed
         except VenueError:
             if self.venue.capabilities.proves_absence:
                 raise
@@ -237,8 +234,7 @@ class StatusQuerier:
         if current is None:
             return QueryOutcome(resolved=True)
         if not still_open:
-            lag_ns = self.venue.capabilities.read_lag.longest_ns
-            return QueryOutcome(resolved=False, again_ns=self.clock.now_ns() + lag_ns)
+            return QueryOutcome(resolved=False)
         await self._resolve(record, current, "the order is still open: it is canceled again")
         return QueryOutcome(resolved=True)
 
@@ -252,7 +248,7 @@ class StatusQuerier:
         began_ns = self._last_queries.setdefault(intent_id, {})[attempt.position] = self.clock.now_ns()
         if self.venue.capabilities.sees_closed:
             renamed = target.model_copy(update={"client_order_id": attempt.client_order_id})
-            if not await self._query_known(record, renamed):
+            if not (await self._query_known(record, renamed)).listed:
                 await self._query_known(self.state.record(intent_id), target)
         else:
             await self._query_known(record, target)
@@ -283,55 +279,70 @@ class StatusQuerier:
             text=text,
             began_ns=began_ns,
         )
-        await self._verdict(record.intent_id, [event], Evidence.QUERY, version=record.version)
+        others = any(item.client_order_id != attempt.client_order_id for item in record.unresolved)
+        made = [event] if others else [event, *unknown_resolved(record, "resolved")]
+        await self._verdict(record.intent_id, made, Evidence.QUERY, version=record.version)
 
     async def ask(self, intent_id: str, item: VenueOrder) -> QueryOutcome:
-        """Query an order that is not confirmed, or whose final quantity or trades are not known."""
+        """Query an order that is missed, or whose end, final quantity or trades are not known."""
         record = self.state.record(intent_id)
-        by_id = is_queried_alone(self.venue.capabilities, item.client_order_id, item.exchange_order_id)
-        shown_by_id = by_id and not shadowed(self.state.observed_order(intent_id), item)
-        if not item.live and item.final_cum_qty is None and not shown_by_id:
-            return await self._final_by_trades(record, item)
-        if item.inferred_qty > 0 and self.venue.capabilities.lists_trades:
-            await self._query_trades(record, item)
-        else:
-            await self._query_known(record, item)
-        return QueryOutcome(resolved=True)
-
-    async def _query_known(self, record: Record, item: VenueOrder) -> bool:
-        """Query one known order and record the news; return whether the answer shows it open."""
-        symbol_id = symbol_id_of_record(record)
-        answer = await self._query_order(
-            symbol_id, item.client_order_id, item.exchange_order_id or None, since_ns=traded_since(record, item)
-        )
-        if answer.reports:
-            await self._record_found(record, answer, item.client_order_id)
-        if answer.listed or LookScope.ORDER in answer.scopes:
-            return answer.listed
-        # The answer is a list: the venue has no lookup, or the lookup showed another order of the same client id.
+        facts = facts_of(record, item)
         capabilities = self.venue.capabilities
-        shown_ns = item.first_seen_ns + capabilities.read_lag.open_orders_ns + capabilities.hosts_skew_ns
-        if item.live and answer.began_ns >= shown_ns:
-            text = "no longer among the open orders"
-            event = observed(record, item.client_order_id, answer, item.exchange_order_id, gone=True, text=text)
-            await self._fact(record.intent_id, [event], Evidence.QUERY)
-        return False
+        by_id = is_queried_alone(capabilities, item.client_order_id, item.exchange_order_id or None)
+        shown_by_id = by_id and not shadowed(self.state.observed_order(intent_id), item)
+        needs_total = facts is not None and not (facts.live or facts.has_total) and facts.final_cum_qty is None
+        if facts is not None and needs_total and (facts.gone_ns is not None or not shown_by_id):
+            return await self._final_by_trades(record, item)
+        if item.inferred_qty > 0 and capabilities.lists_trades and (facts is None or facts.unconfirmed_ns is None):
+            await self._query_trades(record, item)
+            return QueryOutcome(resolved=True)
+        answer = await self._query_known(record, item)
+        if needs_total and not answer.reports:  # the venue ended it and no longer has it
+            return await self._final_by_trades(self.state.record(intent_id), item)
+        missed = facts_of(self.state.record(intent_id), item)
+        if answer.listed or missed is None or not missed.live or not missed.misses:
+            return QueryOutcome(resolved=True)
+        return QueryOutcome(resolved=False, again_ns=missed.next_proof_ns + capabilities.orders_lag_ns)
+
+    async def _query_known(self, record: Record, item: VenueOrder) -> StatusAnswer:
+        """Query one known order, and record the news of it, or that it was missed."""
+        since_ns, order_id = traded_since(record, item), item.exchange_order_id or None
+        order = order_of_record(record)
+        answer = await self._query_order(order, item.client_order_id, order_id, since_ns=since_ns)
+        found_by_id = LookScope.ORDER in answer.scopes and bool(answer.reports)
+        facts = facts_of(record, item)
+        unlisted = facts is not None and facts.live and not facts.misses
+        if unlisted and answer.scopes == ORDER_SCOPES and not found_by_id:  # only a list can be the first miss
+            await self._record_missed(record, item, answer)
+            answer = await self._query_list(order, item.client_order_id, order_id, since_ns=since_ns)
+        if answer.listed or found_by_id:
+            await self._record_found(record, answer, item.client_order_id, order_id)
+            return answer
+        await self._report(record.intent_id, answer.reports, answer)
+        await self._record_missed(self.state.record(record.intent_id), item, answer)
+        return answer
+
+    async def _record_missed(self, record: Record, item: VenueOrder, answer: StatusAnswer) -> None:
+        facts = facts_of(record, item)
+        made = missed_events(record, facts, answer, self.venue.capabilities) if facts is not None else []
+        if made:
+            await self._fact(record.intent_id, made, Evidence.QUERY)
 
     async def _query_trades(self, record: Record, item: VenueOrder) -> None:
         """Query the trades since the order was first seen: the venue counts more than is known (H16)."""
         answer = await self._query_lists(
-            symbol_id_of_record(record),
+            order_of_record(record),
             item.client_order_id,
             item.exchange_order_id or None,
             since_ns=traded_since(record, item),
         )
         if answer.reports:
-            await self._record_found(record, answer, item.client_order_id)
+            await self._record_found(record, answer, item.client_order_id, item.exchange_order_id or None)
         elif self.venue.capabilities.sees_closed:
             await self._query_known(record, item)
 
     async def _final_by_trades(self, record: Record, item: VenueOrder) -> QueryOutcome:
-        """Find the final quantity of an order closed for an unknown reason, without lookup (H15).
+        """Find the final quantity of an order closed for an unknown reason, or that cannot be looked up (H15).
 
         Only a complete query counts, begun a lag after the end and after the newest bust, which may have reopened it.
         """
@@ -342,64 +353,86 @@ class StatusQuerier:
         if self.clock.now_ns() < due_ns:
             return QueryOutcome(resolved=False, again_ns=due_ns)
         answer = await self._query_lists(
-            symbol_id_of_record(record),
+            order_of_record(record),
             item.client_order_id,
             item.exchange_order_id or None,
             since_ns=traded_since(record, item),
         )
         if answer.reports:
-            await self._record_found(record, answer, item.client_order_id)
+            await self._record_found(record, answer, item.client_order_id, item.exchange_order_id or None)
             record = self.state.record(record.intent_id)
         if answer.listed:
             return QueryOutcome(resolved=True)
-        facts = next((f for f in record.orders if names(f, item) and not f.live), None)
-        if facts is None or facts.final_cum_qty is not None:
+        facts = facts_of(record, item)
+        if facts is None or facts.live or facts.final_cum_qty is not None:
             return QueryOutcome(resolved=True)
         event = observed(
             record,
             item.client_order_id,
             answer,
             item.exchange_order_id,
+            gone=facts.gone_ns is not None and facts.misses > 0,
             ord_status=OrdStatus.CANCELED,
             cum_qty=facts.traded_qty,
             transact_time_ns=max(0, facts.quantities.voided_ns),
             text="closed; its trades are all known",
         )
-        await self._fact(record.intent_id, [event], Evidence.INFERRED)
+        confirmed = missed_events(record, facts, answer, capabilities)
+        found = finding_events(record, evolve(record, event), now_ns=self.clock.now_ns())
+        await self._fact(record.intent_id, [*confirmed, event, *found], Evidence.INFERRED)
         return QueryOutcome(resolved=True)
 
     async def _query_order(
-        self, symbol_id: str, client_order_id: str, exchange_order_id: str | None, *, since_ns: int
+        self, order: StandardOrder | None, client_order_id: str, exchange_order_id: str | None, *, since_ns: int
     ) -> StatusAnswer:
         """Query one order by the best means of the venue."""
-        by_client_id = status_id(self.venue.capabilities, client_order_id, exchange_order_id)
-        if not is_queried_alone(self.venue.capabilities, client_order_id, exchange_order_id):
-            return await self._query_lists(symbol_id, client_order_id, exchange_order_id, since_ns=since_ns)
+        capabilities, symbol_id = self.venue.capabilities, order.symbol_id if order is not None else ""
+        by_client_id = status_id(capabilities, client_order_id, exchange_order_id)
+        if not is_queried_alone(capabilities, client_order_id, exchange_order_id):
+            return await self._query_list(order, client_order_id, exchange_order_id, since_ns=since_ns)
         began_ns = self.clock.now_ns()
         report = await self._ask(lambda: self.venue.order(symbol_id, by_client_id, exchange_order_id), ORDER_SCOPES)
         ended_ns = self.clock.now_ns()
         self.metrics.looked(ORDER_SCOPES, LookResult.NOT_FOUND if report is None else LookResult.FOUND)
+        reflects_ns = capabilities.reflects_ns(began_ns)
+        # Where the venue lists no orders, the query of one stands in for the list.
+        scopes = ORDER_SCOPES if capabilities.lists_open_orders else (LookScope.ORDER, LookScope.OPEN_ORDERS)
         if report is None:
-            return StatusAnswer(ORDER_SCOPES, began_ns, ended_ns, (), listed=False)
+            return StatusAnswer(scopes, began_ns, ended_ns, (), False, reflects_ns)
         if exchange_order_id and report.exchange_order_id != exchange_order_id:
             # Another order has the same client id: record it, and tell the two apart by the list.
-            await self._report(self.state.intent_id_of(client_order_id=client_order_id), [report], began_ns)
-            return await self._query_lists(symbol_id, client_order_id, exchange_order_id, since_ns=since_ns)
-        return StatusAnswer(ORDER_SCOPES, began_ns, ended_ns, (report,), listed=is_open(report))
+            other = StatusAnswer(scopes, began_ns, ended_ns, (report,), is_open(report), reflects_ns)
+            await self._report(self.state.intent_id_of(client_order_id=client_order_id), other.reports, other)
+            return await self._query_list(order, client_order_id, exchange_order_id, since_ns=since_ns)
+        return StatusAnswer(scopes, began_ns, ended_ns, (report,), is_open(report), reflects_ns)
+
+    async def _query_list(
+        self, order: StandardOrder | None, client_order_id: str, exchange_order_id: str | None, *, since_ns: int
+    ) -> StatusAnswer:
+        """Query the lists for an order that may be open; an answer that could not show it open is no evidence."""
+        answer = await self._query_lists(order, client_order_id, exchange_order_id, since_ns=since_ns)
+        proves = self.venue.capabilities.proves_absence
+        if proves and not answer.reports and LookScope.OPEN_ORDERS not in answer.scopes:
+            raise OutcomeUnknown("the list does not cover such orders, so it is no evidence")
+        return answer
 
     async def _query_lists(
-        self, symbol_id: str, client_order_id: str, exchange_order_id: str | None, *, since_ns: int
+        self, order: StandardOrder | None, client_order_id: str, exchange_order_id: str | None, *, since_ns: int
     ) -> StatusAnswer:
         capabilities = self.venue.capabilities
         if not (capabilities.lists_open_orders or capabilities.lists_trades):
             now_ns = self.clock.now_ns()
             return StatusAnswer((), now_ns, now_ns, (), listed=False)
         overlap_ns = ns(self.settings.trades_overlap_s) + capabilities.read_lag.trades_ns + capabilities.clock_skew_ns
-        snapshot = await self._ask(lambda: self.venue.snapshot(max(0, since_ns - overlap_ns), [symbol_id]))
+        symbols = [order.symbol_id] if order is not None else []
+        snapshot = await self._ask(lambda: self.venue.snapshot(max(0, since_ns - overlap_ns), symbols))
         if not lists_complete(snapshot, capabilities):
             self.metrics.looked(LIST_SCOPES, LookResult.INCOMPLETE)
             raise OutcomeUnknown(f"the answer is incomplete, so it is no evidence: {snapshot.text}")
-        answer = answer_of(snapshot, client_order_id, exchange_order_id)
+        reflects_ns = capabilities.reflects_ns(snapshot.began_ns)
+        answer = answer_of(snapshot, client_order_id, exchange_order_id, reflects_ns=reflects_ns)
+        if not capabilities.lists_open_orders or (order is not None and not snapshot.covers(order)):
+            answer = replace(answer, scopes=(LookScope.TRADES,))
         self.metrics.looked(LIST_SCOPES, LookResult.FOUND if answer.reports else LookResult.NOT_FOUND)
         return answer
 
@@ -418,36 +451,22 @@ class StatusQuerier:
             self.metrics.looked(scopes, LookResult.FAILED)
             raise
 
-    async def _record_found(self, record: Record, answer: StatusAnswer, client_order_id: str) -> None:
-        await self._report(record.intent_id, answer.reports, answer.began_ns)
-        found = self._query_event(
-            record.intent_id,
-            answer,
-            client_order_id=client_order_id,
-            exchange_order_id=answer.reports[0].exchange_order_id,
+    async def _record_found(
+        self, record: Record, answer: StatusAnswer, client_order_id: str, exchange_order_id: str | None = None
+    ) -> None:
+        await self._report(record.intent_id, answer.reports, answer)
+        order_id = exchange_order_id or answer.reports[0].exchange_order_id
+        found = query_event(
+            record.intent_id, answer, client_order_id=client_order_id, exchange_order_id=order_id, found=True
         )
         known = self.state.record(record.intent_id)
         resolved = [] if known.unresolved else unknown_resolved(known, "resolved")
         await self._fact(record.intent_id, [found, *resolved], Evidence.QUERY)
 
-    async def _report(self, intent_id: str | None, reports: Sequence[ExecutionReport], began_ns: int) -> None:
+    async def _report(self, intent_id: str | None, reports: Sequence[ExecutionReport], answer: StatusAnswer) -> None:
         if intent_id is not None:
-            source = query_source(f"venue:{self.state.exchange_id}", began_ns, self.venue.capabilities)
+            source = query_source(f"venue:{self.state.exchange_id}", answer.began_ns, self.venue.capabilities)
             await self.writer.report(intent_id, reports, source)
-
-    def _query_event(
-        self, intent_id: str, answer: StatusAnswer, *, client_order_id: str, exchange_order_id: str | None = None
-    ) -> events.VenueSnapshotTaken:
-        return events.VenueSnapshotTaken(
-            scopes=answer.scopes,
-            complete=True,
-            began_ns=answer.began_ns,
-            ended_ns=answer.ended_ns,
-            intent_id=intent_id,
-            client_order_id=client_order_id,
-            exchange_order_id=exchange_order_id,
-            found=bool(answer.reports),
-        )
 
     async def _fact(self, intent_id: str, made: Sequence[events.BaseEvent], evidence: Evidence) -> None:
         actor = f"venue:{self.state.exchange_id}"
@@ -479,28 +498,6 @@ def unresolved(record: Record, attempt: Attempt) -> Attempt | None:
     return known if known is not None and known.outcome in UNRESOLVED else None
 
 
-def observed(
-    record: Record, client_order_id: str, answer: StatusAnswer, exchange_order_id: str = "", **shown: Any
-) -> events.OrderStateObserved:
-    """Return what an answer shows of an order that it does not list."""
-    return events.OrderStateObserved(
-        intent_id=record.intent_id,
-        symbol_id=symbol_id_of_record(record),
-        client_order_id=client_order_id,
-        exchange_order_id=exchange_order_id or None,
-        exec_type=ExecType.ORDER_STATUS,
-        began_ns=answer.began_ns,
-        **shown,
-    )
-
-
-def symbol_id_of_record(record: Record) -> str:
-    """Return the symbol of the newest submit, else of the intent, else of the newest order: of a deleted adopted one."""
-    known = [facts.order for facts in record.orders[-1:]]
-    order = record.sent_order or (record.intent.order if record.intent else next(iter(known), None))
-    return order.symbol_id if order is not None else ""
-
-
 async def answer_within(timeout_s: float, question: Awaitable[Answer]) -> Answer:
     """Return the venue's answer; `OutcomeUnknown` after the timeout."""
     try:
@@ -526,37 +523,12 @@ def traded_since(record: Record, item: VenueOrder) -> int:
     return item.first_seen_ns if sent_ns is None else min(item.first_seen_ns, sent_ns)
 
 
-def names(facts: OrderFacts, item: VenueOrder) -> bool:
-    same_id = not item.exchange_order_id or facts.exchange_order_id == item.exchange_order_id
-    return same_id and facts.client_order_id == item.client_order_id
-
-
-def is_open(report: ExecutionReport) -> bool:
-    return report.ord_status not in (OrdStatus.FILLED, OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED)
-
-
-def answer_of(snapshot: VenueSnapshot, client_order_id: str, exchange_order_id: str | None) -> StatusAnswer:
-    """Return what a complete snapshot shows of one order, or of every order under one client order id."""
-
-    def concerns(report: ExecutionReport) -> bool:
-        if exchange_order_id and report.exchange_order_id:
-            return report.exchange_order_id == exchange_order_id
-        return client_order_id in (report.client_order_id, report.orig_client_order_id)
-
-    listed = tuple(report for report in snapshot.open_orders if concerns(report))
-    ids = {report.exchange_order_id for report in listed if report.exchange_order_id}
-    fills = tuple(report for report in snapshot.fills if concerns(report) or report.exchange_order_id in ids)
-    found = (*fills, *listed)
-    others = tuple(report for report in (*snapshot.fills, *snapshot.open_orders) if report not in found)
-    return StatusAnswer(LIST_SCOPES, snapshot.began_ns, snapshot.ended_ns, found, listed=bool(listed), others=others)
-
-
 def is_queried_alone(capabilities: VenueCapabilities, client_order_id: str, exchange_order_id: str | None) -> bool:
     """Return whether an order's status is queried instead of the lists."""
     if capabilities.proves_absence and not capabilities.sees_closed:
         return False
     by_client_id = status_id(capabilities, client_order_id, exchange_order_id) is not None
-    return by_client_id or (bool(exchange_order_id) and not capabilities.proves_absence)
+    return by_client_id or (bool(exchange_order_id) and capabilities.queries_single_orders)
 
 
 def status_id(capabilities: VenueCapabilities, client_order_id: str, exchange_order_id: str | None) -> str | None:

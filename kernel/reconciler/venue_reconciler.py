@@ -84,8 +84,6 @@ class VenueReconciler:
         self._group_sender = GroupSender(self._sender)
         self._querier = StatusQuerier(self.state, writer, self.venue, self.clock, self.settings, self.metrics, limiter)
         self._backoff = KeyBackoff(self.clock, self.ids, self.settings)
-        self._suspects: set[str] = set()
-        """Intents whose live order a list did not show."""
         self._forced: set[str] = set()
         """Intents to run once without backoff."""
         self._queue = self._new_queue()
@@ -161,7 +159,6 @@ class VenueReconciler:
 
     def _retain_only(self, live: frozenset[str]) -> None:
         """Forget intents that converged by a fact, without a run."""
-        self._suspects &= live
         self._forced &= live
         self._backoff.retain_only(live)
         self._admission.retain_only(live)
@@ -170,9 +167,8 @@ class VenueReconciler:
     def _on_capacity(self) -> None:
         self._queue.release()
 
-    def mark_suspect(self, intent_id: str) -> None:
-        """Query an intent's live order, which a list did not show."""
-        self._suspects.add(intent_id)
+    def query_soon(self, intent_id: str) -> None:
+        """Queue an intent whose order a list did not show."""
         self._queue.add(intent_id, Priority.RESOLVE)
 
     def reconcile_now(self, intent_id: str) -> None:
@@ -283,7 +279,6 @@ class VenueReconciler:
             self.settings, self.venue.capabilities, self.epoch, self.clock.now_ns(), self.missing()
         )
         memory = RunMemory(
-            suspect=intent_id in self._suspects,
             forced=intent_id in self._forced,
             running_calls=frozenset(self._sender.calls),
             last_queries=self._querier.last_queries(intent_id),
@@ -329,7 +324,6 @@ class VenueReconciler:
             case AttemptResolution():
                 return await self._resolve(intent_id, step)
             case planning.Ask(order=item):
-                self._suspects.discard(intent_id)
                 return self._after_query(intent_id, await self._querier.ask(intent_id, item), confirm=True)
             case SendOrder():
                 if step.resend or step.kind is not ActionKind.SUBMIT:

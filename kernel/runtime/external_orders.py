@@ -230,7 +230,9 @@ class ExternalOrders:
             return None
         now_ns = self.clock.now_ns()
         try:
-            seen = decide_report(evolve(before, created), report, now_ns=now_ns, began_ns=source.began_ns)
+            seen = decide_report(
+                evolve(before, created), report, now_ns=now_ns, began_ns=source.began_ns, reflects_ns=source.reflects_ns
+            )
             await self.writer.append(
                 events.intent_stream(intent.intent_id),
                 [created, *seen],

@@ -22,7 +22,8 @@ from kernel.errors import KernelError, OutcomeUnknown, VenueError
 from kernel.lifecycle import Record
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.metrics import Metrics, Operation, RelistResult, value_of
-from kernel.models import Evidence, ExecType, FindingKind, LookScope
+from kernel.models import Evidence, FindingKind, LookScope
+from kernel.reconciler.status_answer import StatusAnswer, missed_events
 from kernel.reconciler.status_query import Answer, answer_within, status_id
 from kernel.reconciler.venue_reconciler import VenueReconciler
 from kernel.runtime import trades_scope
@@ -265,7 +266,11 @@ class VenueSession:
         The adapter is informed of each report once: it is durable, was known, or makes no event (H26). After a failed
         append it is not, and a new leader folds the log to its head before it reads the stream again.
         """
-        source = ReportSource(f"venue:{self.state.exchange_id}", Evidence.STREAM)
+        source = ReportSource(
+            f"venue:{self.state.exchange_id}",
+            Evidence.STREAM,
+            confirm_all_ends=self.venue.capabilities.confirm_all_ends,
+        )
         await self._reference_known.wait()
         while True:
             batch = [await queue.get()]
@@ -481,37 +486,29 @@ class VenueSession:
         return max(0, min(cursors.values(), default=self.clock.now_ns()) - overlap_ns)
 
     async def _close_missing(self, snapshot: VenueSnapshot, source: ReportSource) -> None:
-        """Query live orders missing from a complete list, or close them where ended orders cannot be queried."""
+        """Record for each order that a complete list lacks that it was missed, or that its end is confirmed (H21, H22)."""
         capabilities = self.venue.capabilities
         shown_before_ns = snapshot.began_ns - capabilities.read_lag.open_orders_ns - capabilities.hosts_skew_ns
         await self._external.close_missing(snapshot, shown_before_ns=shown_before_ns, source=source)
         listed = {report.exchange_order_id for report in snapshot.open_orders}
-        for intent_id in self.state.live_intent_ids():
-            for facts in self.state.record(intent_id).live_orders:
-                known_ns = max(facts.first_seen_ns, facts.last_seen_ns)
-                if facts.exchange_order_id in listed or known_ns >= shown_before_ns:
-                    continue
-                if capabilities.queries_single_orders:
-                    self.reconciler.mark_suspect(intent_id)
-                else:
-                    await self._gone(intent_id, facts.exchange_order_id, facts.client_order_id, snapshot.began_ns)
-
-    async def _gone(self, intent_id: str, exchange_order_id: str, client_order_id: str, began_ns: int) -> None:
-        record = self.state.record(intent_id)
-        order = record.sent_order or (record.intent.order if record.intent else None)
-        if order is None:
-            return
-        event = events.OrderStateObserved(
-            intent_id=intent_id,
-            symbol_id=order.symbol_id,
-            client_order_id=client_order_id,
-            exchange_order_id=exchange_order_id or None,
-            exec_type=ExecType.ORDER_STATUS,
-            gone=True,
-            began_ns=began_ns,
-            text="no longer among the open orders",
+        answer = StatusAnswer(
+            (LookScope.OPEN_ORDERS,), snapshot.began_ns, snapshot.ended_ns, (), False, source.reflects_ns
         )
-        await self._fact(events.intent_stream(intent_id), [event])
+        work = []
+        for intent_id in self.state.live_intent_ids():
+            record = self.state.record(intent_id)
+            for facts in record.orders:
+                asked = facts.live or facts.unconfirmed_ns is not None
+                if not asked or facts.exchange_order_id in listed or not snapshot.covers(facts.order):
+                    continue
+                if made := missed_events(record, facts, answer, capabilities):
+                    work.append(partial(self._record_missed, intent_id, made))
+        for begin in range(0, len(work), INTENTS_AT_ONCE):
+            await asyncio.gather(*(record_missed() for record_missed in work[begin : begin + INTENTS_AT_ONCE]))
+
+    async def _record_missed(self, intent_id: str, made: Sequence[events.BaseEvent]) -> None:
+        await self._fact(events.intent_stream(intent_id), made)
+        self.reconciler.query_soon(intent_id)
 
     async def _record_snapshot(self, snapshot: VenueSnapshot, since_ns: int, symbols: Sequence[str]) -> None:
         capabilities = self.venue.capabilities

@@ -39,6 +39,10 @@ class ReportSource:
     evidence: Evidence
     began_ns: int | None = None
     """When the query began that returned them."""
+    reflects_ns: int | None = None
+    """Until when the query includes everything that was recorded."""
+    confirm_all_ends: bool = False
+    """The capability of the venue."""
     attempt_position: int | None = None
     """Position of the attempt that they answer."""
     reopens_until_ns: int | None = None
@@ -49,7 +53,14 @@ def query_source(actor: str, began_ns: int, capabilities: VenueCapabilities) -> 
     """Return the source of the reports of a status query that began at an instant."""
     lag_ns = capabilities.read_lag.longest_ns + capabilities.hosts_skew_ns
     reopens_until_ns = 0 if capabilities.trigger_parent_stays_listed else began_ns - lag_ns
-    return ReportSource(actor, Evidence.QUERY, began_ns=began_ns, reopens_until_ns=reopens_until_ns)
+    return ReportSource(
+        actor,
+        Evidence.QUERY,
+        began_ns=began_ns,
+        reopens_until_ns=reopens_until_ns,
+        reflects_ns=capabilities.reflects_ns(began_ns),
+        confirm_all_ends=capabilities.confirm_all_ends,
+    )
 
 
 class EventWriter:
@@ -153,6 +164,8 @@ class EventWriter:
                 report,
                 now_ns=self._clock.now_ns(),
                 began_ns=source.began_ns,
+                reflects_ns=source.reflects_ns,
+                confirm_all_ends=source.confirm_all_ends,
                 attempt_position=source.attempt_position,
             )
             for event in made:

@@ -240,6 +240,15 @@ class VenueCapabilities(Model):
         return 2 * self.clock_skew_ns
 
     @property
+    def orders_lag_ns(self) -> int:
+        """How long after an event is recorded a query of one order or of the open orders must begin to include it."""
+        return max(self.read_lag.order_ns, self.read_lag.open_orders_ns) + self.hosts_skew_ns
+
+    def reflects_ns(self, began_ns: int) -> int:
+        """Return until when a query of orders includes everything that was recorded."""
+        return max(0, began_ns - self.orders_lag_ns)
+
+    @property
     def sees_closed(self) -> bool:
         """A query by client order id finds every order, open or closed."""
         return self.client_order_ids and self.lookup and self.lookup_closed
@@ -429,6 +438,17 @@ class VenueSnapshot(Model):
     """When the last answer was complete."""
     text: str = ""
     """Why the snapshot is incomplete."""
+
+    def covers(self, order: StandardOrder) -> bool:
+        """Return whether `open_orders` would show an open order: its scope holds the symbol and the kind.
+
+        A stop may have been triggered, and is then listed as what it has become.
+        """
+        kinds = {order.order_type}
+        if order.order_type in (OrderType.STOP, OrderType.STOP_LIMIT):
+            kinds.add(OrderType.MARKET if order.order_type is OrderType.STOP else OrderType.LIMIT)
+        in_symbols = self.symbols is None or order.symbol_id in self.symbols
+        return in_symbols and (self.order_types is None or kinds <= self.order_types)
 
 
 def lists_complete(snapshot: VenueSnapshot, capabilities: VenueCapabilities) -> bool:

@@ -195,6 +195,9 @@ class EventChecks:
                 around.dedupe = Dedupe(dedupe) if dedupe in {str(item) for item in Dedupe} else None
                 around.lag_ns = account_lag_ns(event.capabilities)
                 around.stops_stay_listed = bool(event.capabilities.get("trigger_parent_stays_listed"))
+                lags = event.capabilities.get("read_lag") or {}
+                orders_lag_ns = max(lags.get("order_ns", 0), lags.get("open_orders_ns", 0))
+                around.orders_lag_ns = orders_lag_ns + 2 * event.capabilities.get("clock_skew_ns", 0)
             case UnreadableEvent():
                 around.epoch = None
 

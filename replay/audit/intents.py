@@ -22,13 +22,15 @@ from replay.formatting.problems import ProblemKind
 Wrong = tuple[ProblemKind, str]
 LIFECYCLE, SEND, EVIDENCE = ProblemKind.LIFECYCLE, ProblemKind.SEND, ProblemKind.EVIDENCE
 CAUSE, ACCOUNTING = ProblemKind.CAUSE, ProblemKind.ACCOUNTING
+MISSES_MIN = 2
+"""Queries that must miss an order before it is gone."""
 FILLS = (events.OrderFilled, events.FillCorrected, events.FillBusted)
 ENDED_MAY_BECOME = {
     OrdStatus.CANCELED: frozenset({OrdStatus.FILLED}),
     OrdStatus.EXPIRED: frozenset({OrdStatus.FILLED}),
     OrdStatus.REJECTED: frozenset({OrdStatus.FILLED, OrdStatus.PARTIALLY_FILLED}),
 }
-"""Statuses that may follow a terminal one: a late fill always counts, and nothing else reopens an order."""
+"""Statuses that may follow a terminal one: a late fill always counts; only newer evidence reopens an order."""
 
 
 @dataclass
@@ -70,6 +72,8 @@ class Surroundings:
     """The venue's read lag and the clocks' skew, recorded like it."""
     stops_stay_listed: bool = False
     """The venue lists a stop on that triggered as a new order, recorded like it."""
+    orders_lag_ns: int = 0
+    """The read lag of queries about orders and the clocks' skew, recorded like it."""
 
 
 def applied(book: Book, event: events.BaseEvent, around: Surroundings) -> list[Wrong]:
@@ -88,7 +92,7 @@ def applied(book: Book, event: events.BaseEvent, around: Surroundings) -> list[W
     if isinstance(event, FILLS):
         found += miscounted(book)
     if isinstance(event, events.OrderReport):
-        found += illegal_status_change(before, after)
+        found += illegal_status_change(before, after, event)
         found += unproven_reopening(before, after, event, around)
     return found
 
@@ -128,6 +132,8 @@ def check_event(book: Book, event: events.BaseEvent, around: Surroundings) -> It
         yield LIFECYCLE, f"it names intent {intent_id}, but is in the stream of {book.record.intent_id}"
     if isinstance(event, events.OrderReport):
         yield from report_wrong(book, event)
+        if isinstance(event, events.OrderStateObserved):
+            yield from query_wrong(book, event, around)
     elif (check := CHECKS.get(type(event))) is not None:
         yield from check(book, event, around)
 
@@ -175,15 +181,15 @@ def store_wrong(
         yield LIFECYCLE, "an order state is created, but exists" if event.created else "no order state to update"
 
 
-def illegal_status_change(before: Record, after: Record) -> Iterator[Wrong]:
-    """Check that each order's status may follow its previous one."""
+def illegal_status_change(before: Record, after: Record, event: events.OrderReport) -> Iterator[Wrong]:
+    """Check that each order's status may follow its previous one, or that newer evidence shows an ended order open."""
     if after.orders is before.orders:
         return
     for old, new in zip(before.orders, after.orders, strict=False):
         if old is new or old.recorded or old.retired or old.succeeded is not new.succeeded:
             continue  # whether a stop has triggered follows from the other orders of its client order id
         was, now = ord_status(old), ord_status(new)
-        if was is now:
+        if was is now or (new.live and proves_open(old, event)):
             continue
         if now is OrdStatus.PENDING_NEW or now not in ENDED_MAY_BECOME.get(was, frozenset((now,))):
             yield LIFECYCLE, f"order {name_of(new)} becomes {now} after {was}"
@@ -199,6 +205,18 @@ def unproven_reopening(
         began_ns = getattr(event, "began_ns", None) or 0
         if around.stops_stay_listed or began_ns < old.succeeded_ns + around.lag_ns:
             yield EVIDENCE, f"stop {name_of(new)}, which triggered, is reopened by a status query that may show it on"
+
+
+def proves_open(old: OrderFacts, event: events.OrderReport) -> bool:
+    """Return whether a report is newer than an order's end: by its query's begin, or by its own venue time (H21)."""
+    if isinstance(event, FILLS):
+        return False
+    began_ns = event.began_ns if isinstance(event, events.OrderStateObserved) else None
+    reflects_ns = event.reflects_ns if isinstance(event, events.OrderStateObserved) else None
+    if began_ns is not None and reflects_ns is not None and (old.closed_ns or 0) <= reflects_ns <= began_ns:
+        return True
+    time_ns = event.transact_time_ns or 0
+    return 0 < old.end_time_ns < time_ns and (began_ns is None or time_ns < began_ns)
 
 
 def name_of(facts: OrderFacts) -> str:
@@ -246,6 +264,9 @@ def second_order(before: Record, event: events.AttemptStarted, around: Surroundi
             yield SEND, f"{text}, and the venue may accept both"
     if before.live_orders:
         yield SEND, f"an order is submitted while order {name_of(before.live_orders[0])} is open"
+    for facts in before.orders:
+        if facts.unconfirmed_ns is not None and not facts.filled:
+            yield SEND, f"an order is submitted while the end of order {name_of(facts)} is not confirmed"
     if before.intent is not None and event.order.quantity + before.cum_qty > before.intent.order.quantity:
         text = f"{event.order.quantity} is submitted and {before.cum_qty} is filled"
         yield SEND, f"{text}, more than the intent's quantity {before.intent.order.quantity}"
@@ -327,9 +348,7 @@ def report_wrong(book: Book, event: events.OrderReport) -> Iterator[Wrong]:
     if event.evidence is Evidence.COMMAND:
         yield EVIDENCE, "a command is not evidence of a venue's report"
     if isinstance(event, events.OrderStateObserved):
-        if event.gone and event.began_ns is None:
-            yield EVIDENCE, "the order is gone, but the status query that shows it is not named"
-        elif event.evidence is Evidence.INFERRED and find_order(before, event) is None:
+        if event.evidence is Evidence.INFERRED and find_order(before, event) is None:
             book.attributed.add(event.exchange_order_id or "")
     elif event.evidence is Evidence.INFERRED and not is_attributed(book, event):
         yield EVIDENCE, "only an order status query may be inferred evidence"
@@ -338,6 +357,19 @@ def report_wrong(book: Book, event: events.OrderReport) -> Iterator[Wrong]:
 def is_attributed(book: Book, event: events.OrderReport) -> bool:
     """Return whether an event is a trade of an order that was attributed to the intent."""
     return isinstance(event, events.OrderFilled) and event.exchange_order_id in book.attributed
+
+
+def query_wrong(book: Book, event: events.OrderStateObserved, around: Surroundings) -> Iterator[Wrong]:
+    """Check what a status query claims to include, and that an order that is gone was missed twice (H22)."""
+    if event.gone and event.began_ns is None:
+        yield EVIDENCE, "the order is gone, but the status query that shows it is not named"
+    if event.reflects_ns is None or event.evidence is Evidence.OPERATOR:
+        return
+    if event.reflects_ns > max(0, (event.began_ns or 0) - around.orders_lag_ns):
+        yield EVIDENCE, "the status query claims to include more than its begin and the venue's read lag allow"
+    known = next((item for item in book.record.orders if item.exchange_order_id == event.exchange_order_id), None)
+    if event.gone and known is not None and known.live and known.misses < MISSES_MIN:
+        yield EVIDENCE, f"order {name_of(known)} is gone after {known.misses} queries that did not show it"
 
 
 def miscounted(book: Book) -> Iterator[Wrong]:

@@ -126,6 +126,8 @@ class ExchangeScript:
     """Every request fails with `NotSent`."""
     partial: bool = False
     """Snapshots are incomplete."""
+    hidden: set[str] = field(default_factory=set)
+    """Ids of the orders that no query shows."""
 
 
 class ScriptedExchange:
@@ -217,6 +219,31 @@ class ScriptedExchange:
             name: The exchange order id.
         """
         self._end(self.order(name), OrdStatus.EXPIRED)
+
+    def misreport(self, name: str, status: str) -> None:
+        """Report the end of an order that stays open.
+
+        Args:
+            name: The exchange order id.
+            status: `canceled` or `expired`.
+        """
+        ended = replace(self.order(name), status=OrdStatus(status.upper()), changed_ns=self._now_ns())
+        self.trace("venue", f"{name} is reported as {ended.status}, and stays open")
+        self.publish(self.report_of(ended, ExecType(status.upper())))
+
+    def hide(self, name: str) -> None:
+        """Show an order in no query."""
+        self.script.hidden.add(name)
+
+    def unhide(self, name: str) -> None:
+        """Show an order again."""
+        self.script.hidden.discard(name)
+
+    def forget(self, name: str) -> None:
+        """End an order without a report; no query shows it any more."""
+        self._change(self.order(name), status=OrdStatus.CANCELED)
+        self.hide(name)
+        self.trace("venue", f"{name} is forgotten")
 
     def trigger(self, name: str, *reports: str) -> None:
         """Trigger a stop: a new order under the same client order id takes its place.
@@ -504,7 +531,8 @@ class ScriptedExchange:
 
     def _seen_by(self, query: str) -> ScriptedOrders:
         """Return the orders from which a query answers."""
-        return self.script.stale.get(query, self.truth)
+        orders = self.script.stale.get(query, self.truth)
+        return tuple(order for order in orders if query == "trades" or order.id not in self.script.hidden)
 
     def do_order(self, client_order_id: str | None, exchange_order_id: str | None, label: str) -> Answer:
         """Execute an order query."""

@@ -113,7 +113,7 @@ class Narrator:
             case events.FillInferred():
                 parts.append(f"{event.inferred_qty}")
             case events.OrderStateObserved(gone=True):
-                parts.append("gone")
+                parts.append("gone" if event.ord_status is None else f"gone, {event.ord_status} cum {event.cum_qty}")
             case events.OrderStateObserved() | events.OrderCanceled() | events.OrderExpired():
                 parts.append(f"{event.ord_status} cum {'?' if event.cum_qty is None else event.cum_qty}")
             case events.OrderAccepted() | events.OrderRejected():

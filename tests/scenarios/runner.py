@@ -326,10 +326,12 @@ CAPABILITIES: dict[str, Callable[[str], dict[str, Any]]] = {
     "list-ids": lambda value: {"orders_carry_client_id": value == "yes"},
     "trade-ids": lambda value: {"trades_carry_client_id": value == "yes"},
     "trades-lag": lambda value: {"read_lag": ReadLag(trades_ns=seconds(value))},
+    "confirm-ends": lambda value: {"confirm_all_ends": value == "all"},
+    "looks": lambda value: {"absence_looks": int(value)},
     "trigger": lambda value: {"trigger": TriggerDialect(value.upper().replace("-", "_"))},
 }
 """lookup=closed|open|no, dedupe=none|while-open|for-ever, window=3s|none, skew, stamp=ours|wire, cancel-total=yes|no, lag,
-trades-lag, client-ids=yes|no, list-ids=yes|no, trade-ids=yes|no, trigger=same-order|new-order."""
+trades-lag, client-ids=yes|no, list-ids=yes|no, trade-ids=yes|no, trigger=same-order|new-order, confirm-ends=all, looks."""
 
 
 class Script:

@@ -131,6 +131,24 @@ def test_an_admissible_query_concludes_as_the_table_says(row: Row, wanted: bool)
     assert not (isinstance(found, ProvenAbsent) and found.inferred)
 
 
+@pytest.mark.parametrize("lookup", [True, False])
+def test_absence_takes_as_many_looks_as_the_venue_needs(lookup: bool) -> None:
+    """Where answers are known to err, each look begins a lag after the one before; without lookup the trades follow."""
+    row = Row(lookup=lookup, dedupe=Dedupe.NONE, window=True, wanted="dead", canceled="dead")
+    capabilities = row.capabilities.model_copy(update={"absence_looks": 3})
+    looked: dict[str, object] = {}
+    for look in range(1, 5):
+        began_ns = ABSENT_NS + look * LAG_NS
+        found = conclude(
+            an_attempt(row, **looked), capabilities, may_resend=False, began_ns=began_ns, ended_ns=began_ns
+        )
+        if look == 3 + (not lookup):
+            assert isinstance(found, ProvenAbsent)
+            return
+        assert found == FirstQuery(began_ns + LAG_NS)
+        looked = {"list_look_ended_ns": began_ns, "absent_looks": look}
+
+
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.values[0].lookup and row.values[0].window])  # type: ignore[union-attr]  # a Row
 def test_the_second_query_waits_for_the_trades(row: Row) -> None:
     """Without lookup, a trades query within a lag after the list ended proves nothing (H15b)."""

@@ -103,7 +103,6 @@ def _kernel(kernel: EventSourcedKernel) -> dict[str, int]:
         "queue_heaps": sum(map(len, queue._lanes.values())) + len(queue._delayed),
         "pacing_keys": len(at_venue._backoff._keys),
         "looked_attempts": len(at_venue._querier._last_queries),
-        "doubted": len(at_venue._suspects),
         "forced": len(at_venue._forced),
         "calls_out": len(at_venue._sender.calls),
         "intent_waiters": sum(map(len, waiters._waiting.values())) + len(waiters._all),

@@ -282,6 +282,9 @@ async def test_an_order_that_may_be_live_cannot_be_deleted(logged: LogWorld) -> 
     with pytest.raises(ConflictError, match="cancel it first"):
         await logged.intents.delete_intent("i1")
     await logged.hear("i1", a_report(ExecType.CANCELED, cum_qty=0))
+    with pytest.raises(ConflictError, match="cancel it first"):
+        await logged.intents.delete_intent("i1")
+    await logged.append("i1", a_query())
     await logged.intents.delete_intent("i1")
     assert await intent_ids(logged) == []
 
@@ -302,6 +305,7 @@ async def test_an_id_used_again_starts_afresh(logged: LogWorld) -> None:
     await logged.append("i1", a_submit(number=4))
     await logged.hear("i1", a_fill("t1", 30))
     await logged.hear("i1", a_report(ExecType.CANCELED, cum_qty=30))
+    await logged.append("i1", a_query())
     await logged.intents.delete_intent("i1")
     assert logged.state.record("i1").number == 4
     await logged.intents.create_intent(an_intent(order=an_order(quantity=40)))
@@ -328,6 +332,14 @@ def a_submit(number: int = 1) -> events.AttemptStarted:
         state_position=0,
         decided_at_ns=1,
     )
+
+
+def a_query() -> events.VenueSnapshotTaken:
+    """A status query that does not show the order open."""
+    return events.VenueSnapshotTaken(
+        scopes=(LookScope.ORDER,), complete=True, began_ns=2**62, ended_ns=2**62, reflects_ns=2**62, intent_id="i1",
+        client_order_id="c1", exchange_order_id="o1", found=False,
+    )  # fmt: skip
 
 
 async def test_a_forgotten_order_still_counts(logged: LogWorld) -> None:

@@ -302,7 +302,11 @@ class Lab:
 
 @asynccontextmanager
 async def field_lab(
-    *, settings: KernelSettings | None = None, venue: FieldVenue | None = None, **capabilities: Any
+    *,
+    settings: KernelSettings | None = None,
+    venue: FieldVenue | None = None,
+    venue_type: type[FieldVenue] = FieldVenue,
+    **capabilities: Any,
 ) -> AsyncIterator[Lab]:
     """A kernel at a `FieldVenue` with these capabilities; audited at the end."""
     clock = LoopClock()
@@ -310,7 +314,7 @@ async def field_lab(
         "validity_window_ns": 5 * NS_PER_S, "order_types": frozenset(OrderType),
         "times_in_force": frozenset(TimeInForce),
     }  # fmt: skip
-    venue = venue or FieldVenue(clock, VenueCapabilities(**(known | capabilities)))
+    venue = venue or venue_type(clock, VenueCapabilities(**(known | capabilities)))
     async with (
         open_log("memory://", exchange_id="field", clock=clock, ids=SeededIds(1)) as log,
         open_kernel(log, venue=venue, clock=clock, ids=SeededIds(2), settings=settings) as kernel,

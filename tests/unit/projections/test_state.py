@@ -85,9 +85,10 @@ class Tape:
         )
 
     def end(self, intent_id: str) -> int:
-        """Cancel its order, as the venue reports."""
+        """Cancel its order, as the venue reports; the end is confirmed."""
         report = a_report(ExecType.CANCELED, client_id=f"c-{intent_id}", exchange_order_id=f"o-{intent_id}", cum_qty=0)
-        return self.report(intent_id, report)
+        made = decide_report(self.records.get(intent_id, Record(intent_id)), report, now_ns=self.now_ns)
+        return self.add(intent_stream(intent_id), *(event.model_copy(update={"unconfirmed": None}) for event in made))
 
     def snapshot(self, *scopes: LookScope, began_ns: int, ended_ns: int = 0, cursor_ns: int | None = None) -> int:
         """Record a snapshot of the account."""

@@ -179,6 +179,7 @@ def test_cancel_of_an_ended_order_is_too_late(report: Any) -> None:
     """A filled, expired or rejected order cannot be canceled, and no event is recorded."""
     journal = a_submitted_journal()
     journal.hear("i", report)
+    journal.query()
     with pytest.raises(ExchangeError, match="too late"):
         do(journal, CancelIntent("i", now_ns=5))
 
@@ -210,6 +211,7 @@ def test_delete_is_refused_while_an_order_may_be_open() -> None:
     with pytest.raises(ConflictError, match="cancel it first"):
         do(journal, DeleteIntent("i"))
     journal.hear("i", a_report(ExecType.CANCELED, at=2, cum_qty=0))
+    journal.query()
     (made,) = do(journal, DeleteIntent("i"))
     assert isinstance(made, IntentDeleted)
     assert journal.record().intent is None
@@ -219,6 +221,7 @@ def test_a_reused_id_keeps_its_attempt_numbers() -> None:
     """Attempt numbers and client order ids stay known after a delete; old fills no longer count."""
     journal = a_submitted_journal(number=4)
     journal.hear_all("i", [a_trade("t1", 30, at=1), a_report(ExecType.CANCELED, at=2, cum_qty=30)])
+    journal.query()
     do(journal, DeleteIntent("i"))
     do(journal, CreateIntent(an_intent()))
     record = journal.record()
@@ -460,6 +463,7 @@ def test_a_cancel_without_cum_qty_leaves_the_final_quantity_unknown() -> None:
     assert [order.final_cum_qty for order in state_of(journal).venue_orders] == [None]
     assert state_of(journal).reconciliation_status is ReconciliationStatus.PENDING
     journal.hear("i", a_report(ExecType.ORDER_STATUS, at=2, ord_status=OrdStatus.CANCELED, cum_qty=30))
+    journal.query()
     assert [order.final_cum_qty for order in state_of(journal).venue_orders] == [30]
 
 

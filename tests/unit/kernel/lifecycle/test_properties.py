@@ -274,6 +274,7 @@ def test_a_bust_after_the_end_makes_the_final_quantity_unknown() -> None:
     """A total reported with the end is no longer final after a later bust, until a newer one arrives."""
     journal = a_submitted_journal()
     journal.hear_all("i", [a_trade("t1", 4, at=1), a_report(ExecType.CANCELED, at=2, cum_qty=4)])
+    journal.query()
     assert journal.record().orders[0].final_cum_qty == 4
     journal.hear("i", a_bust("b1", "t1", at=3))
     assert journal.record().orders[0].final_cum_qty is None

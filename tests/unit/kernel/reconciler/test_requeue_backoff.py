@@ -43,6 +43,13 @@ def test_backoff_doubles_up_to_a_bound(pacing: KeyBackoff, clock: HandClock) -> 
     assert max(delays) == delays[-1] == 2.55
 
 
+def test_a_question_that_stays_open_is_asked_rarely(pacing: KeyBackoff, clock: HandClock) -> None:
+    """After a dozen queries the longest backoff bounds the delay; other kinds keep the shorter bound."""
+    for kind, longest in ((ActionKind.ASK, 15.05), (ActionKind.RESOLVE, 2.55)):
+        pacing.begin("a", kind)
+        assert [delay_s(pacing, clock) for _ in range(20)][-1] == longest
+
+
 def test_each_kind_of_action_has_its_own_backoff(pacing: KeyBackoff) -> None:
     """A recent query does not delay a cancel."""
     pacing.begin("a", ActionKind.ASK)

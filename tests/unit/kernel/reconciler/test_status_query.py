@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from kernel.models import ExecType
-from kernel.reconciler.status_query import symbol_id_of_record
+from kernel.reconciler.status_answer import symbol_id_of_record
 from tests.folding import a_report, a_submitted_journal
 
 

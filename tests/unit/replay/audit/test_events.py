@@ -325,6 +325,39 @@ async def a_trade_on_the_other_side(story: Story) -> int:
     return await story.fill("a", 10, "t", side=Side.SELL)
 
 
+SHOWN = {"exec_type": ExecType.ORDER_STATUS, "evidence": Evidence.QUERY}
+
+
+def missed(*, client_order_id: str) -> events.VenueSnapshotTaken:
+    """A list at 10 ns that does not show the order."""
+    return events.VenueSnapshotTaken(
+        scopes=(LookScope.OPEN_ORDERS,), complete=True, began_ns=10, ended_ns=10, reflects_ns=10, intent_id="a",
+        client_order_id=client_order_id, exchange_order_id="o-a", found=False,
+    )  # fmt: skip
+
+
+@breaks(ProblemKind.EVIDENCE)
+async def gone_after_one_miss(story: Story) -> int:
+    await working(story)
+    await story.about("a", missed(client_order_id=story.name("a", 1)), evidence=Evidence.QUERY)
+    return await story.report("a", events.OrderStateObserved, gone=True, began_ns=20, reflects_ns=20, **SHOWN)
+
+
+@breaks(ProblemKind.EVIDENCE)
+async def a_query_that_claims_too_much(story: Story) -> int:
+    await working(story)
+    lag = {"read_lag": {"order_ns": 5, "open_orders_ns": 5}}
+    await story.record("control", events.CapabilitiesChanged(capabilities=lag), actor="kernel")
+    return await story.report("a", events.OrderStateObserved, began_ns=10, reflects_ns=6, cum_qty=1, **SHOWN)
+
+
+@breaks(ProblemKind.SEND)
+async def sent_before_the_end_is_confirmed(story: Story) -> int:
+    await working(story)
+    await story.report("a", events.OrderCanceled, exec_type=ExecType.CANCELED, cum_qty=0, unconfirmed=True)
+    return await story.send("a", 2)
+
+
 async def reopened(story: Story, *, began_ns: int, **capabilities: Any) -> int:
     """A stop triggers as a new order at 1 ns, and a status query shows the stop open."""
     await working(story)

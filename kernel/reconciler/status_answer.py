@@ -1,0 +1,140 @@
+"""The venue's answer to a status query, and the events that follow if it does not show an order open. Pure.
+
+Used by the querier and by the session's relist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kernel import events
+from kernel.lifecycle import Record, evolve
+from kernel.lifecycle.findings import finding_events
+from kernel.lifecycle.order_facts import OrderFacts
+from kernel.models import ExecType, LookScope, OrdStatus, VenueOrder
+from kernel.order_spec import StandardOrder
+from kernel.venues.base import ExecutionReport, VenueCapabilities, VenueSnapshot
+
+ORDER_SCOPES = (LookScope.ORDER,)
+LIST_SCOPES = (LookScope.OPEN_ORDERS, LookScope.TRADES)
+
+
+@dataclass(frozen=True, slots=True)
+class StatusAnswer:
+    """The venue's answer to a status query, as far as it concerns one order."""
+
+    scopes: tuple[LookScope, ...]
+    began_ns: int
+    ended_ns: int
+    reports: tuple[ExecutionReport, ...]
+    """Reports of the order; empty if the venue did not show it."""
+    listed: bool
+    """True if the answer shows the order open."""
+    reflects_ns: int | None = None
+    """The answer includes everything that was recorded until then."""
+    others: tuple[ExecutionReport, ...] = ()
+    """What a list shows besides."""
+
+
+def query_event(
+    intent_id: str, answer: StatusAnswer, *, client_order_id: str, exchange_order_id: str | None, found: bool
+) -> events.VenueSnapshotTaken:
+    """Return the event that records a query about one order."""
+    return events.VenueSnapshotTaken(
+        scopes=answer.scopes,
+        complete=True,
+        began_ns=answer.began_ns,
+        ended_ns=answer.ended_ns,
+        reflects_ns=answer.reflects_ns,
+        intent_id=intent_id,
+        client_order_id=client_order_id,
+        exchange_order_id=exchange_order_id,
+        found=found,
+    )
+
+
+def missed_events(
+    record: Record, facts: OrderFacts, answer: StatusAnswer, capabilities: VenueCapabilities
+) -> list[events.BaseEvent]:
+    """Return the events of a query that did not show an order open; none if it proves nothing new.
+
+    It confirms the end of an ended order (H21), or is one of the misses that close a live one (H22).
+    """
+    if not {LookScope.ORDER, LookScope.OPEN_ORDERS} & set(answer.scopes):
+        return []
+    order_id = facts.exchange_order_id or None
+    missed = query_event(
+        record.intent_id, answer, client_order_id=facts.client_order_id, exchange_order_id=order_id, found=False
+    )
+    after = evolve(record, missed)
+    misses = next((item.misses for item in after.orders if is_same(item, facts)), 0)
+    if after.orders == record.orders:
+        return []
+    if not facts.live or misses < max(2, capabilities.absence_looks):
+        return [missed]
+    text = f"not found by {misses} queries since it was last seen"
+    gone = observed(record, facts.client_order_id, answer, facts.exchange_order_id, gone=True, text=text)
+    return [missed, gone, *finding_events(record, evolve(after, gone), now_ns=answer.ended_ns)]
+
+
+def is_same(facts: OrderFacts, other: OrderFacts) -> bool:
+    return (facts.exchange_order_id, facts.client_order_ids) == (other.exchange_order_id, other.client_order_ids)
+
+
+def observed(
+    record: Record, client_order_id: str, answer: StatusAnswer, exchange_order_id: str = "", **shown: Any
+) -> events.OrderStateObserved:
+    """Return what an answer shows of an order that it does not list."""
+    return events.OrderStateObserved(
+        intent_id=record.intent_id,
+        symbol_id=symbol_id_of_record(record),
+        client_order_id=client_order_id,
+        exchange_order_id=exchange_order_id or None,
+        exec_type=ExecType.ORDER_STATUS,
+        began_ns=answer.began_ns,
+        reflects_ns=answer.reflects_ns,
+        **shown,
+    )
+
+
+def order_of_record(record: Record) -> StandardOrder | None:
+    """Return the terms of the newest submit, else of the intent, else of the newest order: of a deleted adopted one."""
+    known = [facts.order for facts in record.orders[-1:]]
+    return record.sent_order or (record.intent.order if record.intent else next(iter(known), None))
+
+
+def symbol_id_of_record(record: Record) -> str:
+    order = order_of_record(record)
+    return order.symbol_id if order is not None else ""
+
+
+def names(facts: OrderFacts, item: VenueOrder) -> bool:
+    same_id = not item.exchange_order_id or facts.exchange_order_id == item.exchange_order_id
+    return same_id and facts.client_order_id == item.client_order_id
+
+
+def facts_of(record: Record, item: VenueOrder) -> OrderFacts | None:
+    return next((facts for facts in record.orders if names(facts, item)), None)
+
+
+def is_open(report: ExecutionReport) -> bool:
+    return report.ord_status not in (OrdStatus.FILLED, OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED)
+
+
+def answer_of(
+    snapshot: VenueSnapshot, client_order_id: str, exchange_order_id: str | None, *, reflects_ns: int | None = None
+) -> StatusAnswer:
+    """Return what a complete snapshot shows of one order, or of every order under one client order id."""
+
+    def concerns(report: ExecutionReport) -> bool:
+        if exchange_order_id and report.exchange_order_id:
+            return report.exchange_order_id == exchange_order_id
+        return client_order_id in (report.client_order_id, report.orig_client_order_id)
+
+    listed = tuple(report for report in snapshot.open_orders if concerns(report))
+    ids = {report.exchange_order_id for report in listed if report.exchange_order_id}
+    fills = tuple(report for report in snapshot.fills if concerns(report) or report.exchange_order_id in ids)
+    found = (*fills, *listed)
+    others = tuple(report for report in (*snapshot.fills, *snapshot.open_orders) if report not in found)
+    return StatusAnswer(LIST_SCOPES, snapshot.began_ns, snapshot.ended_ns, found, bool(listed), reflects_ns, others)
