@@ -91,6 +91,7 @@ class VenueClock:
         capabilities = self.venue.capabilities
         limit_ns = DIFFERENCE_NS_MAX + capabilities.clock_skew_ns + half_ns
         self.agrees = abs(self.ahead_ns) <= limit_ns or capabilities.adjusts_clock
+        await self.findings.settled()
         if self.agrees:
             self.findings.resolve(FindingKind.CLOCK_SKEW, self.host, "the clock agrees with the venue's")
         else:

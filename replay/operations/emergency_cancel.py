@@ -23,6 +23,7 @@ from kernel.reconciler.rate_limiter import VenueRateLimiter
 from kernel.reconciler.status_query import Answer, answer_within
 from kernel.settings import KernelSettings
 from kernel.venues.base import CancelRequest, ExecutionReport, Operation, Venue
+from kernel.venues.guard import GuardedVenue
 from replay.formatting.decimals import Scales
 
 ROUNDS_MAX = 10
@@ -103,7 +104,7 @@ async def emergency_cancel(
     The venue is not connected yet, and closed at the end; `timeout_s` is that of each request. Raises `NotSent` if it
     cannot be reached, and `VenueError` if the first list of open orders fails.
     """
-    clock = clock or SystemClock()
+    clock, venue = clock or SystemClock(), GuardedVenue(venue)
     venue_calls = RateLimitedVenue(venue, clock, timeout_s=timeout_s)
     await venue_calls.connect()
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -257,7 +257,7 @@ def the_rest_from_trades_alone() -> list[Patch]:
 def watermark_by_the_stream() -> list[Patch]:
     """H16: the trades cursor follows the stream."""
 
-    def since(self: venue_session.VenueSession) -> int:
+    def since(self: venue_session.VenueSession, symbols: Sequence[str]) -> int:
         trades = (entry for intent in self.state.intents() for facts in self.state.record(intent.intent_id).orders
                   for entry in facts.trades)  # fmt: skip
         return max((entry.time_ns + 1 for entry in trades), default=self.state.created_at_ns)

@@ -151,6 +151,13 @@ async def test_symbols_and_assets(venue: PaperVenue) -> None:
     assert {asset.asset_id: asset.decimals for asset in await venue.assets()} == {"BTC": 8, "ETH": 8, "USDT": 8}
 
 
+async def test_the_exchange_tells_its_time(venue: PaperVenue) -> None:
+    """`time_ns` is the exchange's clock, also over the wire."""
+    before_ns = CLOCK.now_ns()
+    assert venue.capabilities.tells_time
+    assert before_ns <= await venue.time_ns() <= CLOCK.now_ns()
+
+
 # ----------------------------------------------------------------------------------------------------------- the errors
 async def test_a_refusal_is_complete(venue: PaperVenue) -> None:
     """It has the exchange's code, text and retry delay."""
@@ -168,7 +175,7 @@ async def test_a_late_request_is_refused(venue: PaperVenue) -> None:
     """A request past its window is -1021 and changes nothing."""
     with pytest.raises(Rejected) as caught:
         await venue.submit(submit("a", limit(), CLOCK, age_s=6))
-    assert caught.value.code == "-1021"
+    assert (caught.value.code, caught.value.timestamp, caught.value.retry_after_s) == ("-1021", True, 1.0)
     assert (await venue.truth())["orders"] == []
 
 
