@@ -385,6 +385,30 @@ class Auditor(BystanderAudit):
                 filled[item.intent_id] = max([item.cum_seen, *(o.cum_qty_max for o in self._by_intent[item.intent_id])])
         return group.allowed(intent, filled, released=filled[group.members[0].intent_id])
 
+    def _reduced(self, intent: Intent, most: int, working: int) -> int:
+        """What a bracket's exit should be: `working`, if base fees and other sells of the owner explain the difference."""
+        group = intent.group
+        if group is None or group.mode != "ONE_TRIGGERS_OTHER" or group.leads(intent) or group.native:
+            return most
+        leader, symbol_id = group.members[0], intent.order["symbol_id"]
+        brackets = [item for item in self.groups.values() if item.mode == "ONE_TRIGGERS_OTHER"]
+        inside = {item.intent_id for bracket in brackets for item in bracket.members}
+        members = {order.exchange_order_id for item in group.members for order in self._by_intent[item.intent_id]}
+        others = {
+            order.exchange_order_id
+            for item in self.intents.values() if item.intent_id not in inside and item.owner == leader.owner
+            for order in self._by_intent[item.intent_id]
+        }  # fmt: skip
+        trades = [trade for trade in self._final_trades.values() if trade["symbol_id"] == symbol_id]
+        buys = leader.order["side"] == "BUY"
+        fees = any(buys and trade["fee"] for trade in trades if trade["exchange_order_id"] in members)
+        closed = sum(
+            trade["last_qty"]
+            for trade in trades
+            if trade["exchange_order_id"] in others and trade["side"] != leader.order["side"]
+        )
+        return working if most - closed - (1 if fees else 0) <= working <= most else most
+
     def _is_contested(self, intent: Intent) -> bool:
         """Whether a sibling filled as well: the log decides which was first and may continue."""
         group = intent.group
@@ -448,7 +472,8 @@ class Auditor(BystanderAudit):
         live = [order for order in orders if order.open]
         filled = sum(order.cum_qty for order in orders)
         status = shown["reconciliation_status"] if shown else "PENDING"
-        wanted = self._allowed(intent)
+        working = sum(order.quantity - order.cum_qty for order in live) + filled
+        wanted = self._reduced(intent, self._allowed(intent), working)
         if shown is None and not intent.sends and (intent.desired == "CANCELED" or wanted == 0):
             return
         self._check_gone_on(intent, status)

@@ -36,6 +36,7 @@ from kernel.streams import event_writer  # fmt: skip
 from kernel.streams.event_writer import EventWriter, ReportSource
 from kernel.workqueue import WorkQueue
 from projections import state as states
+from projections import state_data
 from projections.state_fold import Fold
 from tests.simulation import bystander_mutants
 
@@ -435,10 +436,11 @@ def a_batch_is_folded_once() -> list[Patch]:
         booked.clear()
         return honest_apply(self, batch, recalled)
 
-    def book(self: Fold, before: Any, after: Any, event: Any) -> None:
-        if after.intent_id not in booked:
-            booked.add(after.intent_id)
-            honest_book(self, before, after, event)
+    def book(self: Fold, before: Any, after: Any, event: Any) -> Any:
+        if after.intent_id in booked:
+            return []
+        booked.add(after.intent_id)
+        return honest_book(self, before, after, event)
 
     return [(states.State, "apply", apply), (Fold, "_book", book)]
 
@@ -474,10 +476,10 @@ def siblings_do_not_shrink() -> list[Patch]:
 def with_allowance(where: Callable[[Any], bool], instead: Callable[[Any, str, int], int]) -> Patch:
     honest = groups.permitted_quantity
 
-    def allowance(group: Any, name: str, wanted: int) -> int:
-        return instead(group, name, wanted) if where(group) else honest(group, name, wanted)
+    def allowance(group: Any, name: str, wanted: int, **terms: int) -> int:
+        return instead(group, name, wanted) if where(group) else honest(group, name, wanted, **terms)
 
-    return (states, "permitted_quantity", allowance)
+    return (state_data, "permitted_quantity", allowance)
 
 
 def a_sibling_is_sent_all_the_same() -> list[Patch]:

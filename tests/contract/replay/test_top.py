@@ -206,7 +206,7 @@ def test_no_text_moves_the_cursor() -> None:
 @virtual_time
 async def test_an_order_differs_by_what_its_group_lets_it_be() -> None:
     """What the parent has not released is no difference; what its fill released is one."""
-    async with a_bench() as bench:
+    async with a_bench(maker_fee_bps=0) as bench:
         top = Top(bench.kernel, clock=LoopClock())
         await top.begin()
         following = asyncio.create_task(top.follow())
