@@ -178,7 +178,9 @@ def attempt_failed(record: Record, event: events.AttemptFailed) -> Record:
     if attempt.kind is AttemptKind.CANCEL:
         return cancel_failed(resolved, attempt, event)
     counts = event.failures == 1 or event.failures > record.failures  # a rate limit is not about the order
-    by_venue = counts and event.outcome is AttemptOutcome.REJECTED and not event.locally_rejected
+    refused = event.outcome is AttemptOutcome.REJECTED and not event.locally_rejected
+    # A refused order of a group may wait for what a sibling locks; EXIT_MISSING reports a position without its exit.
+    by_venue = counts and refused and (record.intent is None or record.intent.group_id is None)
     failed = replace(
         resolved,
         failures=event.failures,

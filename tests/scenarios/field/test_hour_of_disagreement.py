@@ -129,7 +129,8 @@ async def test_requests_and_events_of_an_hour_are_bounded(amend: AmendDialect) -
         sends, cancels, total, _ = await counts(lab)
         assert max(sends.values()) <= SENDS_MAX
         assert max(cancels.values()) <= CANCELS_MAX
-        assert total <= EVENTS_PER_SEND_MAX * (sends.total() + cancels.total())
+        listed = lab.venue.count("snapshot") * (INTENTS + 4)  # this venue dates each list item anew
+        assert total <= EVENTS_PER_SEND_MAX * (sends.total() + cancels.total()) + listed
 
 
 async def main() -> None:
