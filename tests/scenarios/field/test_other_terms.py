@@ -279,3 +279,29 @@ async def test_the_price_of_a_market_order_is_no_term() -> None:
         assert sends(lab) == 1
         assert lab.venue.count("cancel") == 0
         assert await reconciliation(lab) is ReconciliationStatus.SYNCED
+
+
+@pytest.mark.parametrize("carries", [False, True])
+async def test_a_replace_of_a_partly_filled_order_works_what_was_requested(carries: bool) -> None:
+    """The new order has the rest of the total, or the total with what the old one filled: neither is a disagreement."""
+    async with field_lab(amend=AmendDialect.CANCEL_REPLACE, replace_keeps_cum_qty=carries) as lab:
+
+        def on_modify(request: ModifyRequest) -> ExecutionReport:
+            old = lab.venue.target(request)
+            old.open, old.status = False, OrdStatus.CANCELED
+            filled = old.cum_qty if carries else 0
+            quantity = request.order.quantity - (0 if carries else old.cum_qty)
+            made = FieldOrder("new", request.client_order_id, request.order, quantity, request.order.price, filled)
+            lab.venue.orders[request.symbol_id, made.id] = made
+            names = {"client_order_id": request.client_order_id, "orig_client_order_id": old.client_order_id}
+            return lab.venue.report(made, ExecType.REPLACED, **names)
+
+        lab.venue.on_modify = on_modify
+        await lab.kernel.place_order(order("BUY", COIN), intent_id="a")
+        lab.venue.fill(lab.venue.open_orders()[0], COIN // 4)
+        await asyncio.sleep(1)
+        await lab.kernel.modify_order("a", order("BUY", COIN, 6_000_100), wait="recorded")
+        await asyncio.sleep(100)
+        assert lab.venue.count("modify") == 1
+        assert await reconciliation(lab) is ReconciliationStatus.SYNCED
+        assert lab.kernel.state.record("a").failures == 0

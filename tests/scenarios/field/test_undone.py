@@ -240,3 +240,20 @@ async def test_refusals_with_a_time_to_retry_are_braked() -> None:
         await asyncio.sleep(600)
         assert lab.venue.count("submit") == 15
         assert "requested 1 at 60000, the venue rejected it: later" in lab.findings()["VENUE_DISAGREES"]
+
+
+@pytest.mark.parametrize("lookup", [True, False])
+async def test_an_order_id_given_again_makes_bounded_requests(lookup: bool) -> None:
+    """A venue that gives each order of an intent the same id is neither queried nor sent to without pause."""
+    async with field_lab(lookup=lookup, lookup_closed=lookup) as lab:
+
+        def on_submit(request: SubmitRequest) -> ExecutionReport:
+            made = lab.venue.new_order(request, order_id="7")
+            asyncio.get_running_loop().call_later(1, lab.venue.end, made, OrdStatus.CANCELED)
+            return lab.venue.report(made, ExecType.NEW)
+
+        lab.venue.on_submit = on_submit
+        await lab.kernel.place_order(order("BUY", COIN), intent_id="a", on_unsolicited_cancel=RECREATE)
+        await asyncio.sleep(300)
+        assert lab.venue.count("submit") <= 15
+        assert lab.venue.count("order") + lab.venue.count("snapshot") <= 150
