@@ -10,13 +10,14 @@ from kernel.errors import (
 )  # fmt: skip
 from kernel.log import open_log as open_log
 from kernel.models import (
-    AccountState as AccountState, Attempt as Attempt, AttemptKind as AttemptKind, AttemptOutcome as AttemptOutcome,
-    Balance as Balance, Desired as Desired, Evidence as Evidence, ExecType as ExecType,
-    ExternalOrder as ExternalOrder, ExternalOrderPolicy as ExternalOrderPolicy, Finding as Finding,
-    FindingKind as FindingKind, JsonObject as JsonObject, Liquidity as Liquidity, LookScope as LookScope,
-    OrdStatus as OrdStatus, OrderIntent as OrderIntent, OrderState as OrderState, OrderStatus as OrderStatus,
-    Position as Position, ReconciliationStatus as ReconciliationStatus, UNRESOLVED as UNRESOLVED,
-    UnsolicitedCancelPolicy as UnsolicitedCancelPolicy, VenueOrder as VenueOrder, is_json as is_json,
+    AcceptedTerms as AcceptedTerms, AccountState as AccountState, Attempt as Attempt, AttemptKind as AttemptKind,
+    AttemptOutcome as AttemptOutcome, Balance as Balance, Desired as Desired, Evidence as Evidence,
+    ExecType as ExecType, ExternalOrder as ExternalOrder, ExternalOrderPolicy as ExternalOrderPolicy,
+    Finding as Finding, FindingKind as FindingKind, JsonObject as JsonObject, Liquidity as Liquidity,
+    LookScope as LookScope, OrdStatus as OrdStatus, OrderIntent as OrderIntent, OrderState as OrderState,
+    OrderStatus as OrderStatus, Position as Position, ReconciliationStatus as ReconciliationStatus,
+    UNRESOLVED as UNRESOLVED, UnsolicitedCancelPolicy as UnsolicitedCancelPolicy, VenueOrder as VenueOrder,
+    VenueTermsPolicy as VenueTermsPolicy, is_json as is_json,
 )  # fmt: skip
 from kernel.order_spec import (
     AssetId as AssetId, AssetMetadata as AssetMetadata, Counter as Counter,
@@ -26,7 +27,7 @@ from kernel.order_spec import (
     OrderType as OrderType, PRICED as PRICED, STOPPED as STOPPED, Scale as Scale, Side as Side,
     StandardOrder as StandardOrder, StandardOrderGroup as StandardOrderGroup, SymbolId as SymbolId,
     SymbolMetadata as SymbolMetadata, SymbolStatus as SymbolStatus, TimeInForce as TimeInForce,
-    UINT64_MAX as UINT64_MAX, Uint64 as Uint64, from_scaled as from_scaled,
+    UINT64_MAX as UINT64_MAX, Uint64 as Uint64, expiry_violations as expiry_violations, from_scaled as from_scaled,
     order_inconsistencies as order_inconsistencies, to_scaled as to_scaled, trimmed as trimmed,
 )  # fmt: skip
 from kernel.reconciler.engine import ReconciliationEngine as ReconciliationEngine

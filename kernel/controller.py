@@ -493,24 +493,28 @@ class EventSourcedKernel(ExchangeKernel):
         actor = actor or self._actor
         await self._commands.handle(intent_id, command, actor=actor, evidence=Evidence.OPERATOR)
 
-    async def resolve_finding(self, finding_id: str, *, evidence: str, actor: str | None = None) -> None:
+    async def resolve_finding(
+        self, finding_id: str, *, evidence: str, accept: bool = False, actor: str | None = None
+    ) -> None:
         """Resolve a finding; if its condition still holds, the next event about it raises it again.
 
         A balance drift is booked as a transfer, a rejection storm's symbol trades again, a group's overfill is accepted.
+        For VENUE_DISAGREES the requested terms are sent once more at once, or with `accept` those that work are kept.
 
         Args:
             finding_id: The finding.
             evidence: What was done about it; not empty.
+            accept: Let the terms that the venue works count as those of the intent.
             actor: Who resolves; the kernel's actor by default.
 
         Raises:
             NotFoundError: There is no such finding.
-            ValidationError: `evidence` is empty.
-            ConflictError: The finding is resolved already.
+            ValidationError: `evidence` is empty, or `accept` is given for another kind of finding.
+            ConflictError: The finding is resolved already, or no order works other terms.
         """
         self._runtime.check()
-        actor = actor or self._actor
-        await operator.resolve_finding(self._commands, self._writer, self.state, finding_id, text=evidence, actor=actor)
+        actor, target = actor or self._actor, (self._commands, self._writer, self.state, finding_id)
+        await operator.resolve_finding(*target, text=evidence, actor=actor, accept=accept)
 
     async def heartbeat(self, owner: str, ttl_s: float) -> bool:
         """Send a heartbeat; if the next one is missing for `ttl_s`, the leader cancels all orders of the owner.

@@ -70,6 +70,15 @@ class ExternalOrderPolicy(StrEnum):
     """Create a canceled intent for each, so that it is canceled."""
 
 
+class VenueTermsPolicy(StrEnum):
+    """What to do if the venue works other terms than were requested."""
+
+    REQUIRE = "REQUIRE"
+    """Request the terms of the intent again; after a few times the order has failed."""
+    ACCEPT = "ACCEPT"
+    """Take the terms that work as the terms of the intent; never a larger quantity."""
+
+
 class OrdStatus(StrEnum):
     """Status of an order (FIX 39), derived from facts."""
 
@@ -286,6 +295,21 @@ class VenueOrder(Model):
     """What the venue took off the requested quantity of a reduce-only order; none of it is placed again."""
     end_acted: bool | None = None
     """True if it was shown open after an end by the venue had been confirmed."""
+    other_terms: bool | None = None
+    """True if the venue works it with another quantity or price than requested."""
+    cancel_not_before_ns: InstantNs | None = None
+    """It is not canceled again before this instant: earlier cancels had no effect."""
+
+
+class AcceptedTerms(Model):
+    """Terms that count instead of those of the intent's order, for one generation."""
+
+    generation: Counter
+    """The generation of the intent."""
+    quantity: Uint64
+    """The total quantity, filled part included; only a smaller one than the intent's counts."""
+    price: Uint64 | None = None
+    """The limit price; None: as in the intent."""
 
 
 class OrderState(Model):
@@ -308,13 +332,15 @@ class OrderState(Model):
     venue_orders: tuple[VenueOrder, ...] = ()
     """Every venue order seen under our client order ids, oldest first."""
     failures: Counter = 0
-    """Consecutive failures; a new generation resets it."""
+    """Failures in a row, while the next attempt waits for them or the generation has failed; else 0."""
     failed_generation: Counter = 0
     """Generation that the venue rejected for good; 0 if none."""
     not_before_ns: InstantNs = 0
     """Nothing new is sent before this instant."""
     last_sync_at: Annotated[int, Strict(), Field(ge=0)] | Annotated[float, Strict(), Field(ge=0)] = 0
     """When the venue last confirmed it, in Unix *seconds*."""
+    accepted_terms: AcceptedTerms | None = None
+    """Terms that count instead of the intent's, as the venue works or takes no others."""
 
 
 class ExternalOrder(Model):
@@ -427,6 +453,7 @@ class FindingKind(StrEnum):
     UNOWNED_CANDIDATE = "UNOWNED_CANDIDATE"
     FALSE_END = "FALSE_END"
     GHOST = "GHOST"
+    VENUE_DISAGREES = "VENUE_DISAGREES"
 
 
 class Finding(Model):

@@ -6,6 +6,7 @@ exactly or with an error. Models are frozen and refuse unknown fields, and float
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Annotated, Any
@@ -149,6 +150,17 @@ class StandardOrder(Model):
         if problems := order_inconsistencies(self):
             raise ValidationError("the order is not valid", problems)
         return self
+
+
+def expiry_violations(order: StandardOrder, *, now_ns: int) -> list[Violation]:
+    """Return the violation of an order whose date has passed, with instants as text."""
+    if order.expire_at_ns is None or now_ns < order.expire_at_ns:
+        return []
+    limit, value = (
+        datetime.fromtimestamp(instant_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        for instant_ns in (now_ns, order.expire_at_ns)
+    )
+    return [Violation("expire_at_ns", "date", limit, value, "{field} {value} has passed, it is {limit}")]
 
 
 def order_inconsistencies(order: StandardOrder) -> list[Violation]:

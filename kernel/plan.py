@@ -11,9 +11,9 @@ from typing import ClassVar
 
 from kernel.actions import ActionKind
 from kernel.errors import Violation
-from kernel.lifecycle import stops, venue_orders_of
+from kernel.lifecycle import FIXED_TERMS, same_price, stops, venue_orders_of
 from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, Desired, OrderIntent, OrderState, VenueOrder
-from kernel.order_spec import OcoMode, StandardOrder, SymbolMetadata, SymbolStatus
+from kernel.order_spec import OcoMode, Side, StandardOrder, SymbolMetadata, SymbolStatus, expiry_violations
 from kernel.venues.base import AmendDialect, VenueCapabilities
 
 
@@ -105,6 +105,16 @@ class RejectLocally:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeLess:
+    """Let this total count instead of the intent's: the symbol takes no more of the rest, or its date has passed."""
+
+    label: ClassVar[str] = "take less"
+    kind: ClassVar[ActionKind] = ActionKind.SUBMIT
+    quantity: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class WaitUntil:
     """Do nothing before this instant (None: until something changes)."""
 
@@ -113,7 +123,7 @@ class WaitUntil:
     reason: str
 
 
-Action = Nothing | Resolve | Ask | Cancel | Modify | Submit | RejectLocally | WaitUntil
+Action = Nothing | Resolve | Ask | Cancel | Modify | Submit | RejectLocally | TakeLess | WaitUntil
 
 
 def difference(intent: OrderIntent | None, order: OrderState | None) -> Difference | None:
@@ -151,18 +161,28 @@ def plan(
     """Return the next action for an intent: at most one side effect at the venue.
 
     Unresolved attempts come first, then surplus orders, open questions, changes, and last the submit of the rest.
-    Backoff delays submits and changes only. `intent` is the effective intent, as limited by its group.
+    Failures delay submits and changes; failed cancels of an order delay only its next cancel. `intent` is the effective
+    intent, as limited by its group.
     """
     found = difference(intent, order)
     if found is None:
         return Nothing("intent and order agree")
     if order is not None and (action := plan_for_order(found.kind, intent, order)) is not None:
-        return action
+        return after_failed_cancels(action, now_ns=now_ns)
     if intent is None:
         return Nothing("there is no intent")
     if order is not None and found.kind is ActionKind.MODIFY:
-        return plan_change(intent, order, symbol=symbol, now_ns=now_ns, amend=amend)
+        change = plan_change(intent, order, symbol=symbol, now_ns=now_ns, amend=amend)
+        return after_failed_cancels(change, now_ns=now_ns)
     return plan_submit(intent, order, symbol=symbol, now_ns=now_ns)
+
+
+def after_failed_cancels(action: Action, *, now_ns: int) -> Action:
+    """Return the action, or the wait for it if it is a cancel and earlier ones of its order had no effect."""
+    until_ns = action.order.cancel_not_before_ns if isinstance(action, Cancel) else None
+    if until_ns is None or now_ns >= until_ns:
+        return action
+    return WaitUntil(until_ns, "backing off after cancels without effect")
 
 
 def is_canceled_first(intent: OrderIntent | None, order: OrderState, live: list[VenueOrder]) -> bool:
@@ -269,10 +289,31 @@ def plan_submit(intent: OrderIntent, order: OrderState | None, *, symbol: Symbol
     if symbol.status is not SymbolStatus.TRADING:
         return WaitUntil(None, f"symbol {symbol.symbol_id} is {symbol.status}")
     left = rest_of(intent.order, remainder(intent, order))
-    violations = symbol.violations(left)
-    if violations and intent.is_exit:
-        return WaitUntil(None, f"the exit cannot be placed yet: {'; '.join(map(str, violations))}")
-    return RejectLocally(left, tuple(violations)) if violations else Submit(left)
+    expired = expiry_violations(intent.order, now_ns=now_ns)
+    violations = expired or symbol.violations(left)
+    text = "; ".join(map(str, violations))
+    if not violations:
+        return Submit(left)
+    if intent.is_exit and not expired:
+        return WaitUntil(None, f"the exit cannot be placed yet: {text}")
+    filled = intent.order.quantity - left.quantity
+    if filled and not expired and all(is_mended_by_more(item, left, symbol) for item in violations):
+        return TakeLess(filled + largest_taken(left, symbol), text)
+    if expired and order is not None and order.venue_orders:
+        return TakeLess(filled, text)
+    return RejectLocally(left, tuple(violations))
+
+
+def is_mended_by_more(violation: Violation, order: StandardOrder, symbol: SymbolMetadata) -> bool:
+    """Return whether a larger quantity could satisfy the constraint."""
+    too_small = violation.constraint == "quantity range" and order.quantity < symbol.min_quantity
+    return too_small or violation.constraint in ("lot_size", "min_notional")
+
+
+def largest_taken(order: StandardOrder, symbol: SymbolMetadata) -> int:
+    """Return the largest quantity, rounded down to the lot, that the symbol takes of an order; 0 if it takes none."""
+    quantity = order.quantity - order.quantity % (symbol.lot_size or 1)
+    return quantity if quantity and not symbol.violations(rest_of(order, quantity)) else 0
 
 
 def rest_of(order: StandardOrder, quantity: int) -> StandardOrder:
@@ -317,9 +358,26 @@ def surplus_order(intent: OrderIntent | None, order: OrderState, live: list[Venu
 
 
 def outlives_refusal(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:
-    """Return whether a working order stays although the newest change was rejected: it is older than the change."""
+    """Return whether a working order stays although its generation has failed.
+
+    It does if it is older than the change that failed, or if its terms are within those of the intent.
+    """
     refused = intent.desired is Desired.WORKING and order.failed_generation == intent.generation
-    return refused and 0 < working.generation < intent.generation and not working.late
+    older = 0 < working.generation < intent.generation
+    return refused and not working.late and (older or is_within(intent, order, working))
+
+
+def is_within(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:
+    """Return whether a working order can fill neither more than the intent wants nor at a worse price."""
+    limit, price = intent.order.price, working.price
+    buys = intent.order.side is Side.BUY
+    better = same_price(price, limit) or (price is not None and limit is not None and (price < limit) is buys)
+    return better and bool(working.other_terms) and fits_quantity(intent, order, working)
+
+
+def fits_quantity(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:
+    """Return whether a working order and the fills of others do not exceed the intent's quantity."""
+    return working.quantity + filled_by_others(order, working) <= intent.order.quantity
 
 
 def remainder(intent: OrderIntent, order: OrderState | None) -> int:
@@ -330,6 +388,16 @@ def remainder(intent: OrderIntent, order: OrderState | None) -> int:
     left = intent.order.quantity - sum(max(item.final_cum_qty or 0, item.cum_qty) for item in orders)
     reduced = sum(item.reduced_qty or 0 for item in orders if not item.live)
     return 0 if 0 < left <= reduced else left
+
+
+def may_accept(intent: OrderIntent, order: OrderState, action: Action) -> bool:
+    """Return whether the terms that work may be taken instead of the change that is planned: never a larger quantity."""
+    live = live_orders(order)
+    if not isinstance(action, Modify | Cancel | RejectLocally) or len(live) != 1 or not live[0].other_terms:
+        return False
+    return (
+        is_wanted(intent, order) and live[0].generation == intent.generation and fits_quantity(intent, order, live[0])
+    )
 
 
 def open_question(order: OrderState) -> VenueOrder | None:
@@ -354,10 +422,6 @@ def own_quantity(intent: OrderIntent, order: OrderState, live: VenueOrder) -> in
     return live.quantity if 0 <= wanted - live.quantity <= (live.reduced_qty or 0) else wanted
 
 
-FIXED_TERMS = frozenset(
-    {"side", "order_type", "stop_price", "time_in_force", "expire_at_ns", "post_only", "reduce_only"}
-)
-"""Terms that venues do not report back."""
 REPLACEABLE_TERMS = frozenset({"stop_price", "expire_at_ns"})
 """Fixed terms that a replacing order may change."""
 
@@ -367,7 +431,7 @@ def terms_agree(intent: OrderIntent, order: OrderState, live: VenueOrder) -> boo
     if own_quantity(intent, order, live) != live.quantity:
         return False
     working, terms = order.status.order, intent.order
-    if terms.price is not None and live.price is not None and live.price != terms.price:
+    if not same_price(live.price, terms.price):
         return False
     if displayed(working, live.quantity) != displayed(terms, live.quantity):
         return False

@@ -13,7 +13,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kernel.clock import NS_PER_S
-from kernel.models import ExternalOrderPolicy
+from kernel.models import ExternalOrderPolicy, VenueTermsPolicy
 from kernel.order_spec import Counter, Model, SymbolId
 
 PERCENT_DECIMALS = 6
@@ -162,6 +162,9 @@ class KernelSettings(BaseSettings):
     account_exclusive: bool = False
     """True if only this log's kernels trade on the account. At a venue whose lists or trades lack client order ids, the one
     external order that fits an unknown submit is then attributed to it; else an operator decides."""
+    venue_terms: VenueTermsPolicy = VenueTermsPolicy.REQUIRE
+    """What to do if the venue works another price or quantity than requested: REQUIRE the intent's terms, or ACCEPT those
+    that work, unless the quantity is larger."""
     storm_rejections: int = Field(default=10, ge=0, le=10_000)
     """Equal rejections in one symbol that make a rejection storm, which stops its submits until the finding is resolved.
     0 disables it."""

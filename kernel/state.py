@@ -149,6 +149,9 @@ class KernelState(Protocol):
     def is_exit(self, intent_id: str) -> bool:
         """Return whether an intent is an exit of a bracket that the kernel manages."""
 
+    def is_report_due(self, intent_id: str) -> bool:
+        """Return whether a finding about an intent or its group is to be raised or resolved."""
+
     def exit_report(self, intent_id: str) -> ExitReport | None:
         """Return the change of its group's `EXIT_MISSING` finding, for an exit of a bracket, if one is due or will be."""
 

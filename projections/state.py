@@ -15,7 +15,7 @@ from typing import Any
 from kernel import events
 from kernel.commands.place_group import venue_managed_quantity
 from kernel.groups import ExitReport, Group, quantity_at_risk
-from kernel.lifecycle import OrderRequest, Record, finding_id, order_requests, order_state
+from kernel.lifecycle import OrderRequest, Record, finding_id, is_disagreement_due, order_requests, order_state
 from kernel.lifecycle.immutable import replace
 from kernel.lifecycle.record import as_exit, is_refused
 from kernel.lifecycle.trades import TradeEntry
@@ -148,7 +148,7 @@ class State:
         """Return whether the sides differ. An unresolved attempt always counts, without deriving the order state."""
         if record.unresolved or diff.differs(self, record.intent_id):
             return True
-        return self.overfilled_group(record.intent_id) is not None or self.exit_report(record.intent_id) is not None
+        return self.is_report_due(record.intent_id)
 
     def parts_of(self, batch: Sequence[events.BaseEvent]) -> Iterator[Sequence[events.BaseEvent]]:
         """A batch, split at the positions where eviction happens."""
@@ -262,7 +262,9 @@ class State:
         return self._grouped(self._data.record(intent_id))
 
     def _grouped(self, record: Record) -> Record:
-        """A record with its effective intent: the quantity is what the group permits."""
+        """A record with its effective intent: with the accepted terms, and the quantity that the group permits."""
+        if record.accepted is not None:
+            record = replace(record, intent=record.accepted_intent)
         group, intent = self._data.group_of(record.intent_id), record.intent
         if group is None or intent is None:
             return record
@@ -328,6 +330,10 @@ class State:
     def is_exit(self, intent_id: str) -> bool:
         group = self._data.group_of(intent_id)
         return group is not None and group.is_exit(intent_id)
+
+    def is_report_due(self, intent_id: str) -> bool:
+        due = self.overfilled_group(intent_id) is not None or self.exit_report(intent_id) is not None
+        return due or is_disagreement_due(self._data.record(intent_id))
 
     def exit_report(self, intent_id: str) -> ExitReport | None:
         group = self._data.group_of(intent_id)

@@ -9,6 +9,7 @@ from typing import Any
 
 from kernel import events
 from kernel.models import (
+    AcceptedTerms,
     Attempt,
     AttemptKind,
     AttemptOutcome,
@@ -102,6 +103,8 @@ VENUE_ORDER = VenueOrder(
     solicited=True,
     late=True,
     carried_qty=5,
+    other_terms=True,
+    cancel_not_before_ns=AT + 6,
 )
 STATE = OrderState(
     intent_id="btc-bid.1",
@@ -123,6 +126,7 @@ STATE = OrderState(
     failed_generation=1,
     not_before_ns=AT + 6,
     last_sync_at=1_700_000_000.5,
+    accepted_terms=AcceptedTerms(generation=3, quantity=149_000, price=6_169_995),
 )
 FINDING = Finding(
     finding_id="OVERFILL:btc-bid.1",
@@ -211,6 +215,9 @@ INTENTS: tuple[events.BaseEvent, ...] = (
     events.IntentModified(intent=INTENT),
     events.IntentCancelRequested(intent_id="btc-bid.1", generation=4, requested_at_ns=AT, reason="mm-1 fell silent"),
     events.IntentDeleted(intent_id="btc-bid.1"),
+    events.TermsAccepted(
+        intent_id="btc-bid.1", generation=3, quantity=149_000, price=6_169_995, text="its tick is 0.05"
+    ),
     events.GroupCreated(group_id="bracket_1", mode=OcoMode.ONE_CANCELS_OTHER, intent_ids=("btc-bid.1", "btc-ask.1")),
     events.GroupWorked(group_id="bracket_1", native=True, group_client_id="k2j4"),
     events.GroupUpdated(group_id="bracket_1", intent_id="btc-bid.1", cum_qty=1_000_000),

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from kernel import events
 from kernel.commands.handler import CommandHandler
-from kernel.errors import ConflictError, NotFoundError, ValidationError
+from kernel.errors import ConflictError, NotFoundError, ValidationError, Violation
 from kernel.lifecycle import (
+    AcceptTerms,
     AttributeOrder,
     IntentCommand,
     PauseIntent,
@@ -92,7 +93,14 @@ async def resolution(
 
 
 async def resolve_finding(
-    commands: CommandHandler, writer: EventWriter, state: KernelState, finding_id: str, *, text: str, actor: str
+    commands: CommandHandler,
+    writer: EventWriter,
+    state: KernelState,
+    finding_id: str,
+    *,
+    text: str,
+    actor: str,
+    accept: bool = False,
 ) -> None:
     """Resolve a finding; `NotFoundError` if it was never raised, `ConflictError` if it is resolved."""
     require_evidence(text)
@@ -101,9 +109,12 @@ async def resolve_finding(
         raise NotFoundError(f"finding {finding_id} not found: `orderctl get findings` lists them")
     if finding.resolved_at_ns is not None:
         raise ConflictError(f"finding {finding_id} is resolved already: {finding.resolution}")
+    if accept and finding.kind is not FindingKind.VENUE_DISAGREES:
+        limit, what = FindingKind.VENUE_DISAGREES, "accept is for a {limit} finding, not {value}"
+        raise ValidationError(violations=[Violation("accept", "kind", limit, finding.kind, what)])
     intent_id = finding.intent_id
     if intent_id is not None and finding_id in state.record(intent_id).findings:
-        command = ResolveFinding(finding_id, text)
+        command = AcceptTerms(finding_id, text) if accept else ResolveFinding(finding_id, text)
         await commands.handle(intent_id, command, actor=actor, evidence=Evidence.OPERATOR)
         return
     resolved = events.FindingResolved(finding_id=finding_id, text=text)

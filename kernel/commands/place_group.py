@@ -17,7 +17,7 @@ from kernel.groups import Group, group_violations, max_excess
 from kernel.lifecycle import Record
 from kernel.log.base import Write
 from kernel.models import OrderIntent
-from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup, SymbolMetadata
+from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup, SymbolMetadata, expiry_violations
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,10 @@ def constraint_violations(command: PlaceGroup) -> list[Violation]:
         open_orders = command.open_orders[symbol.symbol_id] + (0 if follows else index)
         found += [
             replace(item, field=f"orders[{index}].{item.field.removeprefix('order.')}")
-            for item in symbol.violations(intent.order, open_orders=open_orders)
+            for item in (
+                *symbol.violations(intent.order, open_orders=open_orders),
+                *expiry_violations(intent.order, now_ns=intent.created_at_ns),
+            )
         ]
     return found
 

@@ -46,6 +46,7 @@ from kernel.events.intents import (
     IntentCreated,
     IntentDeleted,
     IntentModified,
+    TermsAccepted,
 )
 from kernel.events.observations import (
     AssetObserved,
@@ -84,6 +85,7 @@ __all__ = [
     "IntentCreated", "IntentDeleted", "IntentModified", "KernelStarted", "KernelStopped", "LeaderElected",
     "LogCreated", "ModifyRejected", "OrderAccepted", "OrderCanceled", "OrderExpired", "OrderFilled", "OrderModified",
     "OrderRejected", "OrderReport", "OrderStateForgotten", "OrderStateObserved", "OrderStateRecorded",
-    "OrderTriggered", "Paused", "PositionObserved", "Resumed", "SymbolObserved", "TransferObserved",
+    "OrderTriggered", "Paused", "PositionObserved", "Resumed", "SymbolObserved", "TermsAccepted",
+    "TransferObserved",
     "VenueSnapshotTaken", "canonical_json", "decode", "encode", "group_stream", "heartbeat_stream", "intent_stream",
 ]  # fmt: skip

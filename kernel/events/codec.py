@@ -14,6 +14,7 @@ from kernel.events.base import ENVELOPE, BaseEvent, Envelope
 
 EVENT_TYPES: tuple[type[BaseEvent], ...] = (
     intents.IntentCreated, intents.IntentModified, intents.IntentCancelRequested, intents.IntentDeleted,
+    intents.TermsAccepted,
     intents.GroupCreated, intents.GroupWorked, intents.GroupUpdated, attempts.AttemptStarted, attempts.AttemptFailed,
     attempts.AttemptUnknown, attempts.AttemptResolved, reports.OrderAccepted, reports.OrderRejected,
     reports.OrderTriggered, reports.OrderFilled, reports.FillInferred, reports.FillCorrected, reports.FillBusted,

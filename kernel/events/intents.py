@@ -41,6 +41,21 @@ class IntentDeleted(BaseEvent):
     """The intent."""
 
 
+class TermsAccepted(BaseEvent):
+    """The terms that the venue works, or still takes, count instead of the intent's until its generation changes."""
+
+    intent_id: IntentId
+    """The intent."""
+    generation: Counter
+    """Its generation."""
+    quantity: Uint64
+    """The total quantity that counts, filled part included."""
+    price: Uint64 | None = None
+    """The limit price that counts; absent: as in the intent."""
+    text: str = ""
+    """Why, or how the operator knows."""
+
+
 class GroupCreated(BaseEvent):
     """A group of contingent orders was created."""
 

@@ -9,6 +9,7 @@
 - `carried_totals`: orders whose totals include those of the order that they replaced.
 - `record`: everything known about one intent, and the order state derived from it.
 - `order_request`: a request for an order whose outcome is not known.
+- `disagreement`: the backoff of attempts that change nothing.
 - `evolve`: a record and an event to the next record.
 - `remediation`: the remedy for each kind of finding.
 - `findings`: the conditions of an intent that need attention.
@@ -36,18 +37,40 @@ from kernel.lifecycle.decide import (
     next_intent,
 )
 from kernel.lifecycle.decide_report import decide_report
-from kernel.lifecycle.decide_resolution import AttributeOrder, ResolveAttempt, ResolveFinding, require_evidence
+from kernel.lifecycle.decide_resolution import (
+    AcceptTerms,
+    AttributeOrder,
+    ResolveAttempt,
+    ResolveFinding,
+    require_evidence,
+)
+from kernel.lifecycle.disagreement import (
+    delay_ns,
+    disagreement_text,
+    is_disagreement_due,
+    is_disagreement_over,
+    next_failures,
+)
 from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import conditions, finding_id, raised, unreported_findings
 from kernel.lifecycle.order_request import OrderRequest, order_requests
 from kernel.lifecycle.order_status import TERMINAL, ord_status
-from kernel.lifecycle.record import Record, client_order_id, order_state, stops, venue_orders_of
+from kernel.lifecycle.record import (
+    FIXED_TERMS,
+    Record,
+    client_order_id,
+    order_state,
+    same_price,
+    stops,
+    venue_orders_of,
+)
 
 __all__ = [
-    "TERMINAL", "AttributeOrder", "CancelIntent", "CreateIntent", "CreateState", "DeleteIntent", "ForgetState",
-    "IntentCommand", "ModifyIntent", "OrderRequest", "PauseIntent", "PlaceOrder", "Record", "ResolveAttempt",
-    "ResolveFinding", "ResumeIntent", "UpdateIntent", "UpdateState", "attribution", "attribution_reports",
-    "client_order_id", "conditions", "decide", "decide_report", "evolve", "finding_id", "next_intent", "ord_status",
-    "order_requests", "order_state", "raised", "require_evidence", "stops", "trade_reports", "unreported_findings",
-    "venue_orders_of",
+    "FIXED_TERMS", "TERMINAL", "AcceptTerms", "AttributeOrder", "CancelIntent", "CreateIntent", "CreateState",
+    "DeleteIntent", "ForgetState", "IntentCommand", "ModifyIntent", "OrderRequest", "PauseIntent", "PlaceOrder",
+    "Record", "ResolveAttempt", "ResolveFinding", "ResumeIntent", "UpdateIntent", "UpdateState", "attribution",
+    "attribution_reports", "client_order_id", "conditions", "decide", "decide_report", "delay_ns", "disagreement_text",
+    "evolve", "finding_id", "is_disagreement_due", "is_disagreement_over", "next_failures", "next_intent", "ord_status",
+    "order_requests", "order_state", "raised", "require_evidence", "same_price", "stops", "trade_reports",
+    "unreported_findings", "venue_orders_of",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from kernel.lifecycle.findings import finding_events
 from kernel.lifecycle.immutable import replace
 from kernel.lifecycle.record import Record, as_exit, is_over, order_state
 from kernel.models import Desired, OrderIntent, OrderState, OrdStatus
-from kernel.order_spec import StandardOrder, SymbolMetadata
+from kernel.order_spec import StandardOrder, SymbolMetadata, expiry_violations
 
 TOO_LATE = frozenset({OrdStatus.FILLED, OrdStatus.EXPIRED, OrdStatus.REJECTED})
 
@@ -55,7 +55,8 @@ class CreateIntent(IntentCommand):
         if record.intent is not None:
             raise AlreadyExistsError(f"intent {record.intent_id} already exists")
         if self.symbol is not None:
-            check_constraints(self.intent.order, self.symbol, open_orders=self.open_orders)
+            now_ns = self.intent.created_at_ns
+            check_constraints(self.intent.order, self.symbol, now_ns=now_ns, open_orders=self.open_orders)
         return [events.IntentCreated(intent=self.intent)]
 
 
@@ -112,11 +113,14 @@ class ModifyIntent(IntentCommand):
             )
         if known.desired is Desired.CANCELED:
             raise ExchangeError("too late to modify: the order is canceled", intent_id=known.intent_id)
-        raise_if_too_late(record, "modify", ends=TOO_LATE - {OrdStatus.REJECTED})  # a modified order may be accepted
+        failed = record.failed_generation == known.generation
+        # An order that was rejected or has failed may be accepted once it is modified.
+        mendable = {OrdStatus.REJECTED, OrdStatus.EXPIRED} if failed else {OrdStatus.REJECTED}
+        raise_if_too_late(record, "modify", ends=TOO_LATE - mendable)
         check_same_market(known.order, self.order)
         if known.order == self.order:
             return []
-        check_constraints(self.order, self.symbol, open_orders=0)
+        check_constraints(self.order, self.symbol, now_ns=self.now_ns)
         intent = known.model_copy(update={"order": self.order})
         return [events.IntentModified(intent=next_intent(known, intent, now_ns=self.now_ns))]
 
@@ -218,8 +222,8 @@ class ForgetState(IntentCommand):
         return [events.OrderStateForgotten(intent_id=record.intent_id)]
 
 
-def check_constraints(order: StandardOrder, symbol: SymbolMetadata, *, open_orders: int) -> None:
-    violations = symbol.violations(order, open_orders=open_orders)
+def check_constraints(order: StandardOrder, symbol: SymbolMetadata, *, now_ns: int, open_orders: int = 0) -> None:
+    violations = [*symbol.violations(order, open_orders=open_orders), *expiry_violations(order, now_ns=now_ns)]
     if violations:
         raise ValidationError(f"the order violates the constraints of {symbol.symbol_id}", violations)
 

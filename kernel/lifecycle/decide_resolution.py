@@ -105,6 +105,35 @@ class ResolveFinding(IntentCommand):
         return [events.FindingResolved(finding_id=self.finding_id, text=self.text)]
 
 
+@dataclass(frozen=True, slots=True)
+class AcceptTerms(IntentCommand):
+    """Let the terms that work count instead of the intent's, and close the finding that the venue disagrees."""
+
+    finding_id: str
+    text: str
+    """The operator's reason."""
+
+    def decide(self, record: Record) -> list[events.BaseEvent]:
+        closed = ResolveFinding(self.finding_id, self.text).decide(record)
+        live, intent = record.live_orders, record.intent
+        if intent is None or len(live) != 1 or not live[0].other_terms:
+            raise ConflictError(
+                f"intent {record.intent_id} has no order that works other terms: there is nothing to accept"
+            )
+        (working,) = live
+        quantity = record.cum_qty - working.cum_qty + working.quantity
+        if quantity > intent.order.quantity:
+            raise ConflictError(f"intent {record.intent_id} works more than its quantity: modify the intent instead")
+        accepted = events.TermsAccepted(
+            intent_id=record.intent_id,
+            generation=intent.generation,
+            quantity=quantity,
+            price=working.price,
+            text=self.text,
+        )
+        return [accepted, *closed]
+
+
 def check_market(order: ExternalOrder, request: OrderRequest) -> None:
     """Refuse an order of another symbol or side, or with a client order id, which is not the request's."""
     pairs = (

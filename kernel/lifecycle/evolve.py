@@ -14,8 +14,15 @@ from kernel import events
 from kernel.lifecycle import order_facts
 from kernel.lifecycle.apply_report import ORDER_CHANGES, recorded_ns
 from kernel.lifecycle.carried_totals import link_replaced
+from kernel.lifecycle.disagreement import (
+    finding_name,
+    is_undone,
+    with_cancel_failure,
+    with_failure,
+    works_other_terms,
+)
 from kernel.lifecycle.immutable import assign_fresh, construct, copy_with, replace
-from kernel.lifecycle.order_facts import CumEvidence, OrderFacts, ReplacedOrder
+from kernel.lifecycle.order_facts import CumEvidence, OrderFacts, ReplacedOrder, RequestedTerms
 from kernel.lifecycle.order_status import ENDS
 from kernel.lifecycle.record import (
     Record,
@@ -30,10 +37,12 @@ from kernel.lifecycle.trades import NO_TRADES
 from kernel.lifecycle.trigger_chain import link_triggered, may_trigger, shown_open_ns, with_trigger
 from kernel.models import (
     UNRESOLVED,
+    AcceptedTerms,
     Attempt,
     AttemptKind,
     AttemptOutcome,
     Desired,
+    Evidence,
     ExecType,
     LookScope,
     OrderIntent,
@@ -78,11 +87,11 @@ def intent_created(record: Record, event: events.IntentCreated) -> Record:
 
 
 def with_intent(record: Record, intent: OrderIntent) -> Record:
-    """Set the intent. A new generation resets the backoff; orders at the venue stay as reported or recorded."""
+    """Set the intent. A new generation may be sent at once; failures and orders at the venue stay as they are."""
     known, most = record.intent, max(record.wanted_most, intent.order.quantity)
     if known is None or intent.generation == known.generation:
         return replace(record, intent=intent, wanted_most=most)
-    after = replace(record, intent=intent, wanted_most=most, failures=0, not_before_ns=0)
+    after = replace(record, intent=intent, wanted_most=most, not_before_ns=0, other_terms=0)
     if record.recorded is None:
         return after
     changes = {"failures": 0, "not_before_ns": 0, "reconciliation_status": reconciliation_status(after)}
@@ -127,6 +136,7 @@ def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
         record,
         attempts=keep_attempts((*record.attempts, attempt)),
         number=max(record.number, event.number),
+        not_before_ns=record.not_before_ns if event.kind is AttemptKind.CANCEL else 0,
         recorded=None,
         has_order=True,
         **sent_by(record, event),
@@ -163,13 +173,40 @@ def attempt_failed(record: Record, event: events.AttemptFailed) -> Record:
     attempt = record.attempt_at(event.attempt_position)
     if attempt is None or attempt.outcome not in UNRESOLVED:
         return record
-    resolved = copy_with(attempt, outcome=event.outcome, text=event.text, code=event.code)
-    failed = replace(with_attempt(record, resolved), failures=event.failures, recorded=None)
+    resolved = replace(
+        with_attempt(record, copy_with(attempt, outcome=event.outcome, text=event.text, code=event.code)),
+        recorded=None,
+    )
+    if attempt.kind is AttemptKind.CANCEL:
+        return cancel_failed(resolved, attempt, event)
+    counts = event.failures == 1 or event.failures > record.failures  # a rate limit is not about the order
+    refused = event.outcome is AttemptOutcome.REJECTED and not event.locally_rejected
+    # A refused order of a group may wait for what a sibling locks; EXIT_MISSING reports a position without its exit.
+    by_venue = counts and refused and (record.intent is None or record.intent.group_id is None)
+    failed = replace(
+        resolved,
+        failures=event.failures,
+        failed_ns=recorded_ns(event),
+        disagreements=(record.disagreements if event.failures > 1 else 0) + by_venue,
+    )
     if event.retry_at_ns is not None:
         return replace(failed, not_before_ns=event.retry_at_ns)
-    if event.outcome is AttemptOutcome.REJECTED and attempt.kind is not AttemptKind.CANCEL:
+    if event.outcome is AttemptOutcome.REJECTED:
         return replace(failed, failed_generation=attempt.generation)
     return failed
+
+
+def cancel_failed(record: Record, attempt: Attempt, event: events.AttemptFailed | events.AttemptResolved) -> Record:
+    """Delay the next cancel of an order whose cancel had no effect, or was not sent, which is no failure of the venue."""
+    until_ns = event.retry_at_ns if isinstance(event, events.AttemptFailed) else None
+    not_sent = isinstance(event, events.AttemptFailed) and event.outcome is AttemptOutcome.DEAD
+    orders = []
+    for facts in record.orders:
+        if facts.live and aims_at(attempt, facts):
+            failed = with_cancel_failure(facts, recorded_ns(event), not_before_ns=until_ns)
+            facts = replace(failed, cancel_failures=facts.cancel_failures) if not_sent else failed
+        orders.append(facts)
+    return replace(record, orders=tuple(orders))
 
 
 def attempt_unknown(record: Record, event: events.AttemptUnknown) -> Record:
@@ -198,7 +235,14 @@ def attempt_resolved(record: Record, event: events.AttemptResolved) -> Record:
     resolved = replace(record, attempts=keep_attempts(attempts), recorded=None)
     if event.outcome is AttemptOutcome.REJECTED and named.kind is not AttemptKind.CANCEL:
         return replace(resolved, failed_generation=named.generation)
-    return resolved
+    if event.outcome is not AttemptOutcome.DEAD or (event.recorded and event.evidence is Evidence.OPERATOR):
+        return resolved
+    if named.kind is AttemptKind.CANCEL:
+        return cancel_failed(resolved, named, event)
+    changed = any(facts.live and aims_at(named, facts) for facts in record.orders)
+    if named.kind is AttemptKind.AMEND and not changed:
+        return resolved  # its target ended first
+    return with_failure(resolved, recorded_ns(event), other_terms=named.kind is AttemptKind.AMEND)
 
 
 def with_attempt(record: Record, attempt: Attempt) -> Record:
@@ -219,28 +263,27 @@ def reported(record: Record, event: events.OrderReport) -> Record:
     if before is None:
         return record
     known = before if type(event) in REQUEST_REFUSALS else named(before, event)
-    unresolved = record.unresolved
-    facts = ORDER_CHANGES[type(event)](with_trigger(known, event), event)
-    if record.amends or unresolved:
-        facts = amended(record, facts, event)
-    if facts.order.reduce_only:
-        facts = reduced(record, facts, event, quantity=before.quantity if found else facts.order.quantity)
+    quantity = before.quantity if found else before.order.quantity
+    facts = with_fact(record, known, event, quantity=quantity)
     now_ns = recorded_ns(event)
-    if facts.end_acted and not known.end_acted and is_solicited(known, record):
-        facts = replace(facts, end_acted=False)
-    if event.unconfirmed and facts.ended:
-        facts = replace(facts, unconfirmed_ns=now_ns)
+    if found is not None and found.closed is not None and facts.live and is_solicited(facts, record):
+        facts = with_cancel_failure(facts, now_ns)  # canceled, as the venue said, and open again
     if now_ns > facts.last_seen_ns:
         facts = replace(facts) if facts is before else facts
         assign_fresh(facts, last_seen_ns=now_ns)
     if found is None:
-        orders = (*without_replaced(record, event), facts)
+        orders, place = (*without_replaced(record, event), facts), len(record.orders)
     else:
         orders = tuple([facts if item is found else item for item in record.orders])
+        place = next(place for place, item in enumerate(record.orders) if item is found)
     if len(orders) > 1:
         orders = link_triggered(orders, facts, now_ns=now_ns, shown_ns=shown_open_ns(event), solicited=record.solicited)
         orders = link_replaced(orders) if record.amends else orders
-    return replace(
+    unresolved = record.unresolved
+    worked = with_requested_terms(orders[place], orders, unresolved)
+    if worked is not orders[place]:
+        orders = (*orders[:place], worked, *orders[place + 1 :])
+    after = replace(
         record,
         orders=orders,
         recorded=None,
@@ -249,6 +292,48 @@ def reported(record: Record, event: events.OrderReport) -> Record:
         last_report_ns=max(record.last_report_ns, now_ns),
         **resolved_by_facts(record, facts, any_open=bool(unresolved)),
     )
+    return with_disagreement(after, found, worked, now_ns=now_ns)
+
+
+def with_fact(record: Record, known: OrderFacts, event: events.OrderReport, *, quantity: int) -> OrderFacts:
+    """Add a fact to those of an order that works `quantity` before it."""
+    facts = ORDER_CHANGES[type(event)](with_trigger(known, event), event)
+    if record.amends or record.unresolved:
+        facts = amended(record, facts, event)
+    if facts.order.reduce_only:
+        facts = reduced(record, facts, event, quantity=quantity)
+    if facts.end_acted and not known.end_acted and is_solicited(known, record):
+        facts = replace(facts, end_acted=False)
+    if event.unconfirmed and facts.ended:
+        facts = replace(facts, unconfirmed_ns=recorded_ns(event))
+    return facts
+
+
+def with_disagreement(record: Record, found: OrderFacts | None, worked: OrderFacts, *, now_ns: int) -> Record:
+    """Count a failure if a report shows that an order works other terms than requested, or was undone."""
+    asked_anew = found is None or not found.other_terms or found.changed_to is not worked.changed_to
+    other_terms = worked.other_terms and asked_anew
+    if worked.retired or not (other_terms or is_undone(record, found, worked)):
+        return record
+    return with_failure(record, now_ns, other_terms=other_terms)
+
+
+def with_requested_terms(facts: OrderFacts, orders: Sequence[OrderFacts], unresolved: Sequence[Attempt]) -> OrderFacts:
+    """Note the terms of a change that the order took, and whether it works other terms than requested.
+
+    While a change is unresolved, neither its terms nor the old ones are to be expected.
+    """
+    changed_to = facts.changed_to
+    for attempt in unresolved:
+        if attempt.kind is not AttemptKind.AMEND or attempt.new_order or not aims_at(attempt, facts):
+            continue
+        if outcome_from_facts(attempt, facts) is not AttemptOutcome.ACCEPTED:
+            return facts
+        changed_to = RequestedTerms(attempt.quantity or 0, attempt.price)
+    if changed_to is not facts.changed_to:
+        facts = replace(facts, changed_to=changed_to)
+    other_terms = works_other_terms(facts, orders)
+    return facts if other_terms is facts.other_terms else replace(facts, other_terms=other_terms)
 
 
 def amended(record: Record, facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
@@ -439,8 +524,6 @@ def resolved_by_facts(record: Record, facts: OrderFacts, *, any_open: bool) -> d
     if not resolved:
         return changes
     changes["attempts"] = keep_attempts(attempts)
-    if any(item.outcome is AttemptOutcome.ACCEPTED for item in resolved):
-        changes |= {"failures": 0, "not_before_ns": 0}
     return changes
 
 
@@ -502,6 +585,7 @@ def state_recorded(record: Record, event: events.OrderStateRecorded) -> Record:
         failures=state.failures,
         failed_generation=state.failed_generation,
         not_before_ns=state.not_before_ns,
+        accepted=state.accepted_terms,
         last_sync_ns=int(state.last_sync_at * 1_000_000_000),
         sent_order=state.status.order,
         recorded=None if unlisted_attempts else state,
@@ -542,6 +626,7 @@ def recorded_order(item: VenueOrder, state: OrderState, known: OrderFacts | None
         carried_qty=known.carried_qty if known else 0,
         reduced_qty=item.reduced_qty or 0,
         recorded=True,
+        changed_to=RequestedTerms(item.quantity, item.price),
     )
     voided_ns = max(0, order_facts.newest_void(facts))
     facts = order_facts.with_evidence(facts, voided_ns, item.cum_qty) if item.cum_qty else facts
@@ -608,6 +693,29 @@ def confirmed(recorded: OrderState, now_ns: int) -> OrderState:
     return copy_with(recorded, last_sync_at=max(recorded.last_sync_at, now_ns // 1_000_000_000))
 
 
+def terms_accepted(record: Record, event: events.TermsAccepted) -> Record:
+    """Let other terms count than those of the intent; if the venue disagreed with the intent's, that is over."""
+    terms = AcceptedTerms(generation=event.generation, quantity=event.quantity, price=event.price)
+    return replace(without_disagreement(record), accepted=terms)
+
+
+def without_disagreement(record: Record) -> Record:
+    """Allow one more send at once, also for a generation that has failed."""
+    orders = tuple(replace(facts, cancel_failures=0) if facts.cancel_failures else facts for facts in record.orders)
+    fresh = {"disagreements": 0, "other_terms": 0, "failed_generation": 0, "not_before_ns": 0}
+    return replace(record, orders=orders, recorded=None, **fresh)
+
+
+def finding_resolved(record: Record, event: events.FindingResolved) -> Record:
+    """Close a finding. Of a disagreement, an operator may allow another try."""
+    after = replace(record, findings=record.findings - {event.finding_id})
+    if event.finding_id != finding_name(record):
+        return after
+    if event.recorded and event.evidence is Evidence.OPERATOR:
+        return without_disagreement(after)
+    return replace(after, disagreements=0)
+
+
 COMMAND_EVENTS = frozenset({events.IntentCreated, events.IntentModified, events.IntentCancelRequested})
 """Commands that later actions of the kernel are correlated with."""
 
@@ -616,8 +724,9 @@ CHANGES: dict[type[events.BaseEvent], Callable[..., Record]] = {
     events.IntentModified: lambda record, event: with_intent(record, event.intent),
     events.IntentCancelRequested: cancel_requested,
     events.IntentDeleted: lambda record, event: replace(
-        record, intent=None, deleted=True, failures=0, not_before_ns=0, failed_generation=0
+        without_disagreement(record), intent=None, deleted=True, failures=0, accepted=None
     ),
+    events.TermsAccepted: terms_accepted,
     events.AttemptStarted: attempt_started,
     events.AttemptFailed: attempt_failed,
     events.AttemptUnknown: attempt_unknown,
@@ -627,7 +736,7 @@ CHANGES: dict[type[events.BaseEvent], Callable[..., Record]] = {
     events.OrderStateForgotten: lambda record, event: replace(record, has_order=False, recorded=None),
     events.VenueSnapshotTaken: apply_snapshot_taken,
     events.FindingRaised: lambda record, event: replace(record, findings=record.findings | {event.finding.finding_id}),
-    events.FindingResolved: lambda record, event: replace(record, findings=record.findings - {event.finding_id}),
+    events.FindingResolved: finding_resolved,
     events.Paused: lambda record, event: replace(record, paused=True),
     events.Resumed: lambda record, event: replace(record, paused=False),
 }

@@ -38,6 +38,13 @@ class ReplacedOrder(NamedTuple):
     """The venue counts what it filled in the totals of the order that replaced it."""
 
 
+class RequestedTerms(NamedTuple):
+    """Quantity and price that were requested for a venue order."""
+
+    quantity: int
+    price: int | None
+
+
 class PendingRequest(NamedTuple):
     """A cancel or modify that the venue reported as pending."""
 
@@ -135,6 +142,13 @@ class OrderFacts:
     """From a store's write, so its totals may never be explained by fills."""
     reduced_qty: int = 0
     """What the venue took off the requested quantity of a reduce-only order, as the position shrank."""
+    changed_to: RequestedTerms | None = None
+    """Terms of the newest change in place that the order took; None if there was none."""
+    other_terms: bool = False
+    """True if the venue works other terms than were requested."""
+    cancel_failures: int = 0
+    """Cancels without effect."""
+    cancel_not_before_ns: int = 0
 
     @property
     def counted_trades(self) -> Trades:

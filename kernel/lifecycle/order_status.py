@@ -2,7 +2,8 @@
 
 An order can be in several states at once; the one with the highest precedence is its OrdStatus. Source: FIX 4.4 with
 Errata 20030618, Volume 4, "Order State Change Matrices", precedence table (Copyright FIX Protocol Limited,
-fixprotocol.org). FIX gives New, Rejected and PendingNew one rank, and EXPIRED none: it ranks with CANCELED here.
+fixprotocol.org). FIX gives New, Rejected and PendingNew one rank, and EXPIRED none: it ranks with CANCELED here, and so
+does the rejection of the rest of an order, which FIX does not know.
 Nothing else in the project decides an order's status.
 """
 
@@ -38,6 +39,7 @@ STATUS_PRECEDENCE: tuple[StatusRule, ...] = (
     StatusRule(7, OrdStatus.STOPPED, lambda facts: is_open(facts) and facts.stopped),
     StatusRule(5, OrdStatus.CANCELED, lambda facts: facts.succeeded or facts.closed is OrdStatus.CANCELED),
     StatusRule(5, OrdStatus.EXPIRED, lambda facts: facts.closed is OrdStatus.EXPIRED),
+    StatusRule(5, OrdStatus.REJECTED, lambda facts: facts.closed is OrdStatus.REJECTED and facts.cum_qty > 0),
     StatusRule(4, OrdStatus.PARTIALLY_FILLED, lambda facts: 0 < facts.cum_qty < facts.quantity),
     StatusRule(2, OrdStatus.REJECTED, lambda facts: facts.closed is OrdStatus.REJECTED),
     StatusRule(2, OrdStatus.NEW, lambda facts: facts.accepted),

@@ -16,6 +16,7 @@ from kernel.lifecycle.order_status import TERMINAL, ord_status
 from kernel.lifecycle.trigger_chain import shares_client_id
 from kernel.models import (
     UNRESOLVED,
+    AcceptedTerms,
     Attempt,
     AttemptKind,
     AttemptOutcome,
@@ -45,6 +46,10 @@ class SentModify(NamedTuple):
 
 ONE_SHOT = frozenset({TimeInForce.IOC, TimeInForce.FOK})
 """Orders that end at once by themselves: the rest is not placed again."""
+FIXED_TERMS = frozenset(
+    {"side", "order_type", "stop_price", "time_in_force", "expire_at_ns", "post_only", "reduce_only"}
+)
+"""Terms that venues do not report back."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,16 @@ class Record:
     orders: tuple[OrderFacts, ...] = ()
     """Venue orders under the kernel's ids, in order of first report."""
     failures: int = 0
+    failed_ns: int = 0
+    """When the newest failure was recorded."""
     not_before_ns: int = 0
     failed_generation: int = 0
+    disagreements: int = 0
+    """Those of the failures that the venue caused; a request that was not sent is none."""
+    other_terms: int = 0
+    """How often the venue worked other terms than requested, in this generation."""
+    accepted: AcceptedTerms | None = None
+    """Terms that count instead of the intent's, as long as its generation is theirs."""
     last_sync_ns: int = 0
     last_report_ns: int = 0
     """When the newest fact was recorded."""
@@ -100,6 +113,16 @@ class Record:
     def unresolved(self) -> list[Attempt]:
         """Attempts whose outcome is not known, oldest first."""
         return [attempt for attempt in self.attempts if attempt.outcome in UNRESOLVED]
+
+    @property
+    def accepted_intent(self) -> OrderIntent | None:
+        """The intent with the accepted terms, if there are any for its generation."""
+        intent, terms = self.intent, self.accepted
+        if intent is None or terms is None or terms.generation != intent.generation:
+            return intent
+        quantity = min(terms.quantity, intent.order.quantity)
+        price = intent.order.price if terms.price is None else terms.price
+        return copy_with(intent, order=copy_with(intent.order, quantity=quantity, price=price))
 
     @property
     def submit(self) -> Attempt | None:
@@ -205,10 +228,11 @@ def order_state(record: Record) -> OrderState | None:
         observed_generation=max((attempt.generation for attempt in record.attempts), default=0),
         attempts=keep_attempts(record.attempts),
         venue_orders=tuple(venue_order(facts, record) for facts in record.current_orders),
-        failures=record.failures,
+        failures=record.failures if record.not_before_ns or has_failed(record) else 0,
         failed_generation=record.failed_generation,
         not_before_ns=record.not_before_ns,
         last_sync_at=record.last_sync_ns // 1_000_000_000,
+        accepted_terms=record.accepted,
     )
 
 
@@ -220,7 +244,8 @@ def primary_order(record: Record) -> OrderFacts | None:
     """
     live = record.live_orders
     current = [facts for facts in record.current_orders if not facts.succeeded]
-    satisfied = record.intent is not None and record.cum_qty >= record.intent.order.quantity
+    intent = record.accepted_intent
+    satisfied = intent is not None and record.cum_qty >= intent.order.quantity
     filled = [facts for facts in current if facts.filled] if satisfied else []
     return next((orders[-1] for orders in (live, filled, current) if orders), None)
 
@@ -292,6 +317,8 @@ def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
         carried_qty=facts.carried_qty or None,
         reduced_qty=facts.reduced_qty or None,
         end_acted=facts.end_acted or None,
+        other_terms=facts.other_terms or None,
+        cancel_not_before_ns=facts.cancel_not_before_ns or None,
     )
 
 
@@ -319,12 +346,29 @@ def reconciliation_status(record: Record) -> ReconciliationStatus:
         return ReconciliationStatus.FAILED
     if is_synced(record):
         return ReconciliationStatus.SYNCED
-    return ReconciliationStatus.BACKING_OFF if record.failures else ReconciliationStatus.PENDING
+    waits = record.not_before_ns and not asks_for_final(record)
+    return ReconciliationStatus.BACKING_OFF if waits else ReconciliationStatus.PENDING
+
+
+def asks_for_final(record: Record) -> bool:
+    """Return whether an order has ended with an unknown final quantity."""
+    return any(facts.final_cum_qty is None and not facts.live for facts in record.current_orders)
+
+
+def has_failed(record: Record) -> bool:
+    """Return whether the current generation has failed."""
+    return record.intent is not None and record.intent.generation == record.failed_generation
 
 
 def served(record: Record, intent: OrderIntent) -> bool:
-    """Return whether a live order serves the current generation; one from before a rejected change does not."""
-    return any(facts.late or facts.generation in (0, intent.generation) for facts in record.live_orders)
+    """Return whether a live order serves the current generation.
+
+    One from before a rejected change does not, nor one with other terms than requested.
+    """
+    return any(
+        facts.late or (facts.generation in (0, intent.generation) and not facts.other_terms)
+        for facts in record.live_orders
+    )
 
 
 class ExitIntent(OrderIntent):
@@ -355,10 +399,10 @@ def is_refused(record: Record) -> bool:
 def stops(item: VenueOrder, intent: OrderIntent) -> bool:
     """Return whether the end of a venue order ends the intent's order until the intent changes.
 
-    It does if the order expired or was rejected after acceptance. A cancel that the kernel sent never does (H11); one by
-    the venue does unless the intent has the policy RECREATE. The exit of a bracket is placed again, unless it ended by its
-    own terms. An end that is not final does not yet; one that was reported as final stays in force if the order turns out
-    to be open (H21).
+    It does if the order ended by its own terms or was rejected after acceptance. A cancel that the kernel sent never does
+    (H11); an end by the venue, as CANCELED or EXPIRED, does unless the intent has the policy RECREATE. The exit of a
+    bracket is placed again, unless it ended by its own terms. An end that is not final does not yet; one that was reported
+    as final stays in force if the order turns out to be open (H21).
     """
     if item.generation not in (0, intent.generation):
         return False
@@ -367,12 +411,17 @@ def stops(item: VenueOrder, intent: OrderIntent) -> bool:
     if item.live or item.final_cum_qty is None:
         return False
     if intent.is_exit:
-        return ended_by_terms(item, intent.order)
-    if item.ord_status in (OrdStatus.EXPIRED, OrdStatus.REJECTED, OrdStatus.DONE_FOR_DAY):
+        by_terms = ends_by_itself(intent.order, item.ord_status, item.closed_ns)
+        return by_terms and item.ord_status is not OrdStatus.REJECTED and not item.solicited
+    if item.ord_status in (OrdStatus.REJECTED, OrdStatus.DONE_FOR_DAY):
         return True
-    if item.ord_status is not OrdStatus.CANCELED or item.solicited:
+    if item.ord_status not in (OrdStatus.CANCELED, OrdStatus.EXPIRED):
         return False
-    return is_stopped_by_venue(intent)
+    if item.solicited and item.ord_status is OrdStatus.CANCELED:
+        return False
+    if ends_by_itself(intent.order, item.ord_status, item.closed_ns):
+        return True
+    return not item.solicited and intent.on_unsolicited_cancel is UnsolicitedCancelPolicy.STOP
 
 
 def is_stopped_by_venue(intent: OrderIntent) -> bool:
@@ -385,11 +434,13 @@ def is_one_shot(order: StandardOrder) -> bool:
     return order.time_in_force in ONE_SHOT or order.order_type is OrderType.MARKET
 
 
-def ended_by_terms(item: VenueOrder, order: StandardOrder) -> bool:
-    """Return whether an order ended as its terms say: at once, or at its date."""
-    if order.expire_at_ns is not None and item.closed_ns is not None and item.closed_ns >= order.expire_at_ns:
+def ends_by_itself(order: StandardOrder, status: OrdStatus, closed_ns: int | None) -> bool:
+    """Return whether an order's own terms explain its end: it works once only, or its day or date is over."""
+    if is_one_shot(order):
         return True
-    return is_one_shot(order) and item.ord_status is not OrdStatus.REJECTED and not item.solicited
+    if order.time_in_force is TimeInForce.DAY:
+        return status in (OrdStatus.EXPIRED, OrdStatus.DONE_FOR_DAY)
+    return order.expire_at_ns is not None and (closed_ns is None or closed_ns >= order.expire_at_ns)
 
 
 def is_over(record: Record) -> bool:
@@ -403,17 +454,22 @@ def is_over(record: Record) -> bool:
 def is_synced(record: Record) -> bool:
     """Return whether the venue's orders match the intent, as far as can be said without a plan."""
     live = record.live_orders
-    if any(facts.final_cum_qty is None and not facts.live for facts in record.current_orders) or len(live) > 1:
+    if asks_for_final(record) or len(live) > 1:
         return False
-    intent = record.intent
+    intent = record.accepted_intent
     if intent is None or not has_desired_order(intent):
         return not live
     if live:
         left = intent.order.quantity - record.cum_qty + live[0].cum_qty - live[0].quantity
-        return 0 <= left <= live[0].reduced_qty
+        return 0 <= left <= live[0].reduced_qty and same_price(live[0].price, intent.order.price)
     if record.cum_qty + sum(facts.reduced_qty for facts in record.current_orders) >= intent.order.quantity:
         return True
     return any(stops(venue_order(facts, record), intent) for facts in record.current_orders)
+
+
+def same_price(worked: int | None, wanted: int | None) -> bool:
+    """Return whether an order works at the wanted limit price; without a limit, a price is only information."""
+    return worked is None or wanted is None or worked == wanted
 
 
 def venue_orders_of(state: OrderState) -> tuple[VenueOrder, ...]:

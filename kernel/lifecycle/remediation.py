@@ -149,6 +149,14 @@ REMEDIATION = {
         " `orderctl resolve --finding {finding_id} --evidence TEXT`",
         "place the order again under another id, or guess: two orders could fill",
     ),
+    FindingKind.VENUE_DISAGREES: Remedy(
+        "The exchange works other terms than requested, or undoes or ignores requests, several times in a row.",
+        "`orderctl describe {about}`, `orderctl history {about}` (the text has what was requested and what works)",
+        "change the order to terms that the exchange takes (`orderctl modify`), or"
+        " `orderctl resolve --finding {finding_id} --accept --evidence TEXT` to keep what works, or without `--accept`"
+        " for another try; `orderctl run --config` with `venue_terms = \"ACCEPT\"` always keeps what works",
+        "request the same terms again and again: each change loses the order's place in the queue",
+    ),
 }  # fmt: skip
 """In `look` and `do`, {about} is the intent or symbol and {finding_id} the finding."""
 

@@ -17,7 +17,10 @@ from kernel.groups import Group
 from kernel.lifecycle import (
     Record,
     client_order_id,
+    disagreement_text,
     finding_id,
+    is_disagreement_due,
+    is_disagreement_over,
     raised,
     unreported_findings,
     venue_orders_of,
@@ -33,6 +36,7 @@ from kernel.models import (
     OrderIntent,
     OrderState,
     VenueOrder,
+    VenueTermsPolicy,
 )
 from kernel.order_spec import OcoMode, StandardOrder
 from kernel.reconciler import attempt_resolution, group_findings
@@ -62,13 +66,13 @@ def decide_run(inputs: RunInputs) -> Decision:
     """
     if inputs.intent is None and inputs.order is None:
         return planning.Nothing("the intent is unknown")
-    if (report := group_findings.due_report(inputs)) is not None:
+    if (report := group_findings.due_report(inputs) or disagreement_report(inputs)) is not None:
         return report
     return group_findings.until_next_report(inputs, decide_step(inputs))
 
 
 def decide_step(inputs: RunInputs) -> Decision:
-    """Decide the step of a run, findings of its group aside."""
+    """Decide the step of a run, findings aside."""
     action = next_action(inputs)
     if isinstance(action, planning.Nothing | planning.WaitUntil):
         return action
@@ -76,7 +80,7 @@ def decide_step(inputs: RunInputs) -> Decision:
         return planning.WaitUntil(None, f"not ready: {', '.join(unmet)}")
     if inputs.bracket is not None and inputs.bracket.stop_first and grows(action):
         return planning.WaitUntil(None, f"the stop of its bracket, {inputs.bracket.stop_first}, is placed first")
-    return venue_step(inputs, action)
+    return accept_terms(inputs, action) or venue_step(inputs, action)
 
 
 def grows(action: planning.Action) -> bool:
@@ -89,7 +93,8 @@ def next_action(inputs: RunInputs) -> planning.Action:
     """Return the planned action, or a status query if nothing is planned but the order is not confirmed."""
     order, now_ns = inputs.order, inputs.now_ns
     if inputs.memory.forced and order is not None:
-        now_ns = max(now_ns, order.not_before_ns)
+        cancels = (item.cancel_not_before_ns or 0 for item in order.venue_orders)
+        now_ns = max(now_ns, order.not_before_ns, *cancels)
     if order is not None and not inputs.capabilities.lists_trades:
         order = without_inferred(order)
     action = planning.plan(
@@ -153,6 +158,47 @@ def ask(inputs: RunInputs, action: planning.Ask, item: VenueOrder) -> planning.A
 def is_missed(inputs: RunInputs, item: VenueOrder) -> bool:
     facts = facts_of(inputs.record, item)
     return facts is not None and facts.is_missed
+
+
+def disagreement_report(inputs: RunInputs) -> ReportFindings | None:
+    """Raise or resolve the finding that the venue does not do what is requested."""
+    record, name = inputs.record, finding_id(FindingKind.VENUE_DISAGREES, inputs.intent_id)
+    if name not in record.findings and is_disagreement_due(record):
+        times = max([record.disagreements, *(facts.cancel_failures for facts in record.orders)])
+        text = f"{disagreement_text(record, inputs.symbol)} ({times} times in a row)"
+        found = raised(
+            name,
+            FindingKind.VENUE_DISAGREES,
+            text,
+            intent_id=inputs.intent_id,
+            symbol_id=symbol_id_of(inputs.intent, inputs.order),
+            now_ns=inputs.now_ns,
+        )
+        return intent_findings(inputs, (found,), "the venue's disagreement was not reported")
+    agrees = planning.difference(inputs.intent, inputs.order) is None
+    if name in record.findings and is_disagreement_over(record, inputs.now_ns, agrees=agrees):
+        resolved = events.FindingResolved(finding_id=name, text="the condition no longer holds")
+        return intent_findings(inputs, (resolved,), "the venue's disagreement is over")
+    return None
+
+
+def accept_terms(inputs: RunInputs, action: planning.Action) -> ReportFindings | None:
+    """Let other terms count than the intent's: those that work, by policy, or less where the symbol takes no more."""
+    intent, order = inputs.intent, inputs.order
+    if intent is None or order is None:
+        return None
+    if isinstance(action, planning.TakeLess):
+        quantity, price, text = action.quantity, None, action.reason
+    elif inputs.context.settings.venue_terms is VenueTermsPolicy.ACCEPT and planning.may_accept(intent, order, action):
+        (working,) = planning.live_orders(order)
+        quantity, price = working.quantity + planning.filled_by_others(order, working), working.price
+        text = f"{disagreement_text(inputs.record, inputs.symbol)}: accepted by the setting venue_terms"
+    else:
+        return None
+    accepted = events.TermsAccepted(
+        intent_id=intent.intent_id, generation=intent.generation, quantity=quantity, price=price, text=text
+    )
+    return intent_findings(inputs, (accepted,), "other terms count than the intent's")
 
 
 def unmet_conditions(inputs: RunInputs, kind: ActionKind) -> tuple[str, ...]:
@@ -433,7 +479,8 @@ def submit_with_group(inputs: RunInputs) -> Decision | None:
     if found is None or found.group.native is False:
         return None
     steps = [member_step(inputs, member) for member in found.members]
-    whole = not any(isinstance(step, planning.Nothing | planning.RejectLocally) for step in steps)
+    undone = planning.Nothing | planning.RejectLocally | planning.TakeLess
+    whole = not any(isinstance(step, undone) for step in steps)
     if whole and not found.is_sent and planning.is_venue_managed(inputs.capabilities, found.group.mode):
         waits = [step for step in steps if isinstance(step, planning.WaitUntil)]
         intents = [member.intent for member in found.members if member.intent is not None]

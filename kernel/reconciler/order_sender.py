@@ -19,7 +19,8 @@ from kernel.clock import Clock, IdFactory
 from kernel.errors import NotSent, OutcomeUnknown, Rejected, VenueError
 from kernel.groups import Group
 from kernel.lease import Lease
-from kernel.lifecycle import Record
+from kernel.lifecycle import Record, delay_ns, next_failures
+from kernel.lifecycle.disagreement import CANCEL_DELAY_NS_MAX
 from kernel.log.base import Write
 from kernel.metrics import Metrics, observe_ns
 from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, Evidence
@@ -217,17 +218,14 @@ class OrderSender:
         await self._unknown(intent_id, attempt, "the venue's answer does not resolve it")
 
     async def _rejected(self, intent_id: str, attempt: Attempt, refusal: Rejected) -> None:
-        known = self.state.record(intent_id).failures
-        failures = known + 1
-        retry_at_ns: int | None = None
+        failures, delay = self._failures(attempt, self.state.record(intent_id))
+        retry_after_ns = 0 if refusal.retry_after_s is None else ns(refusal.retry_after_s)
         if (refusal.rate_limit is not None or refusal.timestamp) and refusal.retry_after_s is not None:
-            # The rejection is not about the order, and all calls wait for the limit or the clock: no backoff in addition.
-            failures = known
-            retry_at_ns = self.clock.now_ns() + ns(refusal.retry_after_s)
-        elif refusal.retry_after_s is not None:
-            retry_at_ns = self.clock.now_ns() + max(ns(refusal.retry_after_s), self._backoff_ns(failures))
-        elif self._is_tried_again(intent_id, attempt):
-            retry_at_ns = self.clock.now_ns() + self._backoff_ns(failures)
+            # The rejection is not about the order, and all calls wait for the limit or the clock: the delay does not grow.
+            failures, delay = failures - 1, delay_ns(1)
+        retry_at_ns: int | None = None
+        if refusal.retry_after_s is not None or self._is_tried_again(intent_id, attempt):
+            retry_at_ns = self.clock.now_ns() + max(retry_after_ns, delay)
         event = events.AttemptFailed(
             intent_id=intent_id,
             attempt_position=attempt.position,
@@ -255,8 +253,18 @@ class OrderSender:
         live = self.state.record(intent_id).live_orders
         return any(facts.generation == attempt.generation for facts in live)
 
+    def _failures(self, attempt: Attempt, record: Record) -> tuple[int, int]:
+        """Return the failures in a row with that of an attempt, and the delay after them (ns)."""
+        if attempt.kind is not AttemptKind.CANCEL:
+            failures = next_failures(record, self.clock.now_ns())
+            return failures, delay_ns(failures)
+        target = attempt.target_exchange_order_id
+        known = (facts.cancel_failures for facts in record.live_orders if target in (None, facts.exchange_order_id))
+        failures = max(known, default=0) + 1
+        return failures, delay_ns(failures, longest_ns=CANCEL_DELAY_NS_MAX)
+
     async def not_sent(self, record: Record, attempt: Attempt, text: str) -> None:
-        failures = record.failures + 1
+        failures, _ = self._failures(attempt, record)
         event = events.AttemptFailed(
             intent_id=record.intent_id,
             attempt_position=attempt.position,

@@ -129,6 +129,8 @@ class StatusQuerier:
         self._last_queries.setdefault(order.intent_id, {})[attempt.position] = answer.began_ns
         if answer.reports:
             await self._record_found(record, answer, attempt.client_order_id)
+            if unresolved(self.state.record(order.intent_id), attempt) is not None:
+                return QueryOutcome(resolved=False)  # the answer is about another order
             self._last_queries.pop(order.intent_id, None)
             return QueryOutcome(resolved=True)
         suspects: list[ExternalOrder] = []

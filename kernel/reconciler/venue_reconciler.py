@@ -145,7 +145,7 @@ class VenueReconciler:
             found = planning.difference(self.state.effective_intent(intent_id), self.state.observed_order(intent_id))
             if found is not None:
                 self._queue.add(intent_id, ACTION_RULES[found.kind].priority)
-            elif self.state.overfilled_group(intent_id) is not None or self.state.exit_report(intent_id) is not None:
+            elif self.state.is_report_due(intent_id):
                 self._queue.add(intent_id, Priority.RESOLVE)
 
     def resync(self) -> None:

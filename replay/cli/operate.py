@@ -347,6 +347,7 @@ def halt_without_log(target: LogTarget, symbol: str | None, yes: bool, given: di
 @option("--order", metavar="ID", help="Instead of --as: the external order that is the attempt's order.")
 @option("--finding", callback=lambda ctx, param, value: value and value.removeprefix("finding/"), metavar="ID",
         shell_complete=complete("finding_ids"), help="The finding to resolve.")  # fmt: skip
+@option("--accept", is_flag=True, help="Of a VENUE_DISAGREES finding: keep the terms that work.")
 @option("--evidence", required=True, metavar="TEXT", help="How you know; it is recorded with your name.")
 @option("--attempt", type=click.IntRange(min=1), metavar="POSITION", help="Which attempt, if several are unresolved.")
 @option("--yes", is_flag=True, help="Do not ask for confirmation.")
@@ -372,20 +373,23 @@ def resolve(
     --order ID: that one is; it becomes the intent's, with its trades.
 
     A finding is raised again if its cause persists. For a BALANCE_DRIFT the amount is booked as a transfer; after a STORM
-    the symbol is traded again.
+    the symbol is traded again. After a VENUE_DISAGREES the order's terms are requested once more, even if it has failed;
+    with --accept the terms that the venue works count instead until the order is changed.
 
     \b
     Example:
       orderctl resolve btc-bid-1 --as dead --evidence "support ticket 4711: never received"
       orderctl resolve btc-bid-1 --order 88123 --evidence "placed at 10:02:11 by our API key"
       orderctl resolve --finding STORM:BTCUSDT --evidence "deposited"
+      orderctl resolve --finding VENUE_DISAGREES:btc-bid-1 --accept --evidence "its tick is 0.05"
     """
+    accept = given["accept"]
     if finding is not None and intent_id is None and outcome is None and order is None:
-        run_with_client(target, lambda kernel: kernel.resolve_finding(finding, evidence=evidence))
+        run_with_client(target, lambda kernel: kernel.resolve_finding(finding, evidence=evidence, accept=accept))
         click.echo(f"finding/{finding} resolved")
         return 0
-    if finding is not None or intent_id is None or (outcome is None) == (order is None):
-        raise click.UsageError("give INTENT --as dead|rejected, INTENT --order ID, or --finding ID")
+    if finding is not None or accept or intent_id is None or (outcome is None) == (order is None):
+        raise click.UsageError("give INTENT --as dead|rejected, INTENT --order ID, or --finding ID [--accept]")
     words = {"outcome": AttemptOutcome(outcome.upper()) if outcome else None, "order": order, "evidence": evidence}
     return resolve_attempt(target, intent_id, words, given)
 

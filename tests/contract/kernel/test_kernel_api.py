@@ -176,6 +176,7 @@ async def test_recreate_replaces_an_order_that_the_venue_canceled() -> None:
     async with a_desk() as desk:
         await desk.kernel.place_order(buy(), on_unsolicited_cancel=UnsolicitedCancelPolicy.RECREATE)
         desk.exchange.cancel("#0")
+        await asyncio.sleep(1)
         await settled()
         assert [order.status for order in desk.exchange.truth] == [OrdStatus.CANCELED, OrdStatus.NEW]
 

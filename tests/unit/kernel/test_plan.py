@@ -23,7 +23,7 @@ from kernel.models import (
     UnsolicitedCancelPolicy,
     VenueOrder,
 )
-from kernel.order_spec import StandardOrder, SymbolMetadata, SymbolStatus, TimeInForce
+from kernel.order_spec import StandardOrder, SymbolMetadata, SymbolStatus, TimeInForce, expiry_violations
 from kernel.plan import (
     Ask,
     Cancel,
@@ -32,6 +32,7 @@ from kernel.plan import (
     RejectLocally,
     Resolve,
     Submit,
+    TakeLess,
     WaitUntil,
     difference,
     live_orders,
@@ -52,7 +53,9 @@ POLICY = UnsolicitedCancelPolicy
 
 def an_intent(quantity: int = 3, **given_fields: Any) -> OrderIntent:
     """An intent for a LIMIT order at 100."""
-    terms = {name: given_fields.pop(name) for name in ("price", "time_in_force") if name in given_fields}
+    terms = {
+        name: given_fields.pop(name) for name in ("price", "time_in_force", "expire_at_ns") if name in given_fields
+    }
     return OrderIntent(intent_id="b1", exchange_id="paper", order=buy(quantity, **terms), **given_fields)
 
 
@@ -169,11 +172,42 @@ def test_recreate_replaces_an_order_that_the_venue_canceled() -> None:
     assert step(intent, a_state(an_order(filled=1, live=False))) == Submit(buy(2))
 
 
-@pytest.mark.parametrize("status", [OrdStatus.EXPIRED, OrdStatus.REJECTED, OrdStatus.DONE_FOR_DAY])
-def test_an_order_that_ended_by_its_terms_is_not_replaced(status: OrdStatus) -> None:
-    """An order that expired, was rejected after acceptance or is done for the day is not replaced."""
-    intent = an_intent(on_unsolicited_cancel=POLICY.RECREATE)
-    assert isinstance(step(intent, a_state(an_order(live=False, ord_status=status))), Nothing)
+@pytest.mark.parametrize(
+    ("status", "terms"),
+    [
+        (OrdStatus.REJECTED, {}),
+        (OrdStatus.DONE_FOR_DAY, {}),
+        (OrdStatus.EXPIRED, {"time_in_force": TimeInForce.DAY}),
+        (OrdStatus.EXPIRED, {"time_in_force": TimeInForce.FOK}),
+        (OrdStatus.EXPIRED, {"time_in_force": TimeInForce.GTD, "expire_at_ns": 5}),
+        (OrdStatus.CANCELED, {"time_in_force": TimeInForce.GTD, "expire_at_ns": 5}),
+    ],
+)
+def test_an_order_that_ended_by_its_terms_is_not_replaced(status: OrdStatus, terms: dict[str, Any]) -> None:
+    """An order that was rejected after acceptance, or whose day, date or one chance is over, is not replaced."""
+    intent = an_intent(on_unsolicited_cancel=POLICY.RECREATE, **terms)
+    assert isinstance(step(intent, a_state(an_order(live=False, ord_status=status, closed_ns=5))), Nothing)
+
+
+@pytest.mark.parametrize(
+    "terms", [{}, {"time_in_force": TimeInForce.GTD, "expire_at_ns": 6}], ids=["GTC", "before its date"]
+)
+def test_recreate_replaces_an_order_that_expired_by_itself(terms: dict[str, Any]) -> None:
+    """EXPIRED that the order's own terms do not explain is a cancel by the venue."""
+    intent = an_intent(on_unsolicited_cancel=POLICY.RECREATE, **terms)
+    action = step(intent, a_state(an_order(live=False, ord_status=OrdStatus.EXPIRED, closed_ns=5)), symbol=FULL_SYMBOL)
+    assert isinstance(action, Submit)
+    assert isinstance(step(an_intent(**terms), a_state(an_order(live=False, ord_status=OrdStatus.EXPIRED))), Nothing)
+
+
+def test_nothing_is_placed_after_its_date() -> None:
+    """From its date on an order is not submitted: one that never was is rejected, of another the rest is dropped."""
+    terms = {"time_in_force": TimeInForce.GTD, "expire_at_ns": 6}
+    intent = an_intent(on_unsolicited_cancel=POLICY.RECREATE, **terms)
+    ended = a_state(an_order(filled=1, live=False, closed_ns=5))
+    assert isinstance(step(intent, ended, symbol=FULL_SYMBOL, now_ns=5), Submit)
+    assert step(intent, ended, now_ns=6) == TakeLess(1, str(expiry_violations(intent.order, now_ns=6)[0]))
+    assert isinstance(step(intent, None, now_ns=6), RejectLocally)
 
 
 def test_the_rest_of_an_immediate_order_is_not_placed() -> None:
@@ -276,10 +310,24 @@ def test_an_unknown_or_halted_symbol_waits() -> None:
 
 def test_a_rest_that_violates_constraints_is_rejected_locally() -> None:
     """The rest is checked again before it is sent."""
-    symbol = SYMBOL.model_copy(update={"min_quantity": 2})
+    symbol = SYMBOL.model_copy(update={"tick_size": 7})
     action = step(an_intent(), a_state(an_order(filled=2, live=False, solicited=True)), symbol=symbol)
     assert isinstance(action, RejectLocally)
-    assert [item.constraint for item in action.violations] == ["quantity range"]
+    assert [item.constraint for item in action.violations] == ["tick_size"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "total"),
+    [({"min_quantity": 3}, 1), ({"lot_size": 2, "min_quantity": 2}, 3), ({"lot_size": 5, "min_quantity": 5}, 1)],
+)
+def test_of_a_rest_off_the_lot_the_symbol_takes_what_it_can(limits: dict[str, Any], total: int) -> None:
+    """Once something is filled, a rest off the lot is rounded down, and one below the minimum is dropped."""
+    state = a_state(an_order(filled=1, live=False, solicited=True))
+    quantity = 4 if "lot_size" in limits else 3
+    intent = an_intent(quantity=quantity)
+    action = step(intent, state, symbol=SYMBOL.model_copy(update=limits))
+    assert isinstance(action, TakeLess)
+    assert action.quantity == total
 
 
 def test_an_order_without_an_intent_is_canceled() -> None:

@@ -316,8 +316,8 @@ def test_a_resolution_covers_earlier_sends_of_the_id() -> None:
     assert [attempt.position for attempt in journal.record().unresolved] == [third]
 
 
-def test_a_new_generation_resets_failures_and_backoff() -> None:
-    """A failed attempt sets the recorded backoff; a new generation resets it."""
+def test_a_new_generation_may_be_sent_at_once_and_keeps_the_failures() -> None:
+    """A failed attempt sets the recorded backoff; a new generation need not wait for it, but its next failure counts on."""
     journal = a_submitted_journal()
     failed = AttemptFailed(
         intent_id="i", attempt_position=SUBMIT_POSITION, outcome=AttemptOutcome.DEAD, retry_at_ns=77, failures=2
@@ -329,6 +329,7 @@ def test_a_new_generation_resets_failures_and_backoff() -> None:
     do(journal, UpdateIntent(an_intent(an_order(200)), now_ns=1))
     state = state_of(journal)
     assert (state.failures, state.not_before_ns) == (0, 0)
+    assert journal.record().failures == 2
 
 
 def test_a_definitive_rejection_fails_the_generation() -> None:
