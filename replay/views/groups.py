@@ -100,12 +100,14 @@ def limited_by(state: KernelState, intent_id: str) -> str:
 def released_by(state: KernelState, group: Group, intent_id: str, quantity: int, scales: Scales, symbol_id: str) -> str:
     """How much of an order the fills of its group's parent have released; empty if all of it."""
     released, held = group.filled.get(group.intent_ids[0], 0), state.awaits_parent(intent_id)
-    if released >= quantity:
+    left = state.permitted_quantity(group, intent_id, quantity) + group.others_filled(intent_id)
+    if left >= quantity:
         return ""
     if released == 0:
         return f"held until {group.parent} fills" if held else f"not released: {group.parent} did not fill"
+    less = " less fees and other closes" if left < released else ""
     more = ", more may follow" if held else ""
-    return f"released to {scales.quantity(symbol_id, released)} by fills of {group.parent}{more}"
+    return f"released to {scales.quantity(symbol_id, min(left, released))} by fills of {group.parent}{less}{more}"
 
 
 def group_of_finding(state: KernelState, finding: Finding) -> Group | None:

@@ -107,8 +107,9 @@ def test_a_bracket_from_its_manifest_to_its_end(pit: Pit, tmp_path: Path) -> Non
     pit.trade(49_999, 1)
     desk.ok("wait", "loss", "--for", "working")
     shown = json.loads(desk.ok("get", "group/trade", "-o", "json"))
-    assert [item["allowed_qty"] for item in shown["orders"]] == ["0.00400000", "0.00100000", "0.00100000"]
-    assert shown["orders"][1]["reason"] == "released to 0.001 by fills of entry, more may follow"
+    assert [item["allowed_qty"] for item in shown["orders"]] == ["0.00400000", "0.00099000", "0.00099000"]
+    reason = "released to 0.00099 by fills of entry less fees and other closes, more may follow"
+    assert shown["orders"][1]["reason"] == reason
 
     changed = bracket(owner="mm-2", labels={"x": "1"})
     changed["spec"]["orders"][1] |= {"price": "71000.00", "on_unsolicited_cancel": "RECREATE"}
@@ -117,7 +118,7 @@ def test_a_bracket_from_its_manifest_to_its_end(pit: Pit, tmp_path: Path) -> Non
     assert desk.ok("apply", "-f", file) == "ordergroup/trade configured\n"
     assert desk.ok("diff", "-f", file) == ""
     profit = json.loads(desk.ok("get", "order", "profit", "-o", "json"))
-    assert (profit["status"]["order"]["price"], profit["status"]["leaves_qty"]) == ("71000.00", "0.00100000")
+    assert (profit["status"]["order"]["price"], profit["status"]["leaves_qty"]) == ("71000.00", "0.00099000")
     generations = [json.loads(desk.ok("get", "intent", f"{name}", "-o", "json")) for name in ("profit", "loss")]
     assert [(item["generation"], item["owner"]) for item in generations] == [(2, "mm-2"), (1, "mm-2")]
 

@@ -61,7 +61,7 @@ async def test_what_is_held_back_is_as_it_should_be() -> None:
 @virtual_time
 async def test_a_child_ends_when_nothing_more_is_released() -> None:
     """A partly released child that has filled ends only once its parent has ended."""
-    async with a_bench() as bench:
+    async with a_bench(maker_fee_bps=0) as bench:
         await placed(bench, bracket())
         await traded(bench, LAST - 1, 4)
         await at_rest(bench)
