@@ -49,6 +49,7 @@ HERE = {
 """Texts of the examples, and what stands for them in the test's directory; the world adds its own."""
 CODES = {
     "orderctl resolve btc-bid-1 --as dead": 4,  # nothing is unknown
+    "orderctl resolve btc-bid-1 --order 88123": 2,  # there is no such order
     "orderctl resolve --finding STORM:BTCUSDT": 2,  # there is no such finding
 }
 """How commands begin that end otherwise than with 0."""

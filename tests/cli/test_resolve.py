@@ -13,7 +13,7 @@ from kernel import events
 from kernel.clock import SystemClock
 from kernel.lifecycle import raised
 from kernel.log import Append, Write
-from kernel.models import AttemptKind, Evidence, FindingKind
+from kernel.models import AttemptKind, Evidence, ExecType, FindingKind
 from kernel.order_spec import OrderType, Side, StandardOrder
 from replay.log_access.log_reader import existing_log
 from tests.cli.test_cancel_all import place
@@ -80,6 +80,30 @@ def test_a_finding_says_what_to_do_and_that_does_it(idle: World) -> None:
     again = idle.call("resolve", "a", "--as", "dead", "--yes", *SAID)
     assert again.exit_code == 4
     assert "nothing to resolve" in again.stderr
+
+
+def test_an_external_order_becomes_the_attempts(idle: World) -> None:
+    """`--order` makes an external order of the symbol and side the intent's, with its trades; another one is refused."""
+    unknown_order(idle)
+    for order_id, side in (("88", Side.BUY), ("89", Side.SELL)):
+        trade = events.ExternalOrderObserved(
+            symbol_id="BTCUSDT", exchange_order_id=order_id, exec_type=ExecType.TRADE, side=side, order_qty=1_000_000,
+            fill_key=f"t{order_id}", last_qty=400_000, last_px=50_000, transact_time_ns=SystemClock().now_ns(),
+        )  # fmt: skip
+        record(idle, events.VENUE_STREAM, trade)
+    wrong = idle.call("resolve", "a", "--order", "89", "--yes", *SAID)
+    assert wrong.exit_code == 5
+    assert "side" in wrong.stderr
+    assert idle.call("resolve", "a", "--order", "90", "--yes", *SAID).exit_code != 0
+    assert idle.call("resolve", "a", "--order", "88", "--as", "dead", "--yes", *SAID).exit_code == 2
+
+    assert idle.ok("resolve", "a", "--order", "88", "--yes", *SAID) == "intent/a resolved as order 88\n"
+
+    shown = json.loads(idle.ok("get", "order", "a", "-o", "json"))
+    assert "88" in json.dumps(shown)
+    (fill,) = [json.loads(line) for line in idle.ok("events", "--type", "OrderFilled", "-o", "jsonl").splitlines()]
+    assert (fill["evidence"], fill["state"]["fill_key"], fill["state"]["intent_id"]) == ("OPERATOR", "t88", "a")
+    assert "OPEN" not in idle.ok("get", "findings")
 
 
 def test_it_asks_and_names_the_risk(idle: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from kernel import events
+from kernel.lifecycle.trades import fees_of
 from kernel.models import Evidence, ExecType, OrdStatus
 from kernel.order_spec import Side
 from projections.folds.external_orders import ENDED_MAX, Externals
@@ -96,3 +97,36 @@ def test_the_newest_ended_orders_are_kept() -> None:
         assert len(known.entries) == ENDED_MAX + 1
         assert {"open", "2"} <= {*known.entries}
         assert "3" not in known.entries
+
+
+def test_orders_are_found_by_symbol_side_and_first_report() -> None:
+    """Those first shown after a position, newest first; one without a side may have each; a restored fold agrees."""
+    externals = Externals()
+    for position, fields in enumerate(({}, {"side": Side.SELL}, {"side": None}, {"symbol_id": "ETHUSDT"}, {}), start=1):
+        externals.apply(observed(position, ExecType.ORDER_STATUS, exchange_order_id=str(position), **fields))
+    externals.apply(observed(6, ExecType.ORDER_STATUS, exchange_order_id="1"))
+    restored = Externals()
+    restored.restore(externals.entries.values())
+    for fold in (externals, restored):
+        found = [order.exchange_order_id for order in fold.seen_since("BTCUSDT", Side.BUY, position=0)]
+        assert found == ["5", "3", "1"]
+        assert [order.exchange_order_id for order in fold.seen_since("BTCUSDT", Side.BUY, position=1)] == ["5", "3"]
+
+
+def test_an_attributed_order_hands_on_its_trades_with_times_and_fees() -> None:
+    """Each trade that counts keeps its quantity, price, venue time and fees; the first trade's time is the order's."""
+    externals = Externals()
+    for position, (key, fees) in enumerate(
+        (("t1", {"fee": 3, "fee_asset": "BNB"}), ("t2", {"fees": {"BNB": 1, "BTC": 2}}), ("t3", {})), start=1
+    ):
+        report = {"fill_key": key, "last_qty": position, "last_px": 100, "transact_time_ns": 50 - position} | fees
+        externals.apply(observed(position, ExecType.TRADE, **report))
+    externals.apply(observed(4, ExecType.TRADE_CANCEL, fill_key="b", ref_fill_key="t3"))
+    entry = externals.drop("7")
+    assert entry is not None
+    assert [(item.fill_key, item.quantity, item.time_ns, fees_of(item)) for item in entry.trade_entries()] == [
+        ("t1", 1, 49, {"BNB": 3}),
+        ("t2", 2, 48, {"BNB": 1, "BTC": 2}),
+    ]
+    assert entry.order.first_trade_ns == 47
+    assert not [*externals.seen_since("BTCUSDT", Side.BUY, position=0)]
