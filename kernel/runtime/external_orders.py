@@ -22,6 +22,7 @@ from kernel.errors import ConflictError, FencedError, OutcomeUnknown
 from kernel.lifecycle import OrderRequest, decide_report, evolve, finding_id, raised
 from kernel.models import (
     Desired,
+    Evidence,
     ExecType,
     ExternalOrder,
     ExternalOrderPolicy,
@@ -220,7 +221,7 @@ class ExternalOrders:
 
     async def _adopt(self, report: ExecutionReport, source: ReportSource) -> str | None:
         """Create an intent for the order, and return its id; None if the order is left alone."""
-        intent = self._intent_for(report) if self._is_adoptable(report) else None
+        intent = self._intent_for(report) if self._is_adoptable(report, source) else None
         if intent is None:
             return None
         created = events.IntentCreated(intent=intent)
@@ -253,7 +254,7 @@ class ExternalOrders:
         logger.info("order %s adopted", report.exchange_order_id, extra={"intent_id": intent.intent_id})
         return intent.intent_id
 
-    def _is_adoptable(self, report: ExecutionReport) -> bool:
+    def _is_adoptable(self, report: ExecutionReport, source: ReportSource) -> bool:
         if self.settings.external_orders is ExternalOrderPolicy.IGNORE or not report.exchange_order_id:
             return False
         if report.exec_type not in ORDER_EVIDENCE or report.side is None or report.order_qty is None:
@@ -262,7 +263,19 @@ class ExternalOrders:
             return False
         if report.exec_type is not ExecType.TRADE and report.ord_status in ENDED:
             return False
-        return self.settings.external_orders_of_kernels or not is_kernel_client_id(report.client_order_id)
+        if self.settings.external_orders_of_kernels:
+            return True
+        hidden = not report.client_order_id and not self._shows_client_ids(report, source)
+        return not hidden and not is_kernel_client_id(report.client_order_id)
+
+    def _shows_client_ids(self, report: ExecutionReport, source: ReportSource) -> bool:
+        """Return whether a report would carry its order's client order id: else the order may be another kernel's."""
+        capabilities = self.venue.capabilities
+        if source.evidence is not Evidence.QUERY:
+            return capabilities.client_order_ids
+        is_listed = report.exec_type is ExecType.ORDER_STATUS
+        carries = capabilities.orders_carry_client_id if is_listed else capabilities.trades_carry_client_id
+        return capabilities.client_order_ids and carries
 
     def _has_unresolved(self, symbol_id: str) -> bool:
         """Return whether an attempt in a symbol is unresolved: an order without a client id may be its order."""
