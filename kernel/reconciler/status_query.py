@@ -167,7 +167,9 @@ class StatusQuerier:
             await self._unknown_from_here(record, attempt, version=record.version)
             return QueryOutcome(resolved=False, again_ns=conclusion.at_ns)
         made = self.suspects.attribution(record.intent_id, attempt, order)
-        done = await self._verdict(record.intent_id, made, Evidence.INFERRED, version=record.version)
+        done = await self._verdict(
+            record.intent_id, made, Evidence.INFERRED, version=record.version, also=self._no_new_external_order()
+        )
         return QueryOutcome(resolved=done)
 
     async def _conclude(
@@ -206,7 +208,8 @@ class StatusQuerier:
                 )
                 evidence = Evidence.INFERRED if inferred else Evidence.QUERY
                 made = [absent, resolved, *unknown_resolved(record, "resolved")]
-                if not await self._verdict(record.intent_id, made, evidence, version=version):
+                also = self._no_new_external_order()
+                if not await self._verdict(record.intent_id, made, evidence, version=version, also=also):
                     return QueryOutcome(resolved=False)
         self._last_queries.pop(record.intent_id, None)
         return QueryOutcome(resolved=True)
@@ -474,16 +477,25 @@ class StatusQuerier:
         actor = f"venue:{self.state.exchange_id}"
         await self.writer.append(events.intent_stream(intent_id), made, actor=actor, evidence=evidence, is_fact=True)
 
+    def _no_new_external_order(self) -> tuple[Write, ...]:
+        """Return the check that no external order was recorded since the suspects were read (H20)."""
+        if not self.venue.capabilities.hides_client_ids:
+            return ()
+        return (Write(events.VENUE_STREAM, (), self.state.venue_version),)
+
     async def _verdict(
-        self, intent_id: str, made: Sequence[events.BaseEvent], evidence: Evidence, *, version: int
+        self,
+        intent_id: str,
+        made: Sequence[events.BaseEvent],
+        evidence: Evidence,
+        *,
+        version: int,
+        also: Sequence[Write] = (),
     ) -> bool:
         """Append fenced, at the version from before the query: no append in between, no new leader (H18).
 
-        Where client order ids are hidden, no external order either (H20). Returns whether it was appended.
+        Returns whether it was appended.
         """
-        also: tuple[Write, ...] = ()
-        if self.venue.capabilities.hides_client_ids:
-            also = (Write(events.VENUE_STREAM, (), self.state.venue_version),)
         appended = await self.writer.append_unless_changed(
             events.intent_stream(intent_id),
             made,
