@@ -138,3 +138,14 @@ def answer_of(
     found = (*fills, *listed)
     others = tuple(report for report in (*snapshot.fills, *snapshot.open_orders) if report not in found)
     return StatusAnswer(LIST_SCOPES, snapshot.began_ns, snapshot.ended_ns, found, bool(listed), reflects_ns, others)
+
+
+def others_under_id(
+    snapshot: VenueSnapshot, client_order_id: str, exchange_order_id: str | None
+) -> tuple[ExecutionReport, ...]:
+    """Return what a snapshot shows under the client order id of an order of other orders: a triggered stop has one."""
+    if not exchange_order_id or not client_order_id:
+        return ()
+    shown = (*snapshot.fills, *snapshot.open_orders)
+    named = [report for report in shown if report.client_order_id == client_order_id]
+    return tuple(report for report in named if report.exchange_order_id not in (None, exchange_order_id))

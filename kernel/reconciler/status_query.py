@@ -46,6 +46,7 @@ from kernel.reconciler.status_answer import (
     names,
     observed,
     order_of_record,
+    others_under_id,
     query_event,
 )
 from kernel.reconciler.suspect_query import SuspectQuerier
@@ -365,7 +366,7 @@ class StatusQuerier:
         )
         if answer.reports:
             await self._record_found(record, answer, item.client_order_id, item.exchange_order_id or None)
-            record = self.state.record(record.intent_id)
+        record = self.state.record(record.intent_id)
         if answer.listed:
             return QueryOutcome(resolved=True)
         facts = facts_of(record, item)
@@ -436,6 +437,8 @@ class StatusQuerier:
             raise OutcomeUnknown(f"the answer is incomplete, so it is no evidence: {snapshot.text}")
         reflects_ns = capabilities.reflects_ns(snapshot.began_ns)
         answer = answer_of(snapshot, client_order_id, exchange_order_id, reflects_ns=reflects_ns)
+        if others := others_under_id(snapshot, client_order_id, exchange_order_id):
+            await self._report(self.state.intent_id_of(client_order_id=client_order_id), others, answer)
         if not capabilities.lists_open_orders or (order is not None and not snapshot.covers(order)):
             answer = replace(answer, scopes=(LookScope.TRADES,))
         self.metrics.looked(LIST_SCOPES, LookResult.FOUND if answer.reports else LookResult.NOT_FOUND)

@@ -418,3 +418,19 @@ async def test_a_stop_of_a_group(reports: TriggerReports) -> None:
         assert (await kernel.get_order_state("stop")).status.ord_status is OrdStatus.FILLED
         assert (await kernel.get_order_state("target")).status.ord_status is OrdStatus.CANCELED
         assert not [item for item in kernel.state.findings() if item.resolved_at_ns is None]
+
+
+@pytest.mark.parametrize("lookup", [True, False])
+@pytest.mark.parametrize("gap_s", [0.001, 0.3, 5])
+@pytest.mark.parametrize("end", [ExecType.EXPIRED, ExecType.CANCELED])
+async def test_the_end_of_the_stop_is_told_long_before_the_new_order(end: ExecType, gap_s: float, lookup: bool) -> None:
+    """The end of the stop acts only once a query confirms it, and that finds the new order."""
+    async with field_lab(trigger=TriggerDialect.NEW_ORDER, lookup=lookup) as lab:
+        stop = await placed(lab, on_unsolicited_cancel=UnsolicitedCancelPolicy.RECREATE)
+        made = triggered(lab.venue, stop)
+        lab.venue.tell(lab.venue.report(stop, end, ord_status=OrdStatus(end.value)))
+        await asyncio.sleep(gap_s)
+        lab.venue.tell(lab.venue.report(made, ExecType.NEW))
+        await asyncio.sleep(100)
+        assert live_ids(await state(lab)) == [NEW_ID]
+        await filled_once(lab, made)
