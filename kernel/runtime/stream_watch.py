@@ -1,9 +1,10 @@
 """Decides whether a report stream is silent: connected, and without what it should bring. Arithmetic over instants.
 
-Used by the session. A stream is silent if it misses its heartbeat, or if a query shows news that it does not bring in time.
-Where nothing was heard of a request that the venue answered, the account is queried: soon, and then ever less often; at
-most every `probe_ns_max` while the stream has never brought anything. A venue may not report every answer on its stream,
-so a missing echo alone proves nothing.
+Used by the session. A stream is silent if it misses its heartbeat, if a query shows news that it does not bring in time, or
+if the adapter fails to read it; then it is reconnected, at most every `reconnect_ns`, and the account is queried
+meanwhile. Where nothing was heard of a request that the venue answered, the account is queried: soon, and then ever less
+often; at most every `probe_ns_max` while the stream has never brought anything. A venue may not report every answer on
+its stream, so a missing echo alone proves nothing.
 """
 
 from __future__ import annotations
@@ -46,11 +47,15 @@ class StreamWatch:
     _probe_at_ns: int | None = field(default=None, init=False)
     _interval_ns: int = field(default=0, init=False)
     _reconnected_ns: int | None = field(default=None, init=False)
+    _failed: bool = field(default=False, init=False)
+    _failed_ns: int | None = field(default=None, init=False)
+    """When a stream that had failed was last reconnected."""
 
     def connected(self, now_ns: int, *, heartbeat_ns: int | None) -> None:
         """Begin to watch a new stream."""
         self._heartbeat_ns, self._heard_ns, self._heard_any = heartbeat_ns, now_ns, False
         self._found_ns = self._probe_at_ns = None
+        self._failed = False
         if self.silent:
             self.answered(now_ns)
 
@@ -70,12 +75,20 @@ class StreamWatch:
         if self._found_ns is None:
             self._found_ns = now_ns
 
+    def failed(self, now_ns: int) -> None:
+        """Note that the adapter cannot read the stream: one message may fail at each connect, whatever comes before it."""
+        self.silent = self._failed = True
+        self._heard_any = False
+        self.answered(now_ns)
+
     def due_ns(self) -> int | None:
         """Return when `step` may have something to do; None if nothing is expected."""
         due = [self._silent_at_ns(), self._probe_at_ns]
         return min((item for item in due if item is not None), default=None)
 
     def _silent_at_ns(self) -> int | None:
+        if self._failed:
+            return 0 if self._failed_ns is None else self._failed_ns + self.reconnect_ns
         due = []
         if self._found_ns is not None:
             due.append(self._found_ns + self.echo_ns)
@@ -90,6 +103,8 @@ class StreamWatch:
         silent_at_ns = self._silent_at_ns()
         if silent_at_ns is not None and now_ns >= silent_at_ns:
             self.silent, self._reconnected_ns = True, now_ns
+            if self._failed:
+                self._failed, self._failed_ns = False, now_ns
             return StreamStep.SILENT
         if self._probe_at_ns is None or now_ns < self._probe_at_ns:
             return StreamStep.NOTHING

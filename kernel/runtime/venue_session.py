@@ -61,6 +61,7 @@ class SessionEnd:
     message: str = ""
 
 
+STREAM_SILENT = SessionEnd("StreamSilent", "the stream of reports is connected, and does not bring what it should")
 STREAM_ENDED = SessionEnd("StreamEnded", "the stream of reports ended")
 
 
@@ -101,6 +102,8 @@ class VenueSession:
             ns(self.settings.relist_interval_s),
         )
         self._watch_changed = asyncio.Event()
+        self._silence = STREAM_SILENT
+        """Why the stream is silent, if it is."""
         self.venue.on_answer = self._note_answer
         self.venue_clock = VenueClock(self.venue, self.findings, self.readiness, self.clock, self._ask_time)
         self.reconciler.record_with(self.ingest)
@@ -174,6 +177,8 @@ class VenueSession:
         await self._record_capabilities(epoch)
         self.readiness.set(VENUE_CONNECTED, True, "Connected")
         self._ended = asyncio.get_running_loop().create_future()
+        self._silence = STREAM_SILENT
+        self._watch.connected(self.clock.now_ns(), heartbeat_ns=self.venue.capabilities.heartbeat_ns)
         self._reference_known.clear()
         queue: asyncio.Queue[ExecutionReport | None] = asyncio.Queue(REPORTS_MAX)
         listening = asyncio.create_task(self._listen(queue), name="venue-stream")
@@ -232,7 +237,11 @@ class VenueSession:
                 if report is not None:
                     await queue.put(report)
         except AdapterError as problem:
-            self._end(SessionEnd("AdapterError", str(problem)))
+            self._silence = SessionEnd("AdapterError", str(problem))
+            self.readiness.set(VENUE_STREAM, False, self._silence.reason, self._silence.message)
+            self._watch.failed(self.clock.now_ns())
+            self._watch_changed.set()
+            return  # the session goes on without its stream, if it was reconnected for this just before
         except VenueError as problem:
             logger.warning("the report stream failed: %s", problem)
         await queue.put(None)
@@ -248,15 +257,13 @@ class VenueSession:
 
     async def _watch_stream(self) -> None:
         """Query the account while the stream lacks what it should bring; reconnect if the query shows that it does."""
-        self._watch.connected(self.clock.now_ns(), heartbeat_ns=self.venue.capabilities.heartbeat_ns)
         while True:
             match self._watch.step(self.clock.now_ns(), has_orders=bool(self.state.live_intent_ids())):
                 case StreamStep.PROBE:
                     self.relist_now()
                 case StreamStep.SILENT:
-                    text = "the stream of reports is connected, and does not bring what it should"
-                    self.readiness.set(VENUE_STREAM, False, "Silent", text)
-                    self._end(SessionEnd("StreamSilent", text))
+                    self.readiness.set(VENUE_STREAM, False, self._silence.reason, self._silence.message)
+                    self._end(self._silence)
             self._watch_changed.clear()
             await self._first_of(self._watch_changed, self._watch.due_ns())
 
@@ -353,6 +360,8 @@ class VenueSession:
                 self.metrics.relists.labels(RelistResult.FAILED).inc()
                 self.error_count += 1
                 logger.warning("relisting failed, retrying: %s", problem)
+                if not self.readiness[VENUE_SNAPSHOT_COMPLETE].status:
+                    self.readiness.set(VENUE_SNAPSHOT_COMPLETE, False, "QueryFailed", str(problem))
             failures = 0 if complete else failures + 1
             if not complete:
                 await self._pause(failures)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kernel.models import OrdStatus
+from kernel.models import ExecType, OrdStatus
 from kernel.venues.base import ExecutionReport, VenueSnapshot
 from tests.scenarios.field.lab import COIN, FieldVenue, Lab, field_lab, order
 
@@ -54,13 +54,44 @@ async def test_an_exception_out_of_the_stream_restarts_it() -> None:
         venue.fill(venue.open_orders()[0], COIN)
         await asyncio.sleep(0)
         await asyncio.sleep(0.01)
-        assert await conditions(lab) == dict.fromkeys(("VENUE_CONNECTED", "VENUE_SNAPSHOT_COMPLETE"), "AdapterError")
+        assert await conditions(lab) == dict.fromkeys(
+            ("VENUE_CONNECTED", "VENUE_SNAPSHOT_COMPLETE", "VENUE_STREAM"), "AdapterError"
+        )
         await asyncio.sleep(2)
         assert await status(lab, "a") is OrdStatus.FILLED
         assert (
             "reports of the venue adapter raised KeyError at test_adapter_errors.py:" in lab.findings()["ADAPTER_ERROR"]
         )
+        await lab.kernel.place_order(order(), intent_id="b")
+        venue.fill(venue.open_orders()[0], COIN)
+        await asyncio.sleep(1)
         assert not await conditions(lab)
+
+
+@pytest.mark.parametrize("good", [0, 1])
+async def test_a_stream_that_fails_at_each_connect(good: int) -> None:
+    """One message that the adapter cannot read, given again at each connect, stops nothing: the account is queried."""
+    async with field_lab() as lab:
+        venue = lab.venue
+        await lab.kernel.place_order(order(), intent_id="a")
+        known = venue.report(venue.open_orders()[0], ExecType.NEW)
+
+        async def poisoned() -> AsyncIterator[ExecutionReport]:
+            for _ in range(good):
+                yield known
+            raise KeyError("price")
+
+        venue.reports = poisoned  # type: ignore[method-assign]
+        venue.tell(None)  # type: ignore[arg-type]
+        await asyncio.sleep(5)
+        await lab.kernel.place_order(order(price=5_000_000), intent_id="b")
+        venue.fill(venue.open_orders()[0], COIN, tell=False)
+        await asyncio.sleep(20)
+        assert await status(lab, "a") is OrdStatus.FILLED
+        assert await conditions(lab) == {"VENUE_STREAM": "AdapterError"}
+        await lab.kernel.cancel_order("b")
+        await asyncio.sleep(300)
+        assert 5 <= venue.count("connect") <= 9
 
 
 @pytest.mark.parametrize(
