@@ -299,6 +299,8 @@ class VenueOrder(Model):
     """True if the venue works it with another quantity or price than requested."""
     cancel_not_before_ns: InstantNs | None = None
     """It is not canceled again before this instant: earlier cancels had no effect."""
+    in_doubt: bool | None = None
+    """True if a report that no intent owns may be about it: its status is queried before anything is sent."""
 
 
 class AcceptedTerms(Model):
@@ -440,6 +442,7 @@ class FindingKind(StrEnum):
     UNEXPECTED_TRADE = "UNEXPECTED_TRADE"
     UNEXPLAINED_QUANTITY = "UNEXPLAINED_QUANTITY"
     FILL_KEY_REUSED = "FILL_KEY_REUSED"
+    ID_REUSED = "ID_REUSED"
     POSITION_DRIFT = "POSITION_DRIFT"
     BALANCE_DRIFT = "BALANCE_DRIFT"
     UNKNOWN_TOO_LONG = "UNKNOWN_TOO_LONG"

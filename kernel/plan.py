@@ -136,6 +136,8 @@ def difference(intent: OrderIntent | None, order: OrderState | None) -> Differen
         if is_canceled_first(intent, order, live):
             return Difference(ActionKind.CANCEL, "the order is canceled before its attempts are resolved")
         return Difference(ActionKind.RESOLVE, "an attempt is unresolved")
+    if order_in_doubt(order) is not None:
+        return Difference(ActionKind.ASK, "a report that no intent owns may be about an order")
     if (surplus := surplus_order(intent, order, live)) is not None:
         surplus_id = surplus.exchange_order_id or surplus.client_order_id
         return Difference(ActionKind.CANCEL, f"venue order {surplus_id} should not be open")
@@ -209,6 +211,8 @@ def plan_for_order(kind: ActionKind, intent: OrderIntent | None, order: OrderSta
     if kind is ActionKind.CANCEL:
         surplus = surplus_order(intent, order, live) or live[-1]
         return Cancel(surplus, "it should not be open" if len(live) == 1 else "one of several live orders (H8)")
+    if kind is ActionKind.ASK and (item := order_in_doubt(order)) is not None:
+        return Ask(item, "a report that no intent owns may be about it (H25)")
     if kind is ActionKind.ASK and (question := open_question(order)) is not None:
         return Ask(question, "its end, its final quantity or its fills are not known (H13, H21)")
     return None
@@ -400,10 +404,14 @@ def may_accept(intent: OrderIntent, order: OrderState, action: Action) -> bool:
     )
 
 
+def order_in_doubt(order: OrderState) -> VenueOrder | None:
+    return next((item for item in venue_orders_of(order) if item.in_doubt), None)
+
+
 def open_question(order: OrderState) -> VenueOrder | None:
     """Return an ended order whose end is not confirmed or whose final quantity is not known, or one with unknown fills."""
     for item in venue_orders_of(order):
-        if (not item.live and item.final_cum_qty is None) or item.inferred_qty > 0:
+        if item.in_doubt or (not item.live and item.final_cum_qty is None) or item.inferred_qty > 0:
             return item
     return None
 

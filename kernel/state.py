@@ -19,6 +19,7 @@ from kernel.models import AccountState, ExternalOrder, Finding, OrderIntent, Ord
 from kernel.order_spec import AssetMetadata, Side, StandardOrder, SymbolMetadata
 from kernel.safety.heartbeat import Heartbeat
 from kernel.safety.trading_halts import TradingStatus
+from kernel.venues.base import ExecutionReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,13 @@ class KernelState(Protocol):
         """Return the intents that should work, may be live or are unresolved, in order of creation."""
 
     def intent_id_of(self, *, client_order_id: str | None = None, exchange_order_id: str | None = None) -> str | None:
-        """Return the intent whose order has one of these ids; the venue's id takes precedence."""
+        """Return the newest intent with an order under one of these ids; the venue's id takes precedence.
+
+        A lookup, not evidence: `streams.report_matching` decides to which intent a report belongs.
+        """
+
+    def intent_ids_of_order(self, exchange_order_id: str) -> Sequence[str]:
+        """Return the intents with an order under a venue order id, which may be given again; the newest at the end."""
 
     def open_orders(self, symbol_id: str) -> int:
         """Return the number of intents with an order that is, or may be, open in a symbol."""
@@ -230,7 +237,10 @@ class KernelState(Protocol):
         """Return the open external orders and the newest ended ones."""
 
     def external_order(self, exchange_order_id: str) -> ExternalOrder | None:
-        """Return an external order, if known."""
+        """Return the newest external order under a venue order id, if known."""
+
+    def external_order_of(self, report: ExecutionReport) -> ExternalOrder | None:
+        """Return the external order that a report is about, if known."""
 
     def has_transfer(self, transfer_key: str) -> bool:
         """Return whether a transfer was recorded."""

@@ -38,7 +38,7 @@ def differs_in_terms(record: Record) -> bool | None:
     intent, orders = record.intent, record.current_orders
     if intent is None or not orders or record.recorded is not None or record.unresolved:
         return None
-    if any(facts.inferred_qty or facts.end_acted for facts in orders):
+    if any(facts.inferred_qty or facts.end_acted or facts.in_doubt_ns is not None for facts in orders):
         return None
     ended = intent.desired is Desired.CANCELED or is_refused(record)
     if len(orders) == 1 and orders[0].live:

@@ -40,7 +40,7 @@ class IndexSnapshot:
     live: list[str]
     open_in: dict[str, str]
     by_client_order_id: dict[str, str]
-    by_exchange_order_id: dict[str, str]
+    by_exchange_order_id: dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)

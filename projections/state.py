@@ -35,6 +35,7 @@ from kernel.order_spec import AssetMetadata, Side, StandardOrder, SymbolMetadata
 from kernel.safety.heartbeat import Heartbeat
 from kernel.safety.trading_halts import TradingStatus
 from kernel.state import Applied, joined
+from kernel.venues.base import ExecutionReport
 from projections import diff
 from projections.digest import FieldDifference, first_field
 from projections.folds import ledger
@@ -400,8 +401,11 @@ class State:
         return self._data.indexes.live_in_order()
 
     def intent_id_of(self, *, client_order_id: str | None = None, exchange_order_id: str | None = None) -> str | None:
-        by_venue = self._data.indexes.by_exchange_order_id.get(exchange_order_id or "")
-        return by_venue or self._data.indexes.by_client_order_id.get(client_order_id or "")
+        by_venue = self.intent_ids_of_order(exchange_order_id or "")
+        return by_venue[-1] if by_venue else self._data.indexes.by_client_order_id.get(client_order_id or "")
+
+    def intent_ids_of_order(self, exchange_order_id: str) -> Sequence[str]:
+        return self._data.indexes.by_exchange_order_id.get(exchange_order_id, ())
 
     def open_orders(self, symbol_id: str) -> int:
         return len(self._data.indexes.open.get(symbol_id, {}))
@@ -468,14 +472,20 @@ class State:
         return [entry.order for entry in self._data.externals.entries.values()]
 
     def external_order(self, exchange_order_id: str) -> ExternalOrder | None:
-        entry = self._data.externals.entries.get(exchange_order_id)
+        entry = self._data.externals.find(exchange_order_id)
+        return entry.order if entry is not None else None
+
+    def external_order_of(self, report: ExecutionReport) -> ExternalOrder | None:
+        entry = self._data.externals.find(
+            report.exchange_order_id or "", report.symbol_id, report.side, report.client_order_id
+        )
         return entry.order if entry is not None else None
 
     def has_transfer(self, transfer_key: str) -> bool:
         return transfer_key in self._data.transfer_keys
 
     def external_trades(self, order: ExternalOrder) -> list[TradeEntry]:
-        entry = self._data.externals.entries.get(order.exchange_order_id)
+        entry = self._data.externals.find(order.exchange_order_id, order.symbol_id, order.side, order.client_order_id)
         return entry.trade_entries() if entry is not None else []
 
     def external_orders_since(self, symbol_id: str, side: Side, *, position: int) -> Iterable[ExternalOrder]:

@@ -234,7 +234,9 @@ class StateData:
         indexes.with_order.update((ids[name], position) for name, position in stored.with_order.items())
         indexes.live.update((ids[name], None) for name in stored.live)
         indexes.by_client_order_id.update((key, ids[name]) for key, name in stored.by_client_order_id.items())
-        indexes.by_exchange_order_id.update((key, ids[name]) for key, name in stored.by_exchange_order_id.items())
+        indexes.by_exchange_order_id.update(
+            (key, tuple(ids[name] for name in names)) for key, names in stored.by_exchange_order_id.items()
+        )
         for name, symbol_id in stored.open_in.items():
             indexes.set_open(ids[name], symbol_id)
 

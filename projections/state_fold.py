@@ -7,7 +7,6 @@ alone, never on the number of live intents.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 from kernel import events
@@ -159,14 +158,15 @@ class Fold:
             self._data.ledger.book(
                 booking, symbol, self._data.reference.decimals, at_ns=event.recorded_at_ns, venue_ns=venue_ns
             )
+        for booking in ledger.foreign_bookings(before.orders, after.orders):
+            self._book_external(booking, event, None)
         return booked
 
     def _adopt(self, after: Record, event: events.BaseEvent) -> None:
         """Remove the intent's orders from the external ones, and reverse their trades: they are booked as the intent's."""
         venue_ns = event.transact_time_ns if isinstance(event, events.OrderReport) else None
         for facts in after.orders:
-            entry = self._data.externals.drop(facts.exchange_order_id) if facts.exchange_order_id else None
-            for booking in chain.from_iterable(entry.trades.values()) if entry is not None else ():
+            for booking in self._data.externals.take(facts) if facts.exchange_order_id else ():
                 self._book_external(reversal(booking), event, venue_ns)
 
     def _book_external(self, booking: ledger.Booking, event: events.BaseEvent, venue_ns: int | None) -> None:

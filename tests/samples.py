@@ -105,6 +105,7 @@ VENUE_ORDER = VenueOrder(
     carried_qty=5,
     other_terms=True,
     cancel_not_before_ns=AT + 6,
+    in_doubt=True,
 )
 STATE = OrderState(
     intent_id="btc-bid.1",
@@ -172,6 +173,8 @@ def report_fields(exec_type: ExecType) -> dict[str, Any]:
         "exchange_order_id": "o1",
         "parent_exchange_order_id": "o0",
         "order_type": OrderType.LIMIT,
+        "order_created_ns": AT - 5,
+        "life_margin_ns": 7,
         "exec_type": exec_type,
         "exec_id": "e7",
         "ord_status": OrdStatus.NEW,
@@ -208,7 +211,9 @@ REPORTS: tuple[events.BaseEvent, ...] = (
     events.OrderCanceled(**report_fields(ExecType.CANCELED)),
     events.CancelRejected(**report_fields(ExecType.CANCEL_REJECTED)),
     events.OrderExpired(**report_fields(ExecType.EXPIRED)),
-    events.OrderStateObserved(**report_fields(ExecType.ORDER_STATUS), gone=True, began_ns=AT, reflects_ns=AT),
+    events.OrderStateObserved(
+        **report_fields(ExecType.ORDER_STATUS), gone=True, began_ns=AT, reflects_ns=AT, in_doubt=True
+    ),
 )
 INTENTS: tuple[events.BaseEvent, ...] = (
     events.IntentCreated(intent=INTENT),
@@ -302,6 +307,7 @@ OBSERVATIONS: tuple[events.BaseEvent, ...] = (
         fee_asset="BNB",
         ref_fill_key="BTCUSDT/9/8",
         gone=True,
+        id_reused=True,
     ),
     events.SymbolObserved(symbol=SYMBOL),
     events.AssetObserved(asset=AssetMetadata(asset_id="BTC", decimals=8, name="Bitcoin")),

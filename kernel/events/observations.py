@@ -149,6 +149,8 @@ class ExternalOrderObserved(BaseEvent):
     """True if a complete list of open orders no longer shows it."""
     order_created_ns: InstantNs | None = None
     """When the venue created it."""
+    id_reused: bool | None = None
+    """True if its venue order id is also that of an order of an intent."""
 
 
 class SymbolObserved(BaseEvent):

@@ -40,6 +40,11 @@ class OrderReport(BaseEvent):
     """Open quantity at the venue (FIX 151); evidence."""
     transact_time_ns: InstantNs | None = None
     """Venue time (FIX 60): terms and flags change only by reports that are not older."""
+    order_created_ns: InstantNs | None = None
+    """Venue time at which the order was made."""
+    life_margin_ns: InstantNs | None = None
+    """Set on a report without a client order id at a venue that gives order ids again: it counts only within the order's
+    life, extended by this. None: it counts at any time."""
     attempt_position: Counter | None = None
     """Log position of the `AttemptStarted` that the report answers."""
     text: str | None = None
@@ -153,3 +158,5 @@ class OrderStateObserved(OrderReport):
     """When the status query began."""
     reflects_ns: InstantNs | None = None
     """The answer includes everything that was recorded until then: `began_ns` less the read lag and the clock skew."""
+    in_doubt: bool | None = None
+    """True if it only marks the order: a report without a client order id may be about it, so it is queried first."""

@@ -64,16 +64,26 @@ def with_terms(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
 def with_totals(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     if event.cum_qty is None:
         return facts
-    return order_facts.with_evidence(facts, venue_ns(event), event.cum_qty)
+    known = order_facts.with_evidence(facts, venue_ns(event), event.cum_qty, event.life_margin_ns)
+    return known if event.life_margin_ns is not None else order_facts.with_peak(known, venue_ns(event), event.cum_qty)
 
 
 def filled(facts: OrderFacts, event: events.OrderFilled | events.FillCorrected) -> OrderFacts:
-    ref_fill_key = event.ref_fill_key if isinstance(event, events.FillCorrected) else None
-    fees = tuple(sorted(event.fees.items())) if event.fees is not None else None
-    entry = TradeEntry(
-        event.fill_key, event.last_qty, event.last_px, venue_ns(event), ref_fill_key, event.fee, event.fee_asset, fees
+    return with_totals(with_terms(order_facts.with_trade(facts, trade_entry(event)), event), event)
+
+
+def trade_entry(event: events.OrderFilled | events.FillCorrected) -> TradeEntry:
+    return TradeEntry(
+        event.fill_key,
+        event.last_qty,
+        event.last_px,
+        venue_ns(event),
+        event.ref_fill_key if isinstance(event, events.FillCorrected) else None,
+        event.fee,
+        event.fee_asset,
+        tuple(sorted(event.fees.items())) if event.fees is not None else None,
+        event.life_margin_ns,
     )
-    return with_totals(with_terms(order_facts.with_trade(facts, entry), event), event)
 
 
 def busted(facts: OrderFacts, event: events.FillBusted) -> OrderFacts:

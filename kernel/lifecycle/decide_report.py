@@ -10,9 +10,10 @@ from typing import Any
 
 from kernel import events
 from kernel.errors import OutcomeUnknown
-from kernel.lifecycle.evolve import evolve, find_order
+from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import finding_events
 from kernel.lifecycle.immutable import replace
+from kernel.lifecycle.order_identity import client_ids_of, find_order
 from kernel.lifecycle.record import Record, is_one_shot, is_solicited
 from kernel.models import ExecType, OrdStatus
 from kernel.order_spec import STOPPED, OrderType
@@ -49,7 +50,8 @@ REQUIRED_FIELDS: dict[ExecType, tuple[str, ...]] = {
 ID_FIELDS = ("client_order_id", "orig_client_order_id", "exchange_order_id")
 COMMON_FIELDS = (
     "symbol_id", "client_order_id", "orig_client_order_id", "exchange_order_id", "parent_exchange_order_id", "exec_type",
-    "exec_id", "ord_status", "order_qty", "price", "cum_qty", "leaves_qty", "transact_time_ns", "text", "raw",
+    "exec_id", "ord_status", "order_qty", "price", "cum_qty", "leaves_qty", "transact_time_ns", "order_created_ns", "text",
+    "raw",
 )  # fmt: skip
 
 
@@ -62,14 +64,24 @@ def decide_report(
     reflects_ns: int | None = None,
     attempt_position: int | None = None,
     confirm_all_ends: bool = False,
+    life_margin_ns: int | None = None,
 ) -> list[events.BaseEvent]:
     """Return the events of a report about an order of this intent, received at `now_ns`; none if it has no news.
 
     `began_ns` is when the status query that brought it began, `reflects_ns` until when its answer includes everything that
-    was recorded. `confirm_all_ends`: the ends of orders that the kernel canceled are to be confirmed too. Raises
-    `OutcomeUnknown` if the report lacks a field of its kind.
+    was recorded. `confirm_all_ends`: the ends of orders that the kernel canceled are to be confirmed too; `life_margin_ns`
+    applies to a report without a client order id (`order_identity`). Raises `OutcomeUnknown` if the report lacks a field of
+    its kind.
     """
-    event = event_of(record, report, began_ns=began_ns, reflects_ns=reflects_ns, attempt_position=attempt_position)
+    margin_ns = None if client_ids_of(report) else life_margin_ns
+    event = event_of(
+        record,
+        report,
+        began_ns=began_ns,
+        reflects_ns=reflects_ns,
+        attempt_position=attempt_position,
+        life_margin_ns=margin_ns,
+    )
     after = evolve(record, event)
     if is_no_news(record, after):
         return []
@@ -87,6 +99,7 @@ def event_of(
     began_ns: int | None,
     reflects_ns: int | None,
     attempt_position: int | None,
+    life_margin_ns: int | None = None,
 ) -> events.OrderReport:
     """Return the event that records a report."""
     missing = [name for name in REQUIRED_FIELDS.get(report.exec_type, ()) if getattr(report, name) is None]
@@ -102,7 +115,9 @@ def event_of(
     if event_type is events.OrderStateObserved:
         fields |= {"began_ns": began_ns, "reflects_ns": reflects_ns}
     fields["order_type"] = told_type(record, report)
-    return event_type(intent_id=record.intent_id, attempt_position=attempt_position, **fields)
+    return event_type(
+        intent_id=record.intent_id, attempt_position=attempt_position, life_margin_ns=life_margin_ns, **fields
+    )
 
 
 def told_type(record: Record, report: ExecutionReport) -> OrderType | None:

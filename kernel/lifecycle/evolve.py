@@ -23,6 +23,7 @@ from kernel.lifecycle.disagreement import (
 )
 from kernel.lifecycle.immutable import assign_fresh, construct, copy_with, replace
 from kernel.lifecycle.order_facts import CumEvidence, OrderFacts, ReplacedOrder, RequestedTerms
+from kernel.lifecycle.order_identity import find_order, replacement
 from kernel.lifecycle.order_status import ENDS
 from kernel.lifecycle.record import (
     Record,
@@ -254,6 +255,8 @@ def reported(record: Record, event: events.OrderReport) -> Record:
     """Apply a fact about one venue order: find the order, add the fact, resolve the attempts that it answers."""
     if is_ambiguous_reject(record, event):
         return record
+    if isinstance(event, events.OrderStateObserved) and event.in_doubt:
+        return doubted(record, event)
     if type(event) in REQUEST_REFUSALS:
         record = request_refused(record, event)
         if find_order(record, event) is None:
@@ -297,7 +300,7 @@ def reported(record: Record, event: events.OrderReport) -> Record:
 
 def with_fact(record: Record, known: OrderFacts, event: events.OrderReport, *, quantity: int) -> OrderFacts:
     """Add a fact to those of an order that works `quantity` before it."""
-    facts = ORDER_CHANGES[type(event)](with_trigger(known, event), event)
+    facts = ORDER_CHANGES[type(event)](with_trigger(created(known, event), event), event)
     if record.amends or record.unresolved:
         facts = amended(record, facts, event)
     if facts.order.reduce_only:
@@ -334,6 +337,24 @@ def with_requested_terms(facts: OrderFacts, orders: Sequence[OrderFacts], unreso
         facts = replace(facts, changed_to=changed_to)
     other_terms = works_other_terms(facts, orders)
     return facts if other_terms is facts.other_terms else replace(facts, other_terms=other_terms)
+
+
+def created(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    """Take the time at which the venue made the order from a report that surely is about it."""
+    told_ns = event.order_created_ns
+    if told_ns is None or event.life_margin_ns is not None:
+        return facts
+    is_news = facts.created_ns is None or told_ns < facts.created_ns
+    return replace(facts, created_ns=told_ns) if is_news else facts
+
+
+def doubted(record: Record, event: events.OrderStateObserved) -> Record:
+    """Mark an order as in doubt: a report that no intent owns may be about it. It confirms nothing."""
+    found = find_order(record, event)
+    if found is None:
+        return record
+    marked = replace(found, in_doubt_ns=recorded_ns(event), id_reused=True)
+    return replace(record, orders=tuple(marked if item is found else item for item in record.orders), recorded=None)
 
 
 def amended(record: Record, facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
@@ -397,37 +418,6 @@ def request_refused(record: Record, event: events.OrderReport) -> Record:
         for item in record.attempts
     )
     return replace(record, attempts=attempts)
-
-
-def find_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
-    """Return the venue order of a report: by the venue's id, else by the client order ids that it names."""
-    if event.exchange_order_id:
-        for known in record.orders:
-            if known.exchange_order_id == event.exchange_order_id:
-                return known
-    if replacement(record, event) is not None:
-        return named_alike(record, event)
-    for client_id in (event.orig_client_order_id, event.client_order_id):
-        if client_id and (facts := order_under(record, client_id, exchange_order_id=event.exchange_order_id)):
-            return facts
-    return None
-
-
-def named_alike(record: Record, event: events.OrderReport) -> OrderFacts | None:
-    """Return the order with a report's client order id, unless the report names another order of the venue."""
-    for known in record.orders:
-        named_otherwise = event.exchange_order_id and known.exchange_order_id not in ("", event.exchange_order_id)
-        if event.client_order_id in known.client_order_ids and not named_otherwise:
-            return known
-    return None
-
-
-def replacement(record: Record, event: events.OrderReport) -> SentModify | None:
-    """Return the replace whose new order a report is about; the end of the old order may name the replace's id too."""
-    sent = record.sent_modify(event.client_order_id or "")
-    if sent is None or not sent.new_order or type(event) in REQUEST_REFUSALS:
-        return None
-    return None if event.orig_client_order_id and event.exec_type is ExecType.CANCELED else sent
 
 
 def without_replaced(record: Record, event: events.OrderReport) -> tuple[OrderFacts, ...]:
@@ -648,6 +638,7 @@ def left_behind(facts: OrderFacts, now_ns: int) -> OrderFacts:
 
 def apply_snapshot_taken(record: Record, event: events.VenueSnapshotTaken) -> Record:
     """Apply a status query: a hit confirms the order; an admissible miss counts against the order, or the attempt (H15)."""
+    record = without_doubt(record, event) if event.complete else record
     if not event.complete or event.found is None:
         return record
     now_ns = recorded_ns(event)
@@ -686,6 +677,21 @@ def missed_attempt(attempt: Attempt, event: events.VenueSnapshotTaken) -> Attemp
         return attempt
     looks = (attempt.absent_looks or 0) + 1
     return copy_with(attempt, list_look_ended_ns=event.ended_ns, absent_looks=looks)
+
+
+def without_doubt(record: Record, event: events.VenueSnapshotTaken) -> Record:
+    """End the doubt about the orders that a query named, if it began after they were in doubt."""
+    if all(facts.in_doubt_ns is None for facts in record.orders):
+        return record
+    orders = tuple(
+        replace(facts, in_doubt_ns=None)
+        if facts.in_doubt_ns is not None
+        and event.began_ns >= facts.in_doubt_ns
+        and event.client_order_id in (None, *facts.client_order_ids)
+        else facts
+        for facts in record.orders
+    )
+    return replace(record, orders=orders)
 
 
 def confirmed(recorded: OrderState, now_ns: int) -> OrderState:

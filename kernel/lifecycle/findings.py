@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kernel import events
-from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.order_facts import OrderFacts, foreign_trades
 from kernel.lifecycle.record import Record, is_solicited
 from kernel.lifecycle.remediation import with_remediation
 from kernel.models import Finding, FindingKind
@@ -83,6 +83,12 @@ def fill_after_terminal(facts: OrderFacts) -> str:
 def reused_fill_key(facts: OrderFacts) -> str:
     reused = facts.trades.reused_keys()
     return f"{name_of(facts)}: different trades have the same fill key: {', '.join(reused)}" if reused else ""
+
+
+def foreign_trades_text(facts: OrderFacts) -> str:
+    """Trades that turned out to be of another order with its venue order id (H25)."""
+    keys = ", ".join(entry.fill_key for entry in foreign_trades(facts))
+    return f"{name_of(facts)}: trades outside its life are another order's with the same id: {keys}" if keys else ""
 
 
 def unexplained(facts: OrderFacts) -> str:
@@ -178,6 +184,7 @@ CONDITIONS: dict[FindingKind, Callable[[Record], str]] = {
     FindingKind.OVERFILL: overfill,
     FindingKind.FILL_AFTER_TERMINAL: each(fill_after_terminal),
     FindingKind.FILL_KEY_REUSED: each(reused_fill_key),
+    FindingKind.ID_REUSED: each(foreign_trades_text),
     FindingKind.UNEXPLAINED_QUANTITY: each(unexplained),
     FindingKind.FALSE_END: false_ends,
     FindingKind.GHOST: ghosts,

@@ -28,6 +28,8 @@ class CumEvidence(NamedTuple):
 
     time_ns: int
     cum_qty: int
+    margin_ns: int | None = None
+    """As of a trade (`TradeEntry`)."""
 
 
 class ReplacedOrder(NamedTuple):
@@ -135,6 +137,14 @@ class OrderFacts:
     """Ends after which it was shown open."""
     end_acted: bool = False
     """True if one of them was unsolicited and confirmed."""
+    created_ns: int | None = None
+    """Venue time at which the venue says that it made the order."""
+    peak: CumEvidence | None = None
+    """The largest total that a report by client order id told, at the earliest time."""
+    in_doubt_ns: int | None = None
+    """When a report was recorded that may be about it (H25); None once it was queried since."""
+    id_reused: bool = False
+    """True if the venue gave its id to another order."""
     late: bool = False
     retired: bool = False
     """Belongs to a deleted intent of the same id: known, but not counted."""
@@ -152,12 +162,12 @@ class OrderFacts:
 
     @property
     def counted_trades(self) -> Trades:
-        """The trades that count: after corrections and without busted ones."""
-        return self.trades if simple(self) else self.corrected_trades
+        """The trades that count: after corrections, without busted ones and those outside its life."""
+        return self.trades if simple(self) and not self.trades.bounded else self.corrected_trades
 
     @cached_property
     def corrected_trades(self) -> Trades:
-        """`counted_trades` of an order with corrections or busts."""
+        """`counted_trades` of an order with corrections, busts or trades without a client order id."""
         return compute_counted_trades(self)
 
     @cached_property
@@ -275,7 +285,7 @@ def compute_quantities(facts: OrderFacts) -> Quantities:
     traded = quantity_of(facts, trades)
     if facts.succeeded:  # its totals are those of the order that its trigger made
         return Quantities(traded, trades.notional, traded, voided_ns)
-    shown = [in_new_units(facts, item.cum_qty, item.time_ns) for item in facts.evidence if item.time_ns >= voided_ns]
+    shown = [in_new_units(facts, item.cum_qty, item.time_ns) for item in valid_evidence(facts)]
     own = max([0, *shown]) - facts.carried_qty
     return Quantities(traded, trades.notional, max(traded, facts.mirrored_qty, own), voided_ns)
 
@@ -288,9 +298,49 @@ def quantity_of(facts: OrderFacts, trades: Trades) -> int:
 
 
 def valid_evidence(facts: OrderFacts) -> list[CumEvidence]:
-    """Return the totals that include every bust and correction."""
+    """Return the totals that include every bust and correction, and are of its life."""
     voided_ns = newest_void(facts)
-    return [item for item in facts.evidence if item.time_ns >= voided_ns]
+    return [item for item in facts.evidence if item.time_ns >= voided_ns and counts(facts, item)]
+
+
+def in_life(facts: OrderFacts, time_ns: int, margin_ns: int, *, ended_ns: int | None) -> bool:
+    """Return whether a venue time is in an order's life: from its creation, else its first send, to its end."""
+    begin_ns = facts.created_ns if facts.created_ns is not None else facts.sent_ns
+    begun = begin_ns is None or time_ns >= begin_ns - margin_ns
+    return begun and (ended_ns is None or time_ns <= ended_ns + margin_ns)
+
+
+def told_end(facts: OrderFacts) -> int | None:
+    """Return the venue time at which an order was reported ended or filled."""
+    filled_ns = (
+        facts.peak.time_ns
+        if facts.peak is not None and facts.peak.cum_qty - facts.carried_qty >= facts.quantity
+        else None
+    )
+    ended_ns = facts.first_end_ns if facts.closed is not None and facts.first_end_ns else None
+    return min((time for time in (ended_ns, filled_ns) if time is not None), default=None)
+
+
+def end_of_life(facts: OrderFacts) -> int | None:
+    """Return when an order ended: as reported, else when it is known to have; None while it is open."""
+    told_ns = told_end(facts)
+    if told_ns is not None or facts.live:
+        return told_ns
+    if facts.closed_ns is not None:
+        return facts.closed_ns
+    return max((entry.time_ns for entry in facts.counted_trades), default=0) or None
+
+
+def counts(facts: OrderFacts, item: TradeEntry | CumEvidence) -> bool:
+    """Return whether a trade or total is the order's: by its client order id, or as it is of the order's life (H25)."""
+    if item.margin_ns is None or not item.time_ns:
+        return True
+    return in_life(facts, item.time_ns, item.margin_ns, ended_ns=told_end(facts))
+
+
+def foreign_trades(facts: OrderFacts) -> list[TradeEntry]:
+    """Return the trades that turned out to be another order's, which had or has the same venue order id."""
+    return [entry for entry in facts.trades if not counts(facts, entry)] if facts.trades.bounded else []
 
 
 def in_new_units(facts: OrderFacts, quantity: int, time_ns: int) -> int:
@@ -337,15 +387,18 @@ def effective_trades(entries: Iterable[TradeEntry], busts: Iterable[tuple[str, i
 
 
 def compute_counted_trades(facts: OrderFacts) -> Trades:
-    """Return the trades that count if something was corrected or busted.
+    """Return the trades that count if something was corrected or busted, or is another order's.
 
     A correction of an unknown trade may, through a lost correction, correct a known one. It does not count if the trades
     would then exceed the venue's newest total.
     """
-    entries = tuple(effective_trades(facts.trades, facts.busts))
+    own = [entry for entry in facts.trades if counts(facts, entry)] if facts.trades.bounded else facts.trades
+    if simple(facts):
+        return Trades(own)
+    entries = tuple(effective_trades(own, facts.busts))
     by_key = {entry.fill_key: entry for entry in facts.trades}
     rooted = tuple(entry for entry in entries if root_key(entry.fill_key, by_key) in by_key)
-    newest = max(valid_evidence(facts), default=None)
+    newest = max(valid_evidence(facts), default=None, key=evidence_order)
     if len(rooted) == len(entries) or newest is None:
         return Trades(entries)
     until_then = (entry for entry in entries if entry.time_ns <= newest.time_ns)
@@ -395,12 +448,31 @@ def with_bust(facts: OrderFacts, fill_key: str, time_ns: int) -> OrderFacts:
     return replace(facts, busts=(*facts.busts, (fill_key, time_ns)), accepted=True)
 
 
-def with_evidence(facts: OrderFacts, time_ns: int, cum_qty: int) -> OrderFacts:
+def with_evidence(facts: OrderFacts, time_ns: int, cum_qty: int, margin_ns: int | None = None) -> OrderFacts:
     """Add a total of the venue, unless another is both as new and as large."""
-    if any(item.time_ns >= time_ns and item.cum_qty >= cum_qty for item in facts.evidence):
+    given = CumEvidence(time_ns, cum_qty, margin_ns)
+    if any(replaces(item, given) for item in facts.evidence):
         return facts
-    kept = (item for item in facts.evidence if item.time_ns > time_ns or item.cum_qty > cum_qty)
-    return replace(facts, evidence=tuple(sorted([*kept, CumEvidence(time_ns, cum_qty)])))
+    kept = (item for item in facts.evidence if not replaces(given, item))
+    return replace(facts, evidence=tuple(sorted([*kept, given], key=evidence_order)))
+
+
+def replaces(item: CumEvidence, other: CumEvidence) -> bool:
+    """Return whether a total is as new and as large as another, and counts whenever the other does."""
+    newer = item.time_ns >= other.time_ns and item.cum_qty >= other.cum_qty
+    return newer and (item.margin_ns is None or item.margin_ns == other.margin_ns)
+
+
+def evidence_order(item: CumEvidence) -> tuple[int, int, int]:
+    return (item.time_ns, item.cum_qty, -1 if item.margin_ns is None else item.margin_ns)
+
+
+def with_peak(facts: OrderFacts, time_ns: int, cum_qty: int) -> OrderFacts:
+    """Take a total (venue time 0: none was told) if it is the largest so far, or was as large earlier."""
+    known = facts.peak
+    if not time_ns or not cum_qty or (known is not None and (known.cum_qty, -known.time_ns) >= (cum_qty, -time_ns)):
+        return facts
+    return replace(facts, peak=CumEvidence(time_ns, cum_qty))
 
 
 def with_end(facts: OrderFacts, status: OrdStatus, *, now_ns: int, time_ns: int, cum_qty: int | None) -> OrderFacts:

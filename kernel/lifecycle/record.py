@@ -319,6 +319,7 @@ def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
         end_acted=facts.end_acted or None,
         other_terms=facts.other_terms or None,
         cancel_not_before_ns=facts.cancel_not_before_ns or None,
+        in_doubt=True if facts.in_doubt_ns is not None else None,
     )
 
 

@@ -56,6 +56,13 @@ REMEDIATION = {
         " unique",
         "assume that one of them is a duplicate",
     ),
+    FindingKind.ID_REUSED: Remedy(
+        "The exchange has one order id for two orders: another order has the id of one of an intent.",
+        "`orderctl get external`, `orderctl get orders -o wide`",
+        "compare the fills of both orders with the exchange's list; if it gives ids again, the adapter should declare"
+        " `order_ids_unique=False`; then `orderctl resolve --finding {finding_id} --evidence TEXT`",
+        "cancel the order at the exchange by this id: it may be the other one",
+    ),
     FindingKind.POSITION_DRIFT: Remedy(
         "The exchange's position differs from the sum of the fills.",
         "`orderctl get positions`, `orderctl get external`",

@@ -45,11 +45,22 @@ class TradeEntry(NamedTuple):
     fee_asset: str | None
     fees: tuple[tuple[str, int], ...] | None = None
     """(asset, fee) of each, where the venue reports several; sorted."""
+    margin_ns: int | None = None
+    """How far outside the order's life it may be and still count; None for a trade that counts at any time."""
 
     @property
     def identity(self) -> tuple[str, int, int]:
         """Equal for repeats of one trade; two identities under one fill key are a finding, and both count."""
         return (self.fill_key, self.quantity, self.price)
+
+    def repeats(self, other: TradeEntry) -> bool:
+        """Return whether it is the same trade as another; where order ids are given again, so are trade ids."""
+        if self.identity != other.identity:
+            return False
+        margins = [item.margin_ns for item in (self, other) if item.margin_ns is not None]
+        if not margins or not (self.time_ns and other.time_ns):
+            return True
+        return abs(self.time_ns - other.time_ns) <= max(margins)
 
 
 class Trades:
@@ -59,7 +70,7 @@ class Trades:
     the list; a shorter one copies it first.
     """
 
-    __slots__ = ("_by_key", "_count", "_entries", "corrected", "notional", "quantity")
+    __slots__ = ("_by_key", "_count", "_entries", "bounded", "corrected", "notional", "quantity")
 
     def __init__(self, entries: Iterable[TradeEntry] = ()) -> None:
         self._entries: list[TradeEntry] = []
@@ -72,6 +83,8 @@ class Trades:
         """Sum of quantity × price."""
         self.corrected = False
         """True if an entry is a correction."""
+        self.bounded = False
+        """True if an entry counts only within the order's life."""
         for entry in entries:
             self._take(entry)
 
@@ -84,6 +97,7 @@ class Trades:
         self.quantity += entry.quantity
         self.notional += entry.quantity * entry.price
         self.corrected = self.corrected or entry.ref_fill_key is not None
+        self.bounded = self.bounded or entry.margin_ns is not None
 
     def plus(self, entry: TradeEntry) -> Trades:
         """Return these entries and one more."""
@@ -92,7 +106,8 @@ class Trades:
             return Trades((*self, entry))
         grown = Trades.__new__(Trades)
         grown._entries, grown._by_key, grown._count = entries, self._by_key, count
-        grown.quantity, grown.notional, grown.corrected = self.quantity, self.notional, self.corrected
+        grown.quantity, grown.notional = self.quantity, self.notional
+        grown.corrected, grown.bounded = self.corrected, self.bounded
         grown._take(entry)
         return grown
 
@@ -103,7 +118,7 @@ class Trades:
     def same_as(self, entry: TradeEntry) -> TradeEntry | None:
         places = self._by_key.get(entry.fill_key, ())
         same = (self._entries[place] for place in places if place < self._count)
-        return next((known for known in same if known.identity == entry.identity), None)
+        return next((known for known in same if known.repeats(entry)), None)
 
     def since(self, known: Trades) -> list[TradeEntry] | None:
         """Return the entries after all of `known`; None if these do not begin with those."""

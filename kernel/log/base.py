@@ -162,14 +162,14 @@ class EventLog(ABC):
         """Return the events of one stream after a version; checks each row's leaf hash."""
 
     @abstractmethod
-    async def intent_id_of(
+    async def intent_ids_of(
         self, *, client_order_id: str | None = None, exchange_order_id: str | None = None, upto: int
-    ) -> str | None:
-        """Return the intent recorded with one of these ids up to a position.
+    ) -> list[str]:
+        """Return the intents recorded with one of these ids up to a position: those of the venue's id first, newest first.
 
         Args:
             client_order_id: Id of a request sent for the intent (FIX ClOrdID, tag 11).
-            exchange_order_id: Venue id of one of its orders (FIX OrderID, tag 37); takes precedence.
+            exchange_order_id: Venue id of one of its orders (FIX OrderID, tag 37), which a venue may give again.
             upto: Last position to search.
         """
 

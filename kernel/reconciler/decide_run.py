@@ -56,7 +56,7 @@ from kernel.reconciler.status_answer import facts_of
 from kernel.reconciler.suspects import suspects_text
 from kernel.safety.readiness import NOT_PAUSED, VENUE_SNAPSHOT_COMPLETE
 from kernel.settings import ns
-from kernel.venues.base import AmendDialect
+from kernel.venues.base import AmendDialect, VenueCapabilities
 
 
 def decide_run(inputs: RunInputs) -> Decision:
@@ -436,7 +436,7 @@ def started_event(
         kind=kind,
         client_order_id=client_order_id(inputs.log_id, record.intent_id, number, max_length=longest),
         target_client_order_id=target.client_order_id if target else None,
-        target_exchange_order_id=(target.exchange_order_id or None) if target else None,
+        target_exchange_order_id=target_id(capabilities, record, target) if target else None,
         order=order,
         new_order=replaces or None,
         keeps_cum_qty=(replaces and capabilities.replace_keeps_cum_qty) or None,
@@ -449,6 +449,18 @@ def started_event(
         state_position=inputs.state_position,
         decided_at_ns=now_ns,
     )
+
+
+def target_id(capabilities: VenueCapabilities, record: Record, target: VenueOrder) -> str | None:
+    """Return the venue order id of a request's target; None if its client order id alone names it (H25).
+
+    A venue order id that was given again may be another order's, but it tells two orders under one client order id apart.
+    """
+    alike = [facts for facts in record.live_orders if target.client_order_id in facts.client_order_ids]
+    reused = not capabilities.order_ids_unique or any(facts.id_reused for facts in alike)
+    if reused and capabilities.client_order_ids and target.client_order_id and len(alike) == 1:
+        return None
+    return target.exchange_order_id or None
 
 
 def next_submit_number(record: Record) -> int:

@@ -21,6 +21,7 @@ from kernel.groups import Group
 from kernel.lease import Lease
 from kernel.lifecycle import Record, delay_ns, next_failures
 from kernel.lifecycle.disagreement import CANCEL_DELAY_NS_MAX
+from kernel.lifecycle.order_identity import bound
 from kernel.log.base import Write
 from kernel.metrics import Metrics, observe_ns
 from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, Evidence
@@ -139,7 +140,7 @@ class OrderSender:
             client_order_id=attempt.client_order_id,
             symbol_id=order.symbol_id,
             target_client_order_id=target.client_order_id,
-            target_exchange_order_id=target.exchange_order_id or None,
+            target_exchange_order_id=attempt.target_exchange_order_id,
             stamp_ns=attempt.stamp_ns,
             valid_until_ns=attempt.valid_until_ns,
         )
@@ -211,8 +212,12 @@ class OrderSender:
             attempt_position=attempt.position,
             confirm_all_ends=self.venue.capabilities.confirm_all_ends,
         )
+        answer = bound(report, attempt)
+        if (await self.writer.match(answer, source)).intent_id != intent_id:
+            await self._unknown(intent_id, attempt, f"the venue's answer is about another order: {answer}")
+            return
         try:
-            await self.writer.report(intent_id, [report], source)
+            await self.writer.report(intent_id, [answer], source)
         except OutcomeUnknown as problem:
             logger.warning("an answer could not be read: %s", problem)
         await self._unknown(intent_id, attempt, "the venue's answer does not resolve it")

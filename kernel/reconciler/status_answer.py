@@ -5,6 +5,7 @@ Used by the querier and by the session's relist.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from kernel import events
 from kernel.lifecycle import Record, evolve
 from kernel.lifecycle.findings import finding_events
 from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.order_identity import client_ids_of, key_of
 from kernel.models import ExecType, LookScope, OrdStatus, VenueOrder
 from kernel.order_spec import StandardOrder
 from kernel.venues.base import ExecutionReport, VenueCapabilities, VenueSnapshot
@@ -123,19 +125,38 @@ def is_open(report: ExecutionReport) -> bool:
 
 
 def answer_of(
-    snapshot: VenueSnapshot, client_order_id: str, exchange_order_id: str | None, *, reflects_ns: int | None = None
+    snapshot: VenueSnapshot,
+    client_order_id: str,
+    exchange_order_id: str | None,
+    *,
+    owner: Callable[[ExecutionReport], str | None],
+    intent_id: str | None,
+    sent_ns: int,
+    reflects_ns: int | None = None,
 ) -> StatusAnswer:
-    """Return what a complete snapshot shows of one order, or of every order under one client order id."""
+    """Return what a complete snapshot shows of one order of an intent, or of every order under one client order id.
+
+    `owner` returns the intent that a report belongs to; nothing before `sent_ns` can be the order's.
+    """
 
     def concerns(report: ExecutionReport) -> bool:
+        if owner(report) != intent_id:
+            return False
         if exchange_order_id and report.exchange_order_id:
             return report.exchange_order_id == exchange_order_id
-        return client_order_id in (report.client_order_id, report.orig_client_order_id)
+        return client_order_id in client_ids_of(report)
 
     listed = tuple(report for report in snapshot.open_orders if concerns(report))
-    ids = {report.exchange_order_id for report in listed if report.exchange_order_id}
-    fills = tuple(report for report in snapshot.fills if concerns(report) or report.exchange_order_id in ids)
-    found = (*fills, *listed)
+    fills = tuple(report for report in snapshot.fills if concerns(report))
+    keys = {key_of(report) for report in listed if report.exchange_order_id}
+    # Trades that have only a venue order id which this answer tells; they follow the order that has it.
+    nameless = tuple(
+        report
+        for report in snapshot.fills
+        if not client_ids_of(report) and key_of(report) in keys and owner(report) is None
+        and (report.transact_time_ns or sent_ns) >= sent_ns
+    )  # fmt: skip
+    found = (*fills, *listed, *nameless)
     others = tuple(report for report in (*snapshot.fills, *snapshot.open_orders) if report not in found)
     return StatusAnswer(LIST_SCOPES, snapshot.began_ns, snapshot.ended_ns, found, bool(listed), reflects_ns, others)
 

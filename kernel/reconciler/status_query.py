@@ -18,6 +18,7 @@ from kernel.clock import Clock
 from kernel.errors import OutcomeUnknown, VenueError
 from kernel.lifecycle import Record, evolve
 from kernel.lifecycle.findings import finding_events, unknown_resolved
+from kernel.lifecycle.order_identity import client_ids_of, life_margin_ns
 from kernel.log.base import Write
 from kernel.metrics import LookResult, Metrics, Operation
 from kernel.models import (
@@ -53,6 +54,7 @@ from kernel.reconciler.suspect_query import SuspectQuerier
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.streams.event_writer import EventWriter, query_source
+from kernel.streams.report_matching import match_in_memory
 from kernel.venues.base import ExecutionReport, Venue, VenueCapabilities, lists_complete
 
 Answer = TypeVar("Answer")
@@ -326,6 +328,12 @@ class StatusQuerier:
             return answer
         await self._report(record.intent_id, answer.reports, answer)
         await self._record_missed(self.state.record(record.intent_id), item, answer)
+        known = facts_of(self.state.record(record.intent_id), item)
+        if known is not None and known.in_doubt_ns is not None:
+            asked = query_event(
+                record.intent_id, answer, client_order_id=item.client_order_id, exchange_order_id=order_id, found=False
+            )
+            await self._fact(record.intent_id, [asked], Evidence.QUERY)
         return answer
 
     async def _record_missed(self, record: Record, item: VenueOrder, answer: StatusAnswer) -> None:
@@ -405,6 +413,7 @@ class StatusQuerier:
         scopes = ORDER_SCOPES if capabilities.lists_open_orders else (LookScope.ORDER, LookScope.OPEN_ORDERS)
         if report is None:
             return StatusAnswer(scopes, began_ns, ended_ns, (), False, reflects_ns)
+        report = self._answer_about(report, by_client_id, self._asked_intent(client_order_id, exchange_order_id))
         if exchange_order_id and report.exchange_order_id != exchange_order_id:
             # Another order has the same client id: record it, and tell the two apart by the list.
             other = StatusAnswer(scopes, began_ns, ended_ns, (report,), is_open(report), reflects_ns)
@@ -422,6 +431,28 @@ class StatusQuerier:
             raise OutcomeUnknown("the list does not cover such orders, so it is no evidence")
         return answer
 
+    def _asked_intent(self, client_order_id: str, exchange_order_id: str | None) -> str | None:
+        """Return the intent whose order is queried by these ids."""
+        by_client_id = self.state.intent_id_of(client_order_id=client_order_id)
+        return by_client_id or self.state.intent_id_of(exchange_order_id=exchange_order_id)
+
+    def _answer_about(
+        self, report: ExecutionReport, client_order_id: str | None, intent_id: str | None
+    ) -> ExecutionReport:
+        """Return the answer to a lookup, which may lack the id that it was asked by; another order's is no evidence."""
+        if client_order_id and not client_ids_of(report):
+            report = report.model_copy(update={"client_order_id": client_order_id})
+        if self._owner(report) != intent_id:
+            raise OutcomeUnknown(f"asked for an order of intent {intent_id}, the venue showed another one: {report}")
+        return report
+
+    def _owner(self, report: ExecutionReport) -> str | None:
+        return match_in_memory(self.state, report, margin_ns=self._margin_ns).intent_id
+
+    @property
+    def _margin_ns(self) -> int | None:
+        return life_margin_ns(self.venue.capabilities)
+
     async def _query_lists(
         self, order: StandardOrder | None, client_order_id: str, exchange_order_id: str | None, *, since_ns: int
     ) -> StatusAnswer:
@@ -436,7 +467,15 @@ class StatusQuerier:
             self.metrics.looked(LIST_SCOPES, LookResult.INCOMPLETE)
             raise OutcomeUnknown(f"the answer is incomplete, so it is no evidence: {snapshot.text}")
         reflects_ns = capabilities.reflects_ns(snapshot.began_ns)
-        answer = answer_of(snapshot, client_order_id, exchange_order_id, reflects_ns=reflects_ns)
+        answer = answer_of(
+            snapshot,
+            client_order_id,
+            exchange_order_id,
+            owner=self._owner,
+            intent_id=self._asked_intent(client_order_id, exchange_order_id),
+            sent_ns=0 if self._margin_ns is None else since_ns - self._margin_ns,
+            reflects_ns=reflects_ns,
+        )
         if others := others_under_id(snapshot, client_order_id, exchange_order_id):
             await self._report(self.state.intent_id_of(client_order_id=client_order_id), others, answer)
         if not capabilities.lists_open_orders or (order is not None and not snapshot.covers(order)):

@@ -13,13 +13,15 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kernel import events
 from kernel.clock import Clock
 from kernel.commands.validation import new_intent
 from kernel.errors import ConflictError, FencedError, OutcomeUnknown
 from kernel.lifecycle import OrderRequest, decide_report, evolve, finding_id, raised
+from kernel.lifecycle.order_identity import OrderMatch, reuse_findings, shows
+from kernel.log.base import Write
 from kernel.models import (
     Desired,
     Evidence,
@@ -35,7 +37,8 @@ from kernel.order_spec import OrderType, StandardOrder
 from kernel.reconciler.suspects import suspects_of, suspects_text
 from kernel.settings import KernelSettings
 from kernel.state import KernelState
-from kernel.streams.event_writer import EventWriter, ReportSource
+from kernel.streams.event_writer import EventWriter, ReportSource, doubts
+from kernel.streams.report_matching import match_in_memory
 from kernel.venues.base import ExecutionReport, Venue, VenueSnapshot
 
 logger = logging.getLogger(__name__)
@@ -69,39 +72,61 @@ class ExternalOrders:
     on_fenced: Callable[[], None]
     epoch: int = field(default=0, init=False)
 
-    async def ingest(self, reports: Iterable[ExecutionReport], source: ReportSource) -> None:
+    async def ingest(self, reports: Iterable[tuple[ExecutionReport, OrderMatch]], source: ReportSource) -> None:
         """Record new reports of external orders, and adopt the orders if the policy says so."""
-        by_order: dict[str, list[ExecutionReport]] = {}
-        for report in reports:
-            by_order.setdefault(report.exchange_order_id or report.client_order_id or "", []).append(report)
+        by_order: dict[str, list[tuple[ExecutionReport, OrderMatch]]] = {}
+        for report, found in reports:
+            by_order.setdefault(report.exchange_order_id or report.client_order_id or "", []).append((report, found))
         await asyncio.gather(*(self._ingest_one(items, source) for items in by_order.values()))
 
-    async def _ingest_one(self, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
-        for index, report in enumerate(reports):
-            intent_id = self._adopter(report) or await self._adopt(report, source)
+    async def _ingest_one(self, reports: Sequence[tuple[ExecutionReport, OrderMatch]], source: ReportSource) -> None:
+        for report, found in reports:
+            intent_id = self._adopter(report, source) or await self._adopt(report, found, source)
             if intent_id is None and self._is_new(report):
-                intent_id = await self._record(report, source)
+                intent_id = await self._record(report, found, source)
             if intent_id is not None:
-                await self._report(intent_id, reports[index:], source)
-                return
+                await self._report(intent_id, [report], source)
 
-    async def _record(self, report: ExecutionReport, source: ReportSource) -> str | None:
+    def _adopter(self, report: ExecutionReport, source: ReportSource) -> str | None:
+        """Return the intent that an earlier report made of the order."""
+        return match_in_memory(self.state, report, margin_ns=source.life_margin_ns).intent_id
+
+    async def _record(self, report: ExecutionReport, found: OrderMatch, source: ReportSource) -> str | None:
         """Record a report, or return the intent if the order was adopted meanwhile: a trade recorded in both places would
         move the balances twice. An order that became an intent's during the append counts for it: the fold moves it."""
-        order_id, also = report.exchange_order_id, self._unexpected(report)
+        reused = self.reused(report, found)
+        if report.client_order_id and not reused:
+            found = replace(found, candidates=())  # told before, and the report is surely not about them
+        also = [*self._unexpected(report, found), *reused]
+        adopted = self._adopted_id(report)
         try:
-            unless = events.intent_stream(adopted_id(order_id)) if order_id else None
-            await self.writer.external(report, source, also=also, unless=unless)
+            unless = events.intent_stream(adopted) if report.exchange_order_id else None
+            await self.writer.external(report, source, also=also, found=found, unless=unless)
         except ConflictError:
-            intent_id = await self._adopted_meanwhile(report)
+            intent_id = await self._adopted_meanwhile(report, source)
             if intent_id is None:  # the intent was deleted, so that the order is external again
-                await self.writer.external(report, source, also=also)
+                await self.writer.external(report, source, also=also, found=found)
             return intent_id
-        return self._adopter(report)
+        return self._adopter(report, source)
 
-    async def _adopted_meanwhile(self, report: ExecutionReport) -> str | None:
+    async def _adopted_meanwhile(self, report: ExecutionReport, source: ReportSource) -> str | None:
         await self.writer.caught_up()
-        return await self.writer.owner(exchange_order_id=report.exchange_order_id)
+        return (await self.writer.match(report, source)).intent_id
+
+    async def report_reuse(self, report: ExecutionReport, found: OrderMatch, source: ReportSource) -> None:
+        """Raise the finding that an order of ours has the id of another one; that one is queried if it is still open."""
+        if reused := self.reused(report, found):
+            also = doubts(report, [item for item in found.reused if item[1].live])
+            await self._fact(reused, source, also=also)
+
+    def reused(self, report: ExecutionReport, found: OrderMatch) -> list[events.FindingRaised]:
+        """Return the finding to raise for a venue order id that stands for two orders, unless it is unresolved."""
+        made = reuse_findings(report, found, now_ns=self.clock.now_ns())
+        return [event for event in made if not self._is_raised(event.finding.finding_id)]
+
+    def _is_raised(self, name: str) -> bool:
+        known = self.state.finding(name)
+        return known is not None and known.resolved_at_ns is None
 
     async def _report(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
         try:
@@ -109,15 +134,11 @@ class ExternalOrders:
         except OutcomeUnknown as problem:
             logger.warning("a report of intent %s cannot be interpreted: %s", intent_id, problem)
 
-    def _adopter(self, report: ExecutionReport) -> str | None:
-        order_id = report.exchange_order_id
-        return self.state.intent_id_of(exchange_order_id=order_id) if order_id else None
-
     def _is_new(self, report: ExecutionReport) -> bool:
         """Return whether a report is worth an event: a list's unchanged order is not."""
         if report.exec_type is not ExecType.ORDER_STATUS:
             return True
-        known = self.state.external_order(report.exchange_order_id or "")
+        known = self.state.external_order_of(report)
         if known is None:
             return True
         if report.client_order_id and not known.client_order_id:
@@ -129,14 +150,16 @@ class ExternalOrders:
         shown = (report.order_qty, report.price, report.cum_qty)
         return shown != (known.quantity, known.price, known.cum_qty)
 
-    def _unexpected(self, report: ExecutionReport) -> list[events.BaseEvent]:
+    def _unexpected(self, report: ExecutionReport, found: OrderMatch) -> list[events.BaseEvent]:
         """Return the finding to raise for an external order's trade, unless it has an unresolved one."""
         if report.exec_type is not ExecType.TRADE:
             return []
         order_id = report.exchange_order_id or report.fill_key or "?"
         name = finding_id(FindingKind.UNEXPECTED_TRADE, order_id)
         known = self.state.finding(name)
-        if known is not None and known.resolved_at_ns is None:
+        if found.reused or (known is not None and known.symbol_id != report.symbol_id):
+            name = finding_id(FindingKind.UNEXPECTED_TRADE, f"{report.symbol_id}/{report.side}/{order_id}")
+        if self._is_raised(name):
             return []
         text = (
             f"external order {order_id} (client id {report.client_order_id or 'none'}) traded {self._traded(report)}, trade"
@@ -153,14 +176,16 @@ class ExternalOrders:
 
     async def close_missing(self, snapshot: VenueSnapshot, *, shown_before_ns: int, source: ReportSource) -> None:
         """Record as gone the open external orders that a complete list lacks."""
-        listed = {report.exchange_order_id for report in snapshot.open_orders}
+        listed = {(report.symbol_id, report.exchange_order_id) for report in snapshot.open_orders}
         for known in [*self.state.external_orders()]:
-            if not known.live or known.exchange_order_id in listed or known.last_seen_ns >= shown_before_ns:
+            is_listed = (known.symbol_id, known.exchange_order_id) in listed
+            if not known.live or is_listed or known.last_seen_ns >= shown_before_ns:
                 continue
             gone: events.BaseEvent = events.ExternalOrderObserved(
                 symbol_id=known.symbol_id,
                 client_order_id=known.client_order_id,
                 exchange_order_id=known.exchange_order_id,
+                side=known.side,
                 exec_type=ExecType.ORDER_STATUS,
                 gone=True,
             )
@@ -172,10 +197,10 @@ class ExternalOrders:
             if finding.kind is not FindingKind.UNEXPECTED_TRADE or finding.resolved_at_ns is not None:
                 continue
             order_id = finding.finding_id.removeprefix(f"{finding.kind}:")
-            intent_id = self.state.intent_id_of(exchange_order_id=order_id)
-            if intent_id is None and self.state.evicted_count:
-                intent_id = await self.writer.owner(exchange_order_id=order_id)
-            if intent_id is not None:
+            if self.state.external_order(order_id) is not None:
+                continue
+            intent_id = await self.writer.owner(exchange_order_id=order_id)
+            if intent_id is not None and self._has_order_in(intent_id, finding.symbol_id):
                 text = f"the order belongs to intent {intent_id}"
                 await self._fact([events.FindingResolved(finding_id=finding.finding_id, text=text)], source)
 
@@ -216,12 +241,22 @@ class ExternalOrders:
             now_ns=self.clock.now_ns(),
         )
 
-    async def _fact(self, made: Sequence[events.BaseEvent], source: ReportSource) -> None:
-        await self.writer.append(events.VENUE_STREAM, made, actor=source.actor, evidence=source.evidence, is_fact=True)
+    def _has_order_in(self, intent_id: str, symbol_id: str | None) -> bool:
+        """Return whether an intent has an order in a symbol, as far as it is in memory."""
+        orders = self.state.record(intent_id).orders
+        return not orders or any(facts.order.symbol_id == symbol_id for facts in orders)
 
-    async def _adopt(self, report: ExecutionReport, source: ReportSource) -> str | None:
+    async def _fact(
+        self, made: Sequence[events.BaseEvent], source: ReportSource, *, also: Sequence[Write] = ()
+    ) -> None:
+        await self.writer.append(
+            events.VENUE_STREAM, made, actor=source.actor, evidence=source.evidence, is_fact=True, also=also
+        )
+
+    async def _adopt(self, report: ExecutionReport, found: OrderMatch, source: ReportSource) -> str | None:
         """Create an intent for the order, and return its id; None if the order is left alone."""
-        intent = self._intent_for(report) if self._is_adoptable(report, source) else None
+        may_be_ours = found.reused and not report.client_order_id
+        intent = self._intent_for(report) if not may_be_ours and self._is_adoptable(report, source) else None
         if intent is None:
             return None
         created = events.IntentCreated(intent=intent)
@@ -247,7 +282,7 @@ class ExternalOrders:
             self.on_fenced()
             return None
         except ConflictError:
-            return await self._adopted_meanwhile(report)
+            return await self._adopted_meanwhile(report, source)
         except OutcomeUnknown as problem:
             logger.warning("order %s is not adopted, its report is unusable: %s", report.exchange_order_id, problem)
             return None
@@ -286,6 +321,15 @@ class ExternalOrders:
             if record.unresolved
         )
 
+    def _adopted_id(self, report: ExecutionReport) -> str:
+        """Return the intent id for an order: another one if an earlier order with its venue order id has the plain one."""
+        plain = adopted_id(report.exchange_order_id or "")
+        record = self.state.record(plain)
+        if not record.orders or any(shows(record, facts, report) for facts in record.orders):
+            return plain
+        key = (report.symbol_id, report.side, report.exchange_order_id, report.client_order_id)
+        return adopted_id("\n".join(map(str, key)))
+
     def _intent_for(self, report: ExecutionReport) -> OrderIntent | None:
         """Return an intent with the order's terms; None if an intent cannot express them."""
         policy = self.settings.external_orders
@@ -293,7 +337,7 @@ class ExternalOrders:
         try:
             intent = new_intent(
                 terms_of(report),
-                intent_id=adopted_id(report.exchange_order_id or ""),
+                intent_id=self._adopted_id(report),
                 exchange_id=self.state.exchange_id,
                 owner=OWNER,
                 on_unsolicited_cancel=UnsolicitedCancelPolicy.STOP,

@@ -21,6 +21,7 @@ from kernel.clock import NS_PER_MS, Clock, IdFactory
 from kernel.errors import KernelError, OutcomeUnknown, VenueError
 from kernel.lifecycle import Record
 from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.order_identity import OrderMatch, life_margin_ns, shows
 from kernel.metrics import Metrics, Operation, RelistResult, value_of
 from kernel.models import Evidence, FindingKind, LookScope
 from kernel.reconciler.status_answer import StatusAnswer, missed_events
@@ -277,6 +278,7 @@ class VenueSession:
             f"venue:{self.state.exchange_id}",
             Evidence.STREAM,
             confirm_all_ends=self.venue.capabilities.confirm_all_ends,
+            life_margin_ns=life_margin_ns(self.venue.capabilities),
         )
         await self._reference_known.wait()
         while True:
@@ -297,13 +299,14 @@ class VenueSession:
     async def ingest(self, reports: Iterable[ExecutionReport], source: ReportSource) -> bool:
         """Record new reports in their intents' streams, or as external orders; return whether an order of ours changed."""
         ours: dict[str, list[ExecutionReport]] = defaultdict(list)
-        external: list[ExecutionReport] = []
+        external: list[tuple[ExecutionReport, OrderMatch]] = []
         for report in reports:
-            intent_id = await self._owner(report)
-            if intent_id is None:
-                external.append(report)
-            else:
-                ours[intent_id].append(report)
+            found = await self.writer.match(report, source)
+            if found.intent_id is None:
+                external.append((report, found))
+                continue
+            ours[found.intent_id].append(report)
+            await self._external.report_reuse(report, found, source)
         before = {intent_id: progress(self.state.record(intent_id)) for intent_id in ours}
         work = [partial(self._ingest_one, intent_id, items, source) for intent_id, items in ours.items()]
         if external:
@@ -322,27 +325,6 @@ class VenueSession:
             if isinstance(problem, KernelError):
                 raise
             self.venue.note_defect("reports", problem)
-
-    async def _owner(self, report: ExecutionReport) -> str | None:
-        """Return the intent whose order a report is about, also if it was evicted from memory."""
-        intent_id = self.state.intent_id_of(
-            client_order_id=report.client_order_id, exchange_order_id=report.exchange_order_id
-        )
-        if intent_id is None and report.orig_client_order_id is not None:
-            intent_id = self.state.intent_id_of(client_order_id=report.orig_client_order_id)
-        if intent_id is None and report.parent_exchange_order_id is not None:
-            intent_id = self.state.intent_id_of(exchange_order_id=report.parent_exchange_order_id)
-        if intent_id is not None or not self.state.evicted_count or self._is_external(report):
-            return intent_id
-        return await self.writer.owner(
-            client_order_id=report.client_order_id or report.orig_client_order_id,
-            exchange_order_id=report.exchange_order_id,
-        )
-
-    def _is_external(self, report: ExecutionReport) -> bool:
-        """Return whether a report has only the venue id of a known external order."""
-        named = report.client_order_id or report.orig_client_order_id
-        return named is None and self.state.external_order(report.exchange_order_id or "") is not None
 
     def relist_now(self) -> None:
         """Relist without waiting for the next interval."""
@@ -499,7 +481,9 @@ class VenueSession:
         capabilities = self.venue.capabilities
         shown_before_ns = snapshot.began_ns - capabilities.read_lag.open_orders_ns - capabilities.hosts_skew_ns
         await self._external.close_missing(snapshot, shown_before_ns=shown_before_ns, source=source)
-        listed = {report.exchange_order_id for report in snapshot.open_orders}
+        listed: dict[str | None, list[ExecutionReport]] = defaultdict(list)
+        for report in snapshot.open_orders:
+            listed[report.exchange_order_id].append(report)
         answer = StatusAnswer(
             (LookScope.OPEN_ORDERS,), snapshot.began_ns, snapshot.ended_ns, (), False, source.reflects_ns
         )
@@ -508,7 +492,8 @@ class VenueSession:
             record = self.state.record(intent_id)
             for facts in record.orders:
                 asked = facts.live or facts.unconfirmed_ns is not None
-                if not asked or facts.exchange_order_id in listed or not snapshot.covers(facts.order):
+                is_listed = any(shows(record, facts, report) for report in listed.get(facts.exchange_order_id, ()))
+                if not asked or is_listed or not snapshot.covers(facts.order):
                     continue
                 if made := missed_events(record, facts, answer, capabilities):
                     work.append(partial(self._record_missed, intent_id, made))

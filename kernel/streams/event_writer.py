@@ -17,12 +17,15 @@ from kernel import events
 from kernel.clock import Clock, IdFactory
 from kernel.errors import ConflictError, KernelError
 from kernel.lifecycle import TERMINAL, Record, decide_report, evolve, trade_reports
+from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.order_identity import OrderMatch, life_margin_ns
 from kernel.lifecycle.trigger_chain import keeps_closed
 from kernel.log.base import Append, Appended, EventLog, Write
 from kernel.metrics import Metrics
 from kernel.models import Evidence, ExecType
 from kernel.state import KernelState
 from kernel.streams.rehydration import ensure_loaded, owner
+from kernel.streams.report_matching import match_report
 from kernel.venues.base import ExecutionReport, VenueCapabilities
 
 logger = logging.getLogger(__name__)
@@ -47,19 +50,21 @@ class ReportSource:
     """Position of the attempt that they answer."""
     reopens_until_ns: int | None = None
     """A stop that triggered later is not reopened by a query that shows it open; None if any is."""
+    life_margin_ns: int | None = None
+    """See `order_identity.life_margin_ns`."""
 
 
 def query_source(actor: str, began_ns: int, capabilities: VenueCapabilities) -> ReportSource:
     """Return the source of the reports of a status query that began at an instant."""
     lag_ns = capabilities.read_lag.longest_ns + capabilities.hosts_skew_ns
-    reopens_until_ns = 0 if capabilities.trigger_parent_stays_listed else began_ns - lag_ns
     return ReportSource(
         actor,
         Evidence.QUERY,
         began_ns=began_ns,
-        reopens_until_ns=reopens_until_ns,
+        reopens_until_ns=0 if capabilities.trigger_parent_stays_listed else began_ns - lag_ns,
         reflects_ns=capabilities.reflects_ns(began_ns),
         confirm_all_ends=capabilities.confirm_all_ends,
+        life_margin_ns=life_margin_ns(capabilities),
     )
 
 
@@ -147,8 +152,12 @@ class EventWriter:
             return None
         return self._state.record(stream_id.removeprefix(events.INTENT_STREAM_PREFIX)).correlation_id
 
+    async def match(self, report: ExecutionReport, source: ReportSource) -> OrderMatch:
+        """Return to which intent a report belongs."""
+        return await match_report(self._log, self._state, report, margin_ns=source.life_margin_ns)
+
     async def owner(self, *, client_order_id: str | None = None, exchange_order_id: str | None = None) -> str | None:
-        """Return the intent whose order has one of these ids; the venue's id takes precedence."""
+        """Look up the newest intent with one of these ids; the venue's id takes precedence."""
         return await owner(self._log, self._state, client_order_id=client_order_id, exchange_order_id=exchange_order_id)
 
     async def report(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
@@ -167,6 +176,7 @@ class EventWriter:
                 reflects_ns=source.reflects_ns,
                 confirm_all_ends=source.confirm_all_ends,
                 attempt_position=source.attempt_position,
+                life_margin_ns=source.life_margin_ns,
             )
             for event in made:
                 record = evolve(record, event)
@@ -210,18 +220,22 @@ class EventWriter:
         source: ReportSource,
         *,
         also: Sequence[events.BaseEvent] = (),
+        found: OrderMatch,
         unless: str | None = None,
     ) -> None:
-        """Append a report of an external order, with `also`; `ConflictError` if the stream `unless` exists."""
+        """Append a report of an external order, with `also`, and mark the orders that it may be about.
+
+        Raises `ConflictError` if the stream `unless` exists.
+        """
         fields = {name: getattr(report, name) for name in EXTERNAL_FIELDS}
         await self.append(
             events.VENUE_STREAM,
-            [events.ExternalOrderObserved(**fields), *also],
+            [events.ExternalOrderObserved(**fields, id_reused=True if found.reused else None), *also],
             actor=source.actor,
             evidence=source.evidence,
             command_id=report_command_id("", report),
             is_fact=True,
-            also=() if unless is None else (Write(unless, (), 0),),
+            also=(*doubts(report, found.candidates), *([] if unless is None else [Write(unless, (), 0)])),
         )
 
     async def caught_up(self) -> None:
@@ -239,6 +253,23 @@ def is_stop_still_shown(record: Record, report: ExecutionReport, source: ReportS
     ):
         return False
     return keeps_closed(record.orders, report.exchange_order_id, reopens_until_ns=source.reopens_until_ns)
+
+
+def doubts(report: ExecutionReport, orders: Sequence[tuple[str, OrderFacts]]) -> list[Write]:
+    """Return the writes that mark orders which a report of an external order may be about."""
+    marks = [
+        events.OrderStateObserved(
+            intent_id=intent_id,
+            symbol_id=facts.order.symbol_id,
+            client_order_id=facts.client_order_id or None,
+            exchange_order_id=facts.exchange_order_id,
+            exec_type=ExecType.ORDER_STATUS,
+            in_doubt=True,
+            text=f"the {report.exec_type} report of {report.fill_key or report.exec_id or 'its id'} may be about it",
+        )
+        for intent_id, facts in orders
+    ]
+    return [Write(events.intent_stream(mark.intent_id), (mark,)) for mark in marks]
 
 
 def group_writes(state: KernelState, stream_id: str, new_events: Sequence[events.BaseEvent]) -> tuple[Write, ...]:
@@ -278,6 +309,7 @@ def report_command_id(intent_id: str, report: ExecutionReport) -> bytes | None:
         return None
     parts = (
         intent_id, report.symbol_id, report.exec_type, report.fill_key or report.exec_id, report.exchange_order_id,
-        report.last_qty, report.last_px, report.fee, *sorted((report.fees or {}).items()),
+        report.last_qty, report.last_px, report.fee, *sorted((report.fees or {}).items()), report.side,
+        report.client_order_id, report.transact_time_ns,
     )  # fmt: skip
     return hashlib.sha256("\n".join(map(str, parts)).encode()).digest()[:16]

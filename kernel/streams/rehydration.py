@@ -59,10 +59,11 @@ async def ensure_loaded(log: EventLog, state: KernelState, *names: str, anew: bo
 async def owner(
     log: EventLog, state: KernelState, *, client_order_id: str | None = None, exchange_order_id: str | None = None
 ) -> str | None:
-    """Return the intent whose order has one of these ids, evicted or not; the venue's id takes precedence."""
+    """Return the newest intent with an order under one of these ids, evicted or not; the venue's id takes precedence."""
     found = state.intent_id_of(client_order_id=client_order_id, exchange_order_id=exchange_order_id)
     if found is not None or not state.evicted_count:
         return found
-    return await log.intent_id_of(
+    names = await log.intent_ids_of(
         client_order_id=client_order_id, exchange_order_id=exchange_order_id, upto=state.position
     )
+    return next(iter(names), None)

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import NamedTuple
 
 from kernel import events
+from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.trades import TradeEntry, fees_of
 from kernel.models import ExecType, ExternalOrder, OrdStatus
 from kernel.order_spec import Side
@@ -16,6 +19,8 @@ from projections.folds.ledger import Booking, fee_bookings
 
 ENDED_MAX = 1_000
 """Ended orders that are kept; beyond that, the one with the oldest report is dropped."""
+ANOTHER = "\n"
+"""Separates a fill key from what tells a second trade under it from the first."""
 ENDS = frozenset({OrdStatus.FILLED, OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED})
 END_REPORTS = frozenset({ExecType.CANCELED, ExecType.EXPIRED, ExecType.REJECTED})
 
@@ -31,34 +36,51 @@ class ExternalEntry:
     """Fill keys that were busted or corrected: a later report of them does not count."""
     traded_ns: dict[str, int] = field(default_factory=dict)
     """Venue times of the trades, by fill key."""
+    id_reused: bool = False
+    """True if an intent had an order with its venue order id when it was reported: then it is not that order."""
 
     def trade_entries(self) -> list[TradeEntry]:
         """The trades that count, as those of an intent's order."""
         return [trade_entry(key, bookings, self.traded_ns.get(key, 0)) for key, bookings in self.trades.items()]
 
 
-def trade_entry(fill_key: str, bookings: tuple[Booking, ...], time_ns: int) -> TradeEntry:
+def trade_entry(name: str, bookings: tuple[Booking, ...], time_ns: int) -> TradeEntry:
     trade, *paid = bookings
     fees = tuple(sorted((item.fee_asset, item.fee) for item in paid if item.fee_asset is not None))
     asset, fee = fees[0] if len(fees) == 1 else (None, None)
     several = fees if len(fees) > 1 else None
-    return TradeEntry(fill_key, abs(trade.signed_quantity), trade.price, time_ns, None, fee, asset, several)
+    return TradeEntry(fill_key(name), abs(trade.signed_quantity), trade.price, time_ns, None, fee, asset, several)
+
+
+class ExternalKey(NamedTuple):
+    """What an order is known by, as far as its reports told it."""
+
+    order_id: str
+    symbol_id: str
+    side: Side | None
+    client_order_id: str | None
+
+    def fits(self, symbol_id: str | None, side: Side | None, client_order_id: str | None) -> bool:
+        """Return whether what is told of an order contradicts nothing; None is not told."""
+        told = ((symbol_id, self.symbol_id), (side, self.side), (client_order_id, self.client_order_id))
+        return all(None in pair or pair[0] == pair[1] for pair in told)
 
 
 class Externals:
-    """External orders by venue order id."""
+    """External orders; of several with one venue order id, they differ in symbol, side or client order id."""
 
     def __init__(self) -> None:
-        self.entries: dict[str, ExternalEntry] = {}
+        self.entries: dict[ExternalKey, ExternalEntry] = {}
         """In order of the newest report."""
-        self.first_seen: dict[str, dict[str, None]] = {}
-        """Symbol to its orders, in order of the first report."""
+        self.first_seen: dict[str, dict[int, ExternalKey]] = {}
+        """Symbol to its orders, by the position of the first report, in that order."""
+        self._by_id: dict[str, tuple[ExternalKey, ...]] = {}
         self._ended = 0
 
     def apply(self, event: events.ExternalOrderObserved) -> list[Booking]:
         """Apply a report; returns the bookings that it causes."""
         order_id = event.exchange_order_id or event.client_order_id or event.fill_key or ""
-        known = self.entries.get(order_id)
+        known = self.find(order_id, event.symbol_id, event.side, event.client_order_id)
         trades = dict(known.trades) if known is not None else {}
         void = known.void if known is not None else frozenset()
         if event.ref_fill_key is not None:
@@ -82,48 +104,99 @@ class Externals:
         order = with_observation(seen, event, trades)
         if traded_ns:
             order = order.model_copy(update={"first_trade_ns": min(traded_ns.values())})
-        self._ended -= known is not None and not known.order.live
-        self.entries.pop(order_id, None)
-        self._file(ExternalEntry(order, trades, void, traded_ns))
+        if known is not None:
+            self._pop(key_of(known.order))
+        reused = bool(event.id_reused) or (known is not None and known.id_reused)
+        self._put(ExternalEntry(order, trades, void, traded_ns, reused))
         if self._ended > ENDED_MAX:
-            self.drop(next(name for name, entry in self.entries.items() if not entry.order.live))
+            self.drop(next(key for key, entry in self.entries.items() if not entry.order.live))
         return bookings
+
+    def find(
+        self,
+        order_id: str,
+        symbol_id: str | None = None,
+        side: Side | None = None,
+        client_order_id: str | None = None,
+    ) -> ExternalEntry | None:
+        """Return the order under a venue order id that agrees with what is told of it, the newest of several."""
+        fitting = [key for key in reversed(self._by_id.get(order_id, ())) if key.fits(symbol_id, side, client_order_id)]
+        if not fitting:
+            return None
+        return self.entries[max(fitting, key=lambda key: (key.side == side, key.client_order_id == client_order_id))]
+
+    def take(self, facts: OrderFacts) -> list[Booking]:
+        """Remove an order that turned out to be an intent's, or its trades that did; returns their bookings.
+
+        One that was seen before the intent's was sent is another order.
+        """
+        order = facts.order
+        found = (
+            self.find(facts.exchange_order_id, order.symbol_id, order.side, name or None)
+            for name in facts.client_order_ids
+        )
+        entry = next(filter(None, found), None)
+        if entry is None or (facts.sent_ns is not None and entry.order.first_seen_ns < facts.sent_ns):
+            return []
+        if not entry.id_reused or entry.order.first_seen_ns <= facts.first_seen_ns:
+            return [*chain.from_iterable(self.drop(key_of(entry.order)).trades.values())]
+        ours = {(trade.fill_key, trade.quantity, trade.price) for trade in facts.counted_trades}
+        taken = {
+            name: item
+            for name, item in entry.trades.items()
+            if (fill_key(name), abs(item[0].signed_quantity), item[0].price) in ours
+        }
+        left = {name: item for name, item in entry.trades.items() if name not in taken}
+        self.entries[key_of(entry.order)] = replace(entry, trades=left)
+        return [*chain.from_iterable(taken.values())]
 
     def restore(self, entries: Iterable[ExternalEntry]) -> None:
         entries = [*entries]
         for entry in sorted(entries, key=lambda item: item.order.first_position):
-            self.first_seen.setdefault(entry.order.symbol_id, {})[entry.order.exchange_order_id] = None
+            self.first_seen.setdefault(entry.order.symbol_id, {})[entry.order.first_position] = key_of(entry.order)
         for entry in entries:
-            self._file(entry)
+            self._put(entry)
 
-    def _file(self, entry: ExternalEntry) -> None:
+    def _put(self, entry: ExternalEntry) -> None:
         order = entry.order
-        self.entries[order.exchange_order_id] = entry
-        self.first_seen.setdefault(order.symbol_id, {}).setdefault(order.exchange_order_id)
+        key = key_of(order)
+        self.entries[key] = entry
+        self._by_id[key.order_id] = (*self._by_id.get(key.order_id, ()), key)
+        self.first_seen.setdefault(order.symbol_id, {})[order.first_position] = key
         self._ended += not order.live
 
-    def drop(self, order_id: str) -> ExternalEntry | None:
-        entry = self.entries.pop(order_id, None)
-        if entry is not None:
-            self._ended -= not entry.order.live
-            self.first_seen[entry.order.symbol_id].pop(order_id)
+    def _pop(self, key: ExternalKey) -> ExternalEntry:
+        entry = self.entries.pop(key)
+        self._ended -= not entry.order.live
+        left = tuple(other for other in self._by_id.pop(key.order_id) if other != key)
+        if left:
+            self._by_id[key.order_id] = left
+        return entry
+
+    def drop(self, key: ExternalKey) -> ExternalEntry:
+        entry = self._pop(key)
+        del self.first_seen[key.symbol_id][entry.order.first_position]
         return entry
 
     def queried(self, order_id: str) -> None:
         """Note that the status of an order was queried by the venue's id."""
-        entry = self.entries.get(order_id)
+        entry = self.find(order_id)
         if entry is not None:
             order = entry.order.model_copy(update={"queried": True})
-            self.entries[order_id] = replace(entry, order=order)
+            self.entries[key_of(order)] = replace(entry, order=order)
 
     def seen_since(self, symbol_id: str, side: Side, *, position: int) -> Iterator[ExternalOrder]:
         """The orders of a symbol that the log first showed after a position and that may have this side; newest first."""
-        for order_id in reversed(self.first_seen.get(symbol_id, {})):
-            order = self.entries[order_id].order
+        for key in reversed(self.first_seen.get(symbol_id, {}).values()):
+            order = self.entries[key].order
             if order.first_position <= position:
                 return
             if order.side in (side, None):
                 yield order
+
+
+def key_of(order: ExternalOrder) -> ExternalKey:
+    return ExternalKey(order.exchange_order_id, order.symbol_id, order.side, order.client_order_id)
 
 
 def with_observation(
@@ -135,7 +208,7 @@ def with_observation(
     return known.model_copy(
         update={
             "side": event.side or known.side,
-            "client_order_id": event.client_order_id or known.client_order_id,
+            "client_order_id": known.client_order_id or event.client_order_id,
             "created_ns": known.created_ns if event.order_created_ns is None else event.order_created_ns,
             "quantity": known.quantity if event.order_qty is None else event.order_qty,
             "price": known.price if event.price is None else event.price,
@@ -163,11 +236,19 @@ def booked(
     if event.side is None or event.last_qty is None or event.last_px is None:
         return reversals
     trade = Booking(event.symbol_id, event.last_qty if event.side is Side.BUY else -event.last_qty, event.last_px)
-    known, new = trades.get(event.fill_key, ()), (trade, *fee_bookings(trade, event))
-    if known and (known[0] != trade or fees_of(event) is None or known == new):
+    name, new = event.fill_key, (trade, *fee_bookings(trade, event))
+    if (known := trades.get(name, ())) and known[0] != trade:  # another trade with the same key: both count
+        name = f"{name}{ANOTHER}{trade.signed_quantity}/{trade.price}"
+        known = trades.get(name, ())
+    if known and (fees_of(event) is None or known == new):
         return reversals
-    trades[event.fill_key] = new
+    trades[name] = new
     return [*reversals, *map(reversal, known), *new]
+
+
+def fill_key(name: str) -> str:
+    """The fill key of a trade of an entry."""
+    return name.partition(ANOTHER)[0]
 
 
 def reversal(booking: Booking) -> Booking:

@@ -34,7 +34,8 @@ class Indexes:
         self.unresolved_in: dict[str, str] = {}
         """Intent to the symbol of its unresolved request for an order."""
         self.by_client_order_id: dict[str, str] = {}
-        self.by_exchange_order_id: dict[str, str] = {}
+        self.by_exchange_order_id: dict[str, tuple[str, ...]] = {}
+        """Venue order id to the intents that have an order under it, the one reported last at the end."""
 
     def apply(self, before: Record, after: Record, event: events.BaseEvent, position: int) -> None:
         """Update the mappings for an event that changed a record from `before` to `after`."""
@@ -55,7 +56,13 @@ class Indexes:
     def _put_order(self, intent_id: str, facts: OrderFacts) -> None:
         self._put_client_ids(intent_id, facts.client_order_ids)
         if facts.exchange_order_id:
-            self.by_exchange_order_id[facts.exchange_order_id] = intent_id
+            self._put_venue_id(facts.exchange_order_id, intent_id)
+
+    def _put_venue_id(self, exchange_order_id: str, intent_id: str) -> None:
+        known = self.by_exchange_order_id.get(exchange_order_id, ())
+        if intent_id not in known[-1:]:
+            others = (other for other in known if other != intent_id)
+            self.by_exchange_order_id[exchange_order_id] = (*others, intent_id)
 
     def _put_client_ids(self, intent_id: str, client_order_ids: Iterable[str]) -> None:
         for client_order_id in client_order_ids:
@@ -122,13 +129,13 @@ class Indexes:
         if record.intent is not None:
             drop(self.by_symbol, record.intent.order.symbol_id, intent_id)
             drop(self.by_group, record.intent.group_id, intent_id)
-        for index, names in (
-            (self.by_client_order_id, client_ids(record)),
-            (self.by_exchange_order_id, venue_ids(record)),
-        ):
-            for name in names:
-                if index.get(name) == intent_id:
-                    del index[name]
+        for name in client_ids(record):
+            if self.by_client_order_id.get(name) == intent_id:
+                del self.by_client_order_id[name]
+        for name in venue_ids(record):
+            left = tuple(other for other in self.by_exchange_order_id.pop(name, ()) if other != intent_id)
+            if left:
+                self.by_exchange_order_id[name] = left
 
     def rehydrate(self, other: Indexes, record: Record) -> None:
         """File an evicted intent again, as in `other`, the indexes of a fold of its stream."""
@@ -139,7 +146,8 @@ class Indexes:
         if intent_id in other.with_order:
             self.with_order[intent_id] = other.with_order[intent_id]
         self.by_client_order_id.update(dict.fromkeys(client_ids(record), intent_id))
-        self.by_exchange_order_id.update(dict.fromkeys(venue_ids(record), intent_id))
+        for name in venue_ids(record):
+            self._put_venue_id(name, intent_id)
 
     def live_in_order(self) -> list[str]:
         """Live intents in order of creation; first those that were deleted, or are not created yet."""

@@ -11,11 +11,11 @@ realized profit less cost equals the cash received.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.order_facts import OrderFacts, foreign_trades
 from kernel.lifecycle.trades import NO_TRADES, HasFees, TradeEntry, fees_of
 from kernel.models import Balance, Position
 from kernel.order_spec import Side, SymbolMetadata
@@ -90,10 +90,25 @@ def bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[
     old, new = without(before, after), without(after, before)
     if len(new) == 1 and (fresh := added_alone(old, new[0])) is not None:
         return fresh
+    return changes(counted_trades(old), counted_trades(new))
+
+
+def foreign_bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[Booking]:
+    """The bookings of the trades that an event showed to be an external order's, or no longer so (H25)."""
+    if not any(facts.trades.bounded for facts in after):
+        return []
+    old, new = without(before, after), without(after, before)
+    return changes(trades_of(old, foreign_trades), trades_of(new, foreign_trades))
+
+
+def changes(
+    before: Iterable[tuple[BareTrade, TradeEntry]], after: Iterable[tuple[BareTrade, TradeEntry]]
+) -> list[Booking]:
+    """The bookings that lead from some trades to others."""
     times: Counter[BareTrade] = Counter()
     fees: Counter[tuple[BareTrade, str]] = Counter()
-    for sign, orders in ((-1, old), (1, new)):
-        for trade, entry in counted_trades(orders):
+    for sign, trades in ((-1, before), (1, after)):
+        for trade, entry in trades:
             times[trade] += sign
             for asset_id, fee in (fees_of(entry) or {}).items():
                 fees[trade, asset_id] += sign * fee
@@ -148,8 +163,14 @@ class BareTrade(NamedTuple):
 
 
 def counted_trades(orders: Iterable[OrderFacts]) -> Iterator[tuple[BareTrade, TradeEntry]]:
+    return trades_of(orders, lambda facts: facts.counted_trades)
+
+
+def trades_of(
+    orders: Iterable[OrderFacts], choose: Callable[[OrderFacts], Iterable[TradeEntry]]
+) -> Iterator[tuple[BareTrade, TradeEntry]]:
     for facts in orders:
-        for entry in facts.counted_trades:
+        for entry in choose(facts):
             order = facts.order
             yield BareTrade(order.symbol_id, order.side, entry.fill_key, entry.quantity, entry.price), entry
 

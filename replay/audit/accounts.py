@@ -14,11 +14,13 @@ from typing import NamedTuple
 from kernel import events
 from kernel.lifecycle import Record, finding_id
 from kernel.lifecycle.trades import fees_of
-from kernel.models import FindingKind
+from kernel.models import AttemptKind, ExecType, FindingKind, OrdStatus
 from kernel.order_spec import Side
 from projections.state import State
 from replay.formatting.problems import ProblemKind, Problems
 
+ENDS = frozenset({OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED})
+END_REPORTS = frozenset({ExecType.CANCELED, ExecType.EXPIRED, ExecType.REJECTED})
 OBSERVATIONS_MAX = 3
 """Account observations after which a drift must have a finding. The kernel raises it right after an observation."""
 
@@ -34,6 +36,18 @@ class Fill(NamedTuple):
     ref_fill_key: str | None
     fees: dict[str, int] | None
     """By asset; None if not reported."""
+    margin_ns: int | None = None
+    """How far outside its order's life it still counts; None if it counts at any time."""
+    client_order_id: str | None = None
+    order_id: str | None = None
+
+    def repeats(self, other: Fill) -> bool:
+        """Return whether it is another report of the same trade: the ids of trades may begin again with those of orders."""
+        if None not in (self.client_order_id, other.client_order_id) and self.client_order_id != other.client_order_id:
+            return False
+        margins = [item.margin_ns for item in (self, other) if item.margin_ns is not None]
+        apart_ns = abs(self.time_ns - other.time_ns) if self.time_ns and other.time_ns else 0
+        return not margins or apart_ns <= max(margins)
 
 
 @dataclass
@@ -58,44 +72,48 @@ class Fills:
     """The fills of one intent."""
 
     def __init__(self) -> None:
-        self._entries: dict[tuple[str, int, int], Fill] = {}
-        """By key, size and price: another size or price under one key is another trade."""
+        self._entries: list[Fill] = []
+        self._by_identity: dict[tuple[str, int, int], list[int]] = {}
+        """Indexes by key, size and price: another size or price under one key is another trade."""
+        self.bounded = False
+        """True if a fill counts only within its order's life."""
         self._void: set[str] = set()
         self._corrects: dict[str, str] = {}
 
-    def apply(self, event: events.OrderReport) -> None:
+    def apply(self, event: events.OrderReport, client_order_id: str | None = None) -> None:
+        """Add a report; `client_order_id` is that of the submit of its order, if the report names the order by one."""
         match event:
             case events.FillBusted():
                 self._void.add(event.ref_fill_key)
             case events.FillCorrected():
                 self._corrects.setdefault(event.fill_key, event.ref_fill_key)
-                self._enter(event, event.ref_fill_key)
+                self._enter(fill_of(event, event.ref_fill_key, client_order_id))
             case events.OrderFilled():
-                self._enter(event, None)
+                self._enter(fill_of(event, None, client_order_id))
 
-    def _enter(self, event: events.OrderFilled | events.FillCorrected, ref_fill_key: str | None) -> None:
-        identity = (event.fill_key, event.last_qty, event.last_px)
-        known = self._entries.get(identity)
-        fees = reported_fees(event)
-        if known is not None:  # of a repeated report, the fees replace the known ones
-            self._entries[identity] = known if fees is None else known._replace(fees=fees)
-            return
-        sign = 1 if event.side is Side.BUY else -1
-        self._entries[identity] = Fill(
-            event.symbol_id, event.fill_key, sign * event.last_qty, event.last_px, event.transact_time_ns or 0,
-            ref_fill_key, fees,
-        )  # fmt: skip
+    def _enter(self, fill: Fill) -> None:
+        self.bounded = self.bounded or fill.margin_ns is not None
+        places = self._by_identity.setdefault((fill.fill_key, abs(fill.signed_quantity), fill.price), [])
+        place = next((place for place in places if fill.repeats(self._entries[place])), None)
+        if place is None:
+            places.append(len(self._entries))
+            self._entries.append(fill)
+        elif fill.fees is not None:  # of a repeated report, the fees replace the known ones
+            self._entries[place] = self._entries[place]._replace(fees=fill.fees)
 
     @property
     def is_clear(self) -> bool:
         """True if every correction refers to a known trade. Otherwise the fills that count are undefined."""
-        trades = {key for (key, _, _), fill in self._entries.items() if fill.ref_fill_key is None}
+        trades = {fill.fill_key for fill in self._entries if fill.ref_fill_key is None}
         return all(self._root(name) in trades for name in self._corrects)
 
     def reused_keys(self) -> set[str]:
         """Return fill keys shared by different trades."""
-        counts = Counter(key for (key, _, _), fill in self._entries.items() if fill.ref_fill_key is None)
-        return {key for key, count in counts.items() if count > 1}
+        named = {
+            (fill.fill_key, fill.client_order_id, *fill[2:5]) for fill in self._entries if fill.ref_fill_key is None
+        }
+        counts = Counter((key, client_order_id) for key, client_order_id, *_ in named)
+        return {key for (key, _), count in counts.items() if count > 1}
 
     def _root(self, fill_key: str) -> str:
         seen = {fill_key}
@@ -104,21 +122,90 @@ class Fills:
             seen.add(ref)
         return fill_key
 
-    def _counted(self) -> Iterator[Fill]:
-        """Yield the fills that count: without busted trades, and with the newest correction of each trade."""
+    def _counted(self, lives: Lives) -> Iterator[Fill]:
+        """Yield the fills that count: without busted trades and those outside a life, the newest correction of each."""
+        entries = [fill for fill in self._entries if lives.hold(fill)] if self.bounded else self._entries
         if not self._void and not self._corrects:
-            yield from self._entries.values()
+            yield from entries
             return
         chains: dict[str, list[Fill]] = {}
-        for fill in self._entries.values():
+        for fill in entries:
             chains.setdefault(self._root(fill.fill_key), []).append(fill)
         void = {self._root(key) for key in self._void}
         for root, chain in chains.items():
             if root not in void:
                 yield from newest(chain)
 
-    def sums(self) -> dict[str, Sums]:
-        return summed(self._counted())
+    def sums(self, lives: Lives) -> dict[str, Sums]:
+        return summed(self._counted(lives))
+
+
+@dataclass
+class Lives:
+    """When the orders of one intent lived in venue time, from the reports that name them by a client order id."""
+
+    begun: dict[str, int] = field(default_factory=dict)
+    """Client order id of a submit to its first send, or to the creation that the venue told."""
+    ended: dict[str, int] = field(default_factory=dict)
+    """Client order id of a submit to the earliest end other than a fill that the venue told."""
+    named: dict[str, set[str]] = field(default_factory=dict)
+    """Venue order id to the client order ids of the submits that have it."""
+
+    filled: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Client order id of a submit to the largest total that was told, and when first (negated)."""
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Client order id of a submit to the venue time and size of its newest quantity."""
+
+    def sent(self, event: events.AttemptStarted) -> None:
+        if event.kind is AttemptKind.SUBMIT:
+            self.begun.setdefault(event.client_order_id, event.stamp_ns)
+            self.sizes.setdefault(event.client_order_id, (-1, event.order.quantity))
+
+    def report(self, event: events.OrderReport, client_order_id: str | None) -> None:
+        """Add a report; `client_order_id` is that of the submit of its order, if the report names the order by one."""
+        if client_order_id is None:
+            return
+        if event.exchange_order_id:
+            self.named.setdefault(event.exchange_order_id, set()).add(client_order_id)
+        if event.order_created_ns is not None:
+            self.begun[client_order_id] = event.order_created_ns
+        time_ns = event.transact_time_ns or 0
+        if event.order_qty is not None:
+            self.sizes[client_order_id] = max(self.sizes.get(client_order_id, (-1, 0)), (time_ns, event.order_qty))
+        if not time_ns:
+            return
+        if event.cum_qty:
+            peak = self.filled.get(client_order_id, (0, 0))
+            self.filled[client_order_id] = max(peak, (event.cum_qty, -time_ns))
+        if event.ord_status in ENDS or event.exec_type in END_REPORTS:
+            self.ended[client_order_id] = min(time_ns, self.ended.get(client_order_id, time_ns))
+
+    def end_of(self, client_order_id: str) -> int | None:
+        """Return when an order ended or was filled, as far as the venue told."""
+        cum_qty, filled_ns = self.filled.get(client_order_id, (0, 0))
+        is_filled = cum_qty and cum_qty >= self.sizes.get(client_order_id, (0, 0))[1]
+        ends = [self.ended.get(client_order_id), -filled_ns if is_filled else None]
+        return min((time for time in ends if time is not None), default=None)
+
+    def hold(self, fill: Fill) -> bool:
+        """Return whether a fill is of the life of an order: of the one that it names, else of one with its venue id."""
+        if fill.margin_ns is None or not fill.time_ns:
+            return True
+        return any(
+            self.begun.get(name, 0) - fill.margin_ns <= fill.time_ns
+            and ((ended_ns := self.end_of(name)) is None or fill.time_ns <= ended_ns + fill.margin_ns)
+            for name in self.named.get(fill.order_id or "", ())
+        )
+
+
+def fill_of(
+    event: events.OrderFilled | events.FillCorrected, ref_fill_key: str | None, client_order_id: str | None
+) -> Fill:
+    sign = 1 if event.side is Side.BUY else -1
+    return Fill(
+        event.symbol_id, event.fill_key, sign * event.last_qty, event.last_px, event.transact_time_ns or 0, ref_fill_key,
+        reported_fees(event), event.life_margin_ns, client_order_id, event.exchange_order_id,
+    )  # fmt: skip
 
 
 def reported_fees(event: events.OrderFilled | events.FillCorrected) -> dict[str, int] | None:

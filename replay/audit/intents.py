@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 from kernel import events
 from kernel.lifecycle import Record, client_order_id, conditions, evolve, finding_id, ord_status
-from kernel.lifecycle.evolve import find_order
 from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.order_identity import find_order
 from kernel.lifecycle.record import order_under
 from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, Desired, Evidence, FindingKind, OrdStatus
 from kernel.venues.base import Dedupe
-from replay.audit.accounts import Fills, Sums, figures, fills_of, summed
+from replay.audit.accounts import Fills, Lives, Sums, figures, fills_of, summed
 from replay.formatting.problems import ProblemKind
 
 Wrong = tuple[ProblemKind, str]
@@ -44,6 +44,7 @@ class Book:
     """Positions of its attempts."""
     reported: set[str] = field(default_factory=set)
     """Ids of findings raised about it."""
+    lives: Lives = field(default_factory=Lives)
     fills: Fills = field(default_factory=Fills)
     sums: dict[str, Sums] = field(default_factory=dict)
     """Totals of the fills, by symbol."""
@@ -84,12 +85,14 @@ def applied(book: Book, event: events.BaseEvent, around: Surroundings) -> list[W
     found = [] if book.is_damaged else [*check_event(book, event, around)]
     book.record = after = evolve(before, event)
     record_facts(book, event)
+    counted = isinstance(event, FILLS) or (book.fills.bounded and isinstance(event, events.OrderReport))
     if isinstance(event, FILLS):
-        book.fills.apply(event)
-        book.sums = book.fills.sums() if book.fills.is_clear else summed(fills_of(after))
+        book.fills.apply(event, submit_id_of(book, event))
+    if counted:
+        book.sums = book.fills.sums(book.lives) if book.fills.is_clear else summed(fills_of(after))
     if book.is_damaged:
         return found
-    if isinstance(event, FILLS):
+    if counted:
         found += miscounted(book)
     if isinstance(event, events.OrderReport):
         found += illegal_status_change(before, after, event)
@@ -102,6 +105,7 @@ def record_facts(book: Book, event: events.BaseEvent) -> None:
     match event:
         case events.AttemptStarted():
             book.sent.add(event.client_order_id)
+            book.lives.sent(event)
             book.starts.add(event.position)
         case events.FindingRaised():
             book.reported.add(event.finding.finding_id)
@@ -111,6 +115,14 @@ def record_facts(book: Book, event: events.BaseEvent) -> None:
             book.is_adopted = book.is_adopted or event.evidence is not Evidence.COMMAND
         case events.OrderStateRecorded():
             book.is_written = True
+        case events.OrderReport():
+            book.lives.report(event, submit_id_of(book, event))
+
+
+def submit_id_of(book: Book, event: events.OrderReport) -> str | None:
+    """Return the client order id of the submit whose order a report names; None if it names none."""
+    name = event.orig_client_order_id or event.client_order_id
+    return book.record.submit_id(name) if name else None
 
 
 def unreported(book: Book) -> dict[FindingKind, str]:
@@ -343,6 +355,8 @@ def report_wrong(book: Book, event: events.OrderReport) -> Iterator[Wrong]:
         yield CAUSE, f"position {event.attempt_position} is not an attempt of this intent"
     ids = {name for name in (event.client_order_id, event.orig_client_order_id) if name}
     known = book.sent.union(*(facts.client_order_ids for facts in before.orders))
+    if (text := of_another_order(book, event)) is not None:
+        yield EVIDENCE, text
     if ids and ids.isdisjoint(known) and not (book.is_adopted or book.is_written):
         yield SEND, f"the venue reports {', '.join(sorted(ids))}, which no earlier attempt in the log sent"
     if event.evidence is Evidence.COMMAND:
@@ -370,6 +384,23 @@ def query_wrong(book: Book, event: events.OrderStateObserved, around: Surroundin
     known = next((item for item in book.record.orders if item.exchange_order_id == event.exchange_order_id), None)
     if event.gone and known is not None and known.live and known.misses < MISSES_MIN:
         yield EVIDENCE, f"order {name_of(known)} is gone after {known.misses} queries that did not show it"
+
+
+def of_another_order(book: Book, event: events.OrderReport) -> str | None:
+    """Return why a report is about another order (H25): its symbol, its side, or a venue order id that is not known."""
+    before = book.record
+    orders = [facts.order for facts in before.orders]
+    orders += [order for order in (before.sent_order, before.intent.order if before.intent else None) if order]
+    if orders and event.symbol_id not in {order.symbol_id for order in orders}:
+        return f"it is about {event.symbol_id}, but the intent has orders in {orders[0].symbol_id} only"
+    side = getattr(event, "side", None)
+    if orders and side is not None and side not in {order.side for order in orders}:
+        return f"it is about a {side}, but the intent has {orders[0].side} orders only"
+    if event.exchange_order_id and not (event.client_order_id or event.orig_client_order_id):
+        known = {facts.exchange_order_id for facts in before.orders} | book.attributed
+        if known and known.isdisjoint({event.exchange_order_id, event.parent_exchange_order_id}):
+            return f"it names venue order {event.exchange_order_id} alone, which is not known as an order of the intent"
+    return None
 
 
 def miscounted(book: Book) -> Iterator[Wrong]:

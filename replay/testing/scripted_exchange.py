@@ -58,11 +58,13 @@ class ScriptedOrder:
     busts: tuple[tuple[str, int], ...] = ()
     """(fill key, instant) of each busted trade."""
     changed_ns: int = 0
+    given_id: str = ""
+    """The id of an earlier order that it was given; empty for one of its own."""
 
     @property
     def id(self) -> str:
         """The exchange's order id, such as `#0` (FIX 37)."""
-        return f"#{self.number}"
+        return self.given_id or f"#{self.number}"
 
     @property
     def busted(self) -> frozenset[str]:
@@ -128,6 +130,10 @@ class ExchangeScript:
     """Snapshots are incomplete."""
     hidden: set[str] = field(default_factory=set)
     """Ids of the orders that no query shows."""
+    nameless: bool = False
+    """Trades are reported without client order ids, on the stream too."""
+    next_id: str = ""
+    """The id that the next order is given; empty for one of its own."""
 
 
 class ScriptedExchange:
@@ -172,8 +178,30 @@ class ScriptedExchange:
         return tuple(self.orders.values())
 
     def order(self, name: str) -> ScriptedOrder:
-        """Return an order by its exchange order id."""
+        """Return an order by its number, such as `#0`: its exchange order id, unless it was given another order's."""
         return self.orders[int(name.removeprefix("#"))]
+
+    def reuse(self, name: str) -> None:
+        """Give the next order the id of an earlier one."""
+        self.script.next_id = name
+
+    def hide_names(self) -> None:
+        """Report trades without client order ids from now on."""
+        self.script.nameless = True
+
+    def restart(self) -> None:
+        """Number trades from 0 again."""
+        self._trades = itertools.count()
+
+    def _add(self, client_order_id: str, terms: StandardOrder) -> ScriptedOrder:
+        """Return a new order under the next id."""
+        number, given_id = len(self.orders), self.script.next_id
+        order = ScriptedOrder(
+            number, client_order_id, terms, OrdStatus.NEW, changed_ns=self._now_ns(), given_id=given_id
+        )
+        self.script.next_id = ""
+        self.orders[number] = order
+        return order
 
     def _change(self, order: ScriptedOrder, **fields: Any) -> ScriptedOrder:
         changed = replace(order, changed_ns=self._now_ns(), **fields)
@@ -200,8 +228,7 @@ class ScriptedExchange:
         terms = StandardOrder(
             symbol_id=self.symbol.symbol_id, side=Side(side), order_type=OrderType.LIMIT, quantity=quantity, price=price
         )
-        order = ScriptedOrder(len(self.orders), "", terms, OrdStatus.NEW, changed_ns=self._now_ns())
-        self.orders[order.number] = order
+        order = self._add("", terms)
         self.trace("venue", f"accepts a foreign {terms_of(terms)} as {order.id}")
 
     def cancel(self, name: str) -> None:
@@ -322,8 +349,10 @@ class ScriptedExchange:
         full = then.cum_qty >= order.order.quantity
         status = OrdStatus.FILLED if full else OrdStatus.PARTIALLY_FILLED
         report = self.report_of(replace(then, status=status), ExecType.TRADE)
+        names = {"client_order_id": None} if self.script.nameless else {}
         return report.model_copy(
             update={
+                **names,
                 "exec_id": trade.key,
                 "fill_key": trade.key,
                 "last_qty": trade.quantity,
@@ -491,9 +520,7 @@ class ScriptedExchange:
         if self.script.refusal is not None:
             self.trace("venue", f"refuses {self.name(request.client_order_id)}: {self.script.refusal.text}")
             raise self.script.refusal
-        number = len(self.orders)
-        order = ScriptedOrder(number, request.client_order_id, request.order, OrdStatus.NEW, changed_ns=self._now_ns())
-        self.orders[number] = order
+        order = self._add(request.client_order_id, request.order)
         self.trace("venue", f"accepts {self.name(order.client_order_id)} as {order.id}")
         report = self.report_of(order, ExecType.NEW)
         self.publish(report)

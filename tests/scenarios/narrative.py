@@ -114,6 +114,8 @@ class Narrator:
                 parts.append(f"{event.inferred_qty}")
             case events.OrderStateObserved(gone=True):
                 parts.append("gone" if event.ord_status is None else f"gone, {event.ord_status} cum {event.cum_qty}")
+            case events.OrderStateObserved(in_doubt=True):
+                parts.append("in doubt")
             case events.OrderStateObserved() | events.OrderCanceled() | events.OrderExpired():
                 parts.append(f"{event.ord_status} cum {'?' if event.cum_qty is None else event.cum_qty}")
             case events.OrderAccepted() | events.OrderRejected():

@@ -328,10 +328,12 @@ CAPABILITIES: dict[str, Callable[[str], dict[str, Any]]] = {
     "trades-lag": lambda value: {"read_lag": ReadLag(trades_ns=seconds(value))},
     "confirm-ends": lambda value: {"confirm_all_ends": value == "all"},
     "looks": lambda value: {"absence_looks": int(value)},
+    "ids": lambda value: {"order_ids_unique": value == "unique"},
     "trigger": lambda value: {"trigger": TriggerDialect(value.upper().replace("-", "_"))},
 }
 """lookup=closed|open|no, dedupe=none|while-open|for-ever, window=3s|none, skew, stamp=ours|wire, cancel-total=yes|no, lag,
-trades-lag, client-ids=yes|no, list-ids=yes|no, trade-ids=yes|no, trigger=same-order|new-order, confirm-ends=all, looks."""
+trades-lag, client-ids=yes|no, list-ids=yes|no, trade-ids=yes|no, ids=unique|given-again, trigger=same-order|new-order,
+confirm-ends=all, looks."""
 
 
 class Script:

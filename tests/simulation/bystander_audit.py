@@ -36,8 +36,8 @@ class BystanderAudit(LogAudit):
         """The policy for external orders."""
         self.foreign: set[str] = set()
         """Venue ids of orders on the account that no kernel placed."""
-        self._unexpected: set[str] = set()
-        """External orders whose trades ever raised a finding."""
+        self._unexpected: set[tuple[str, str]] = set()
+        """Symbol and shown id of the external orders whose trades ever raised a finding."""
         self._holds: list[tuple[int, str | None, bool]] = []
         """Position, symbol (none: all), and whether it is halted from there on."""
         self._beats: dict[str, Beats] = {}
@@ -143,18 +143,20 @@ class BystanderAudit(LogAudit):
         super()._on_FindingRaised(intent, event, *rest)
         kind, _, about = event["finding"]["finding_id"].partition(":")
         if kind == "UNEXPECTED_TRADE":
-            self._unexpected.add(about)
+            self._unexpected.add((event["finding"]["symbol_id"], about.split("/")[-1]))
 
     def _check_foreign(self, unknown: set[str]) -> None:
         """Check the external orders at the end; `unknown`: symbols with an unresolved submit."""
         traded = {trade["exchange_order_id"] for trade in self.trades.values()}
+        ids_of = self.personality.true_ids if self.personality is not None else lambda _, shown: [shown]
+        told = {venue_id for shown in self._unexpected for venue_id in ids_of(*shown)}
         for venue_id in sorted(self.foreign & self.orders.keys()):
             order = self.orders[venue_id]
             lost = not order.client_order_id and order.symbol_id in unknown
             adopted = self._adopted.get(venue_id)
             if order.open and adopted is None and self._is_taken(order) and not lost:
                 self.problem(10, f"foreign order {venue_id} works, and nobody took it: the policy is {self.policy}")
-            if adopted is None and venue_id in traded and venue_id not in self._unexpected:
+            if adopted is None and venue_id in traded and venue_id not in told:
                 self.problem(10, f"foreign order {venue_id} traded, and no finding says so")
             if adopted is not None and f"UNEXPECTED_TRADE:{venue_id}" in self.standing:
                 self.problem(10, f"the trades of {venue_id} are {adopted}'s, and stand as unexpected")

@@ -276,14 +276,17 @@ def a_partial_list_is_believed() -> list[Patch]:
 
 async def believing_query(
     self: status_query.StatusQuerier,
-    symbol_id: str,
+    record: Any,
     client_order_id: str,
     exchange_order_id: str | None,
     *,
     since_ns: int,
 ) -> Any:
-    snapshot = await self._ask(lambda: self.venue.snapshot(max(0, since_ns - 10 * NS_PER_S), [symbol_id]))
-    return status_query.answer_of(snapshot, client_order_id, exchange_order_id)
+    symbols = [status_query.symbol_id_of_record(record)]
+    snapshot = await self._ask(lambda: self.venue.snapshot(max(0, since_ns - 10 * NS_PER_S), symbols))
+    return status_query.answer_of(
+        snapshot, client_order_id, exchange_order_id, owner=self._owner, intent_id=record.intent_id, sent_ns=since_ns
+    )
 
 
 def missing_is_closed() -> list[Patch]:

@@ -161,6 +161,10 @@ class Personality:
         """An event of the log with the true ids of the orders that it names, for the auditor."""
         if not self.names & {"ids-per-symbol", "ids-reused"}:
             return event
+        if adopted := event.get("intent", {}).get("metadata", {}).get("adopted"):
+            named = {"symbol_id": event["intent"]["order"]["symbol_id"], **adopted}
+            intent = {**event["intent"], "metadata": {"adopted": self.true_row(named)}}
+            return event | {"intent": intent}
         symbol_id = event.get("symbol_id") or event.get("order", {}).get("symbol_id", "")
         named = {event.get(name) for name in ("client_order_id", "orig_client_order_id", "target_client_order_id")}
         changed = {

@@ -230,7 +230,8 @@ class SimVenue(PaperVenue):
         try:
             with self._process.at_wire(*(member.client_order_id for member in request.orders)):
                 await self._write()
-                return await super().submit_group(request)
+                answers = await super().submit_group(request)
+                return [self._process.world.personality.shown(answer) for answer in answers]
         except NotSent:
             for member in request.orders:
                 self._process.world.audit.unsent(client_order_id=member.client_order_id, stamp_ns=member.stamp_ns)

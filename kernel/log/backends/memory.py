@@ -153,13 +153,11 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
             return self.rows[start : start + query.limit]
         return self.rows[start:]
 
-    def stream_with(self, field: str, value: str, *, upto: int) -> str | None:
+    def streams_with(self, field: str, value: str, *, upto: int) -> list[str]:
         text = canonical_json(value)
         with self._database_lock:
-            for row in reversed(self.rows[:upto]):
-                if text in row[9] and _named(field, row) == value:
-                    return row[1]
-        return None
+            found = (row for row in reversed(self.rows[:upto]) if text in row[9] and _named(field, row) == value)
+            return list(dict.fromkeys(row[1] for row in found))
 
     def stream_heads(self, after: str, limit: int) -> list[StreamHead]:
         with self._database_lock:

@@ -275,10 +275,10 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         rows = self.datastore.read(lambda c: c.execute(statement, values, binary=True, prepare=True).fetchall())
         return [_stored_row(row) for row in rows]
 
-    def stream_with(self, field: str, value: str, *, upto: int) -> str | None:
+    def streams_with(self, field: str, value: str, *, upto: int) -> list[str]:
         written = canonical_json(value).decode()[1:-1]
-        row = self.datastore.read(lambda c: c.execute(self.sql.naming[field], (written, upto)).fetchone())
-        return None if row is None else str(row[0])
+        rows = self.datastore.read(lambda c: c.execute(self.sql.naming[field], (written, upto)).fetchall())
+        return [str(name) for (name,) in rows]
 
     def stream_heads(self, after: str, limit: int) -> list[StreamHead]:
         values = {"after": after, "limit": limit}

@@ -189,7 +189,7 @@ class Statements:
         self.naming = {
             field: composed(
                 f"SELECT stream_id FROM {{schema}}.log WHERE {NAMED[field]} = %s AND {NAMING[field]} "
-                "AND position <= %s ORDER BY position DESC LIMIT 1"
+                "AND position <= %s GROUP BY stream_id ORDER BY max(position) DESC"
             )
             for field in NAMING_TOPICS
         }

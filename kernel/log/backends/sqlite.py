@@ -118,7 +118,7 @@ UPSERT_STREAMS = {size: "INSERT INTO log_stream VALUES " + ", ".join(["(?, ?)"] 
 SELECT_STREAM = "SELECT version FROM log_stream WHERE stream_id = ?"
 SELECT_NAMING = {
     field: f"SELECT stream_id FROM log WHERE json_extract(state, '$.{field}') = ? AND {NAMED[field]} "
-    "AND position <= ? ORDER BY position DESC LIMIT 1"
+    "AND position <= ? GROUP BY stream_id ORDER BY max(position) DESC"
     for field in NAMING_TOPICS
 }
 SELECT_FIRST = "SELECT position FROM log WHERE command_id = ? AND command_index = 0"
@@ -340,10 +340,9 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
         with self._reading() as connection:
             return [StoredRow(*row) for row in connection.execute(SELECT_ROWS + clauses, values)]
 
-    def stream_with(self, field: str, value: str, *, upto: int) -> str | None:
+    def streams_with(self, field: str, value: str, *, upto: int) -> list[str]:
         with self._reading() as connection:
-            found = connection.execute(SELECT_NAMING[field], (value, upto)).fetchone()
-        return None if found is None else str(found[0])
+            return [str(row[0]) for row in connection.execute(SELECT_NAMING[field], (value, upto))]
 
     def stream_heads(self, after: str, limit: int) -> list[StreamHead]:
         with self._reading() as connection:

@@ -80,15 +80,14 @@ class RecordedLog(EventLog):
             after = rows[-1].position
             yield rows
 
-    async def intent_id_of(
+    async def intent_ids_of(
         self, *, client_order_id: str | None = None, exchange_order_id: str | None = None, upto: int
-    ) -> str | None:
+    ) -> list[str]:
+        found: list[str] = []
         for field, value in (("exchange_order_id", exchange_order_id), ("client_order_id", client_order_id)):
             if value:
-                found = await self._read(self._recorder.stream_with, field, value, upto=upto)
-                if found is not None:
-                    return found.removeprefix(INTENT_STREAM_PREFIX)
-        return None
+                found += await self._read(self._recorder.streams_with, field, value, upto=upto)
+        return list(dict.fromkeys(name.removeprefix(INTENT_STREAM_PREFIX) for name in found))
 
     async def stream_rows(self, stream_id: str, *, after_version: int = -1, upto_version: int) -> list[StoredRow]:
         query = RowQuery(stream_id=stream_id, after_version=after_version, upto_version=upto_version)

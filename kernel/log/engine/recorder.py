@@ -173,8 +173,8 @@ class LogRecorder(ApplicationRecorder):
         """Return the rows that match a query."""
 
     @abstractmethod
-    def stream_with(self, field: str, value: str, *, upto: int) -> str | None:
-        """Return the stream of the newest event up to a position with an `exchange_order_id` or `client_order_id`."""
+    def streams_with(self, field: str, value: str, *, upto: int) -> list[str]:
+        """Return the streams of events up to a position with an `exchange_order_id` or `client_order_id`, newest first."""
 
     @abstractmethod
     def stream_heads(self, after: str, limit: int) -> list[StreamHead]:

@@ -104,7 +104,7 @@ async def test_a_log_of_layout_2_goes_on(older: Database, tmp_path: Path) -> Non
         filled_at = await story.fill("a", 60, "t1", fee=3, fee_asset="Y")
     async with older.open() as log:
         assert (await verify(log)).ok
-        assert await log.intent_id_of(exchange_order_id="o-a", upto=filled_at) == "a"
+        assert await log.intent_ids_of(exchange_order_id="o-a", upto=filled_at) == ["a"]
         first = an_append("x", count=3)
         assert (await log.append(first)).first_position == filled_at + 1
     async with older.open() as log:

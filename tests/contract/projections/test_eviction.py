@@ -52,14 +52,14 @@ async def test_the_log_finds_the_intent_of_an_id(log: EventLog) -> None:
     """The log finds an intent by client order id and venue order id, as of a position."""
     first = await record(log, "one", an_attempt(AttemptKind.SUBMIT, "c1", an_order()), accepted("c1", "7"))
     last = await record(log, "two", an_attempt(AttemptKind.CANCEL, ODD, an_order()), accepted(ODD, f"8{ODD}"))
-    find = log.intent_id_of
-    assert await find(client_order_id="c1", upto=last) == "one"
-    assert await find(client_order_id=ODD, upto=last) == "two"
-    assert await find(exchange_order_id="7", upto=last) == "one"
-    assert await find(exchange_order_id=f"8{ODD}", upto=last) == "two"
-    assert await find(client_order_id="c1", exchange_order_id=f"8{ODD}", upto=last) == "two"
-    assert await find(client_order_id=ODD, upto=first) is None
-    assert await find(client_order_id="c", exchange_order_id="9", upto=last) is None
+    find = log.intent_ids_of
+    assert await find(client_order_id="c1", upto=last) == ["one"]
+    assert await find(client_order_id=ODD, upto=last) == ["two"]
+    assert await find(exchange_order_id="7", upto=last) == ["one"]
+    assert await find(exchange_order_id=f"8{ODD}", upto=last) == ["two"]
+    assert await find(client_order_id="c1", exchange_order_id=f"8{ODD}", upto=last) == ["two", "one"]
+    assert await find(client_order_id=ODD, upto=first) == []
+    assert await find(client_order_id="c", exchange_order_id="9", upto=last) == []
 
 
 async def grown(bench: Bench, *, orders: int = 20) -> None:

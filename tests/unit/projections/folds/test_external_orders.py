@@ -9,7 +9,7 @@ from kernel import events
 from kernel.lifecycle.trades import fees_of
 from kernel.models import Evidence, ExecType, OrdStatus
 from kernel.order_spec import Side
-from projections.folds.external_orders import ENDED_MAX, Externals
+from projections.folds.external_orders import ENDED_MAX, Externals, key_of
 
 
 def observed(position: int, exec_type: ExecType, **fields: Any) -> events.ExternalOrderObserved:
@@ -48,7 +48,7 @@ def test_a_trade_that_comes_after_its_correction_does_not_count() -> None:
 
 
 def test_the_newest_fees_of_a_trade_count() -> None:
-    """A later report of a trade replaces its fees; one without fees, or of another size, changes nothing."""
+    """A later report of a trade replaces its fees, one without fees changes nothing, another size is another trade."""
     externals, paid = Externals(), Counter[str]()
     told: list[dict[str, Any]] = [
         {"fee": 0, "fee_asset": "BNB"},
@@ -61,8 +61,8 @@ def test_the_newest_fees_of_a_trade_count() -> None:
         for booking in externals.apply(observed(position, ExecType.TRADE, **report)):
             paid["quantity"] += booking.signed_quantity
             paid[booking.fee_asset or "none"] += booking.fee
-    assert {name: amount for name, amount in paid.items() if amount} == {"quantity": 7, "BNB": 4}
-    assert externals.entries["7"].order.cum_qty == 7
+    assert {name: amount for name, amount in paid.items() if amount} == {"quantity": 15, "BNB": 13}
+    assert externals.find("7").order.cum_qty == 15
 
 
 def test_a_stale_report_does_not_reduce_the_filled_quantity() -> None:
@@ -70,7 +70,7 @@ def test_a_stale_report_does_not_reduce_the_filled_quantity() -> None:
     externals = Externals()
     for position, cum_qty in enumerate((5, 3, None), start=1):
         externals.apply(observed(position, ExecType.ORDER_STATUS, cum_qty=cum_qty))
-        assert externals.entries["7"].order.cum_qty == 5
+        assert externals.find("7").order.cum_qty == 5
 
 
 def test_a_late_report_does_not_reopen_an_order() -> None:
@@ -79,7 +79,7 @@ def test_a_late_report_does_not_reopen_an_order() -> None:
     externals.apply(ended(7))
     for late in (traded(8, "t", 3), observed(9, ExecType.NEW, ord_status=OrdStatus.NEW)):
         externals.apply(late)
-        assert not externals.entries["7"].order.live
+        assert not externals.find("7").order.live
 
 
 def test_the_newest_ended_orders_are_kept() -> None:
@@ -95,8 +95,8 @@ def test_the_newest_ended_orders_are_kept() -> None:
         known.apply(ended(2))  # reported again: now "3" has the oldest report
         known.apply(ended(ENDED_MAX + 2))
         assert len(known.entries) == ENDED_MAX + 1
-        assert {"open", "2"} <= {*known.entries}
-        assert "3" not in known.entries
+        assert None not in (known.find("open"), known.find("2"))
+        assert known.find("3") is None
 
 
 def test_orders_are_found_by_symbol_side_and_first_report() -> None:
@@ -122,8 +122,9 @@ def test_an_attributed_order_hands_on_its_trades_with_times_and_fees() -> None:
         report = {"fill_key": key, "last_qty": position, "last_px": 100, "transact_time_ns": 50 - position} | fees
         externals.apply(observed(position, ExecType.TRADE, **report))
     externals.apply(observed(4, ExecType.TRADE_CANCEL, fill_key="b", ref_fill_key="t3"))
-    entry = externals.drop("7")
-    assert entry is not None
+    known = externals.find("7")
+    assert known is not None
+    entry = externals.drop(key_of(known.order))
     assert [(item.fill_key, item.quantity, item.time_ns, fees_of(item)) for item in entry.trade_entries()] == [
         ("t1", 1, 49, {"BNB": 3}),
         ("t2", 2, 48, {"BNB": 1, "BTC": 2}),

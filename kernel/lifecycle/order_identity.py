@@ -1,0 +1,257 @@
+"""To which venue order, and so to which intent, a report belongs. Pure; the only place that decides it (law 11, H25).
+
+A venue order is known by symbol, side and venue order id, and by its client order ids where a report has one. A report that
+names a known venue order id with another client order id, symbol or side is about an external order. A report without a
+client order id is about the one order of its key whose life holds the report's venue time; lives count only where the venue
+gives order ids again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kernel import events
+from kernel.lifecycle.findings import finding_id, raised
+from kernel.lifecycle.order_facts import OrderFacts, end_of_life, in_life
+from kernel.lifecycle.record import Record, SentModify, order_under
+from kernel.lifecycle.trades import TradeEntry
+from kernel.models import Attempt, AttemptKind, ExecType, FindingKind
+from kernel.order_spec import Side, StandardOrder
+from kernel.venues.base import ExecutionReport, VenueCapabilities
+
+Report = ExecutionReport | events.OrderReport
+REFUSALS = frozenset({ExecType.CANCEL_REJECTED, ExecType.REPLACE_REJECTED})
+
+
+@dataclass(frozen=True, slots=True)
+class OrderMatch:
+    """The intent that a report belongs to; None for an external order."""
+
+    intent_id: str | None = None
+    reused: tuple[tuple[str, OrderFacts], ...] = ()
+    """Intents and their orders whose venue order id the report gives to another order."""
+    candidates: tuple[tuple[str, OrderFacts], ...] = ()
+    """Those that it casts doubt on: they are queried before their intents submit anything."""
+
+
+def life_margin_ns(capabilities: VenueCapabilities) -> int | None:
+    """Return how far outside an order's life a report without a client order id may be; None if lives do not count."""
+    return None if capabilities.order_ids_unique else capabilities.clock_skew_ns
+
+
+def match(
+    report: ExecutionReport, by_client_id: Record | None, by_order_id: Sequence[Record], *, margin_ns: int | None
+) -> OrderMatch:
+    """Return to which intent a report belongs.
+
+    Args:
+        report: The report.
+        by_client_id: The intent that has one of its client order ids; None if there is none.
+        by_order_id: The intents with an order that has its venue order id.
+        margin_ns: See `life_margin_ns`.
+    """
+    known = [
+        (record.intent_id, facts)
+        for record in by_order_id
+        for facts in record.orders
+        if has_id(facts, report) and facts.order.symbol_id == report.symbol_id
+    ]
+    ids = client_ids_of(report)
+    # An adopted order has a client order id that no attempt sent.
+    by_client_id = by_client_id or next(
+        (record for record in by_order_id if any(is_known(record, client_id) for client_id in ids)), None
+    )
+    if by_client_id is not None:
+        return match_by_client_id(report, by_client_id, known, margin_ns=margin_ns)
+    same = [item for item in known if has_terms_of(item[1].order, report) and (not ids or is_nameless(item[1]))]
+    if not same and (parent := parent_of(report, by_order_id)) is not None:
+        return OrderMatch(parent.intent_id)
+    if ids and not same:
+        return OrderMatch(reused=tuple(known), candidates=tuple(item for item in known if item[1].live))
+    if margin_ns is None and len(same) == 1:
+        return OrderMatch(same[0][0])
+    held = [item for item in same if holds_trade(item[1], report, margin_ns)] or [
+        item for item in same if in_life_of(item[1], report, margin_ns)
+    ]
+    if len(held) == 1:
+        return OrderMatch(held[0][0])
+    # A list shows the order open at another time too; anything else may be a change that is told only once.
+    told_once = report.exec_type is not ExecType.ORDER_STATUS
+    return OrderMatch(reused=tuple(known), candidates=tuple(held or same) if told_once else ())
+
+
+def match_by_client_id(
+    report: ExecutionReport, record: Record, known: Sequence[tuple[str, OrderFacts]], *, margin_ns: int | None
+) -> OrderMatch:
+    """Match a report with one of our client order ids: it is that intent's, if symbol and side agree."""
+    ids = client_ids_of(report)
+    named = [facts for facts in record.orders if any(answers(record, facts, client_id) for client_id in ids)]
+    terms = [facts.order for facts in named] or sent_terms(record)
+    if terms and not any(has_terms_of(order, report) for order in terms):
+        return OrderMatch(reused=tuple((record.intent_id, facts) for facts in named) or tuple(known))
+    others = [
+        (intent_id, facts)
+        for intent_id, facts in known
+        if has_terms_of(facts.order, report)
+        and not (intent_id == record.intent_id and any(answers(record, facts, client_id) for client_id in ids))
+    ]
+    # Where order ids are given again, an id of an ended order is no contradiction.
+    return OrderMatch(record.intent_id, tuple(item for item in others if margin_ns is None or item[1].live))
+
+
+def bound(report: ExecutionReport, attempt: Attempt) -> ExecutionReport:
+    """Return the answer to a call as one about the call's order: it may lack the client order ids."""
+    if client_ids_of(report):
+        return report
+    if attempt.kind is AttemptKind.SUBMIT or attempt.new_order:
+        return report.model_copy(update={"client_order_id": attempt.client_order_id})
+    return report.model_copy(update={"orig_client_order_id": attempt.target_client_order_id})
+
+
+def shows(record: Record, facts: OrderFacts, report: ExecutionReport) -> bool:
+    """Return whether a report in a list is about an order: it has its key, and none but its client order ids."""
+    ids = client_ids_of(report)
+    named = not ids or is_nameless(facts) or any(answers(record, facts, client_id) for client_id in ids)
+    return has_id(facts, report) and has_terms_of(facts.order, report) and named
+
+
+def reuse_findings(report: ExecutionReport, found: OrderMatch, *, now_ns: int) -> list[events.FindingRaised]:
+    """Return the finding that a venue order id stands for two orders; none if it does not."""
+    if not found.reused:
+        return []
+    order_id = report.exchange_order_id or ""
+    told = f"{report.side or 'an order'} in {report.symbol_id} (client order id {report.client_order_id or 'not told'})"
+    ours = "; ".join(
+        f"intent {intent_id}, {facts.order.side} in {facts.order.symbol_id} (client order id {facts.client_order_id})"
+        for intent_id, facts in found.reused
+    )
+    text = f"the venue gives the order id {order_id} to {told}, but it is that of {ours}"
+    name = reuse_finding_id(report.symbol_id, report.side, order_id)
+    return [raised(name, FindingKind.ID_REUSED, text, symbol_id=report.symbol_id, now_ns=now_ns)]
+
+
+def reuse_finding_id(symbol_id: str, side: Side | None, exchange_order_id: str) -> str:
+    return finding_id(FindingKind.ID_REUSED, f"{symbol_id}/{side or '-'}/{exchange_order_id}")
+
+
+def parent_of(report: ExecutionReport, records: Sequence[Record]) -> Record | None:
+    """Return the intent of the stop whose trigger made the order of a report, if the report names the stop (H23)."""
+    parent_id = report.parent_exchange_order_id
+    found = [
+        record
+        for record in records
+        if parent_id
+        and any(facts.exchange_order_id == parent_id and has_terms_of(facts.order, report) for facts in record.orders)
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def find_order(record: Record, report: Report) -> OrderFacts | None:
+    """Return the venue order of a report that belongs to an intent; None for one that is not known yet."""
+    known = [facts for facts in record.orders if has_id(facts, report)]
+    ids = client_ids_of(report)
+    if not ids:
+        return known[0] if len(known) == 1 else of_several(known, report)
+    found = [facts for facts in known if any(answers(record, facts, client_id) for client_id in ids)]
+    found = found or [facts for facts in known if is_nameless(facts)]
+    if found:
+        return found[0]
+    if replacement(record, report) is not None:
+        named_alike = (facts for facts in record.orders if report.client_order_id in facts.client_order_ids)
+        return next((facts for facts in named_alike if not is_named_otherwise(facts, report)), None)
+    for client_id in ids:
+        if facts := order_under(record, client_id, exchange_order_id=report.exchange_order_id):
+            return facts
+    # Logs of versions that matched by the venue's id alone have reports under client order ids of others.
+    return known[0] if known and not any(is_known(record, client_id) for client_id in ids) else None
+
+
+def of_several(known: Sequence[OrderFacts], report: Report) -> OrderFacts | None:
+    """Return which of several orders under one venue order id a report without a client order id is about."""
+    margin_ns = getattr(report, "life_margin_ns", None)
+    held = [facts for facts in known if holds_trade(facts, report, margin_ns)] or [
+        facts for facts in known if in_life_of(facts, report, margin_ns)
+    ]
+    return next(reversed(held or known), None)
+
+
+def client_ids_of(report: Report) -> list[str]:
+    """Return the client order ids that a report names, that of the order first."""
+    return [name for name in (report.orig_client_order_id, report.client_order_id) if name]
+
+
+def key_of(report: ExecutionReport) -> tuple[str, Side | None, str | None]:
+    """Return what a venue order is known by where no client order id is told."""
+    return (report.symbol_id, report.side, report.exchange_order_id)
+
+
+def has_id(facts: OrderFacts, report: Report) -> bool:
+    return bool(report.exchange_order_id) and facts.exchange_order_id == report.exchange_order_id
+
+
+def is_named_otherwise(facts: OrderFacts, report: Report) -> bool:
+    """Return whether the venue has another order id for an order than a report."""
+    return bool(report.exchange_order_id) and facts.exchange_order_id not in ("", report.exchange_order_id)
+
+
+def has_terms_of(order: StandardOrder, report: Report) -> bool:
+    """Return whether an order has the symbol of a report, and its side if the report has one."""
+    side = getattr(report, "side", None)
+    return order.symbol_id == report.symbol_id and side in (None, order.side)
+
+
+def answers(record: Record, facts: OrderFacts, client_order_id: str) -> bool:
+    """Return whether a client order id is an order's, or that of a request that aimed at it."""
+    asked: set[str] = set()
+    client_id: str | None = client_order_id
+    while client_id is not None and client_id not in asked:
+        if facts.answers_to(client_id):
+            return True
+        asked.add(client_id)
+        client_id = record.target(client_id)
+    return False
+
+
+def is_nameless(facts: OrderFacts) -> bool:
+    """Return whether no client order id of an order was ever told: it was adopted without one."""
+    return not any(facts.client_order_ids)
+
+
+def is_known(record: Record, client_order_id: str) -> bool:
+    """Return whether an intent sent a client order id, or has an order under it."""
+    sent = record.send_count(client_order_id) > 0 or record.target(client_order_id) is not None
+    return sent or any(facts.answers_to(client_order_id) for facts in record.orders)
+
+
+def sent_terms(record: Record) -> list[StandardOrder]:
+    """Return the terms under which an order may have been sent that no report has shown yet."""
+    desired = record.intent.order if record.intent is not None else None
+    return [order for order in (record.sent_order, desired) if order is not None]
+
+
+def in_life_of(facts: OrderFacts, report: Report, margin_ns: int | None) -> bool:
+    """Return whether an order's life holds the venue times of a report; without any, only an open order's does."""
+    times = [time for time in (report.transact_time_ns, report.order_created_ns) if time is not None]
+    end_ns = end_of_life(facts)
+    return all(in_life(facts, time_ns, margin_ns or 0, ended_ns=end_ns) for time_ns in times) if times else facts.live
+
+
+def holds_trade(facts: OrderFacts, report: Report, margin_ns: int | None) -> bool:
+    """Return whether a reported trade is one that the order already has, counted or not."""
+    given: Any = report
+    if report.exec_type is not ExecType.TRADE or None in (given.fill_key, given.last_qty, given.last_px):
+        return False
+    time_ns = report.transact_time_ns or 0
+    trade = (given.fill_key, given.last_qty, given.last_px, time_ns, None, None, None)
+    entry = TradeEntry(*trade, margin_ns=margin_ns)
+    return facts.trades.same_as(entry) is not None
+
+
+def replacement(record: Record, report: Report) -> SentModify | None:
+    """Return the replace whose new order a report is about; the end of the old order may name the replace's id too."""
+    sent = record.sent_modify(report.client_order_id or "")
+    if sent is None or not sent.new_order or report.exec_type in REFUSALS:
+        return None
+    return None if report.orig_client_order_id and report.exec_type is ExecType.CANCELED else sent

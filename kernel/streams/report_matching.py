@@ -1,0 +1,53 @@
+"""Finds the intent of a venue's report, in memory or evicted. `kernel.lifecycle.order_identity` decides which one it is.
+
+Used for every report of the stream, of a relist and of a status query; the answer to a call names its attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kernel.lifecycle.order_identity import OrderMatch, client_ids_of, match
+from kernel.log.base import EventLog
+from kernel.state import KernelState
+from kernel.streams.rehydration import ensure_loaded
+from kernel.venues.base import ExecutionReport
+
+
+async def match_report(
+    log: EventLog, state: KernelState, report: ExecutionReport, *, margin_ns: int | None
+) -> OrderMatch:
+    """Return to which intent a report belongs, evicted or not."""
+    found = match_in_memory(state, report, margin_ns=margin_ns)
+    if found.intent_id is not None or not state.evicted_count or is_known_external(state, report):
+        return found
+    upto = state.position
+    named = [
+        name for item in client_ids_of(report) for name in await log.intent_ids_of(client_order_id=item, upto=upto)
+    ]
+    for order_id in order_ids_of(report):
+        named += await log.intent_ids_of(exchange_order_id=order_id, upto=upto)
+    await ensure_loaded(log, state, *named)
+    return match_in_memory(state, report, margin_ns=margin_ns, evicted=named)
+
+
+def match_in_memory(
+    state: KernelState, report: ExecutionReport, *, margin_ns: int | None, evicted: Iterable[str] = ()
+) -> OrderMatch:
+    """Return to which intent a report belongs, of those in memory and the evicted ones that were loaded for it."""
+    sender = next((name for item in client_ids_of(report) if (name := state.intent_id_of(client_order_id=item))), None)
+    known = [name for order_id in order_ids_of(report) for name in state.intent_ids_of_order(order_id)]
+    names = dict.fromkeys((*known, *evicted))
+    by_client_id = state.record(sender) if sender is not None else None
+    return match(report, by_client_id, [state.record(name) for name in names], margin_ns=margin_ns)
+
+
+def order_ids_of(report: ExecutionReport) -> list[str]:
+    """Return the venue order ids that a report names: the order's, and that of the stop that made it."""
+    return [name for name in (report.exchange_order_id, report.parent_exchange_order_id) if name]
+
+
+def is_known_external(state: KernelState, report: ExecutionReport) -> bool:
+    """Return whether a report is about a known external order, so that the log need not be searched."""
+    known = state.external_order_of(report)
+    return known is not None and known.client_order_id == report.client_order_id

@@ -1,0 +1,255 @@
+"""Venue order ids that are unique per symbol only, given again, or claimed by somebody else (H25)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from kernel.models import ExecType, OrdStatus
+from kernel.order_spec import Side
+from kernel.venues.base import ExecutionReport, SubmitRequest
+from tests.scenarios.field.lab import COIN, FieldOrder, FieldVenue, Lab, field_lab, order
+
+virtual_time = pytest.mark.looptime
+RELIST_S = 65
+
+
+def give_ids(venue: FieldVenue, *ids: str) -> None:
+    """The venue gives its next orders these ids."""
+    left = list(ids)
+
+    def on_submit(request: SubmitRequest) -> ExecutionReport:
+        return venue.report(venue.new_order(request, order_id=left.pop(0)), ExecType.NEW)
+
+    venue.on_submit = on_submit
+
+
+def fill_without_client_id(venue: FieldVenue, item: FieldOrder, quantity: int, **fields: Any) -> ExecutionReport:
+    """Trade an order; the report names it by the venue's id only."""
+    report = venue.fill(item, quantity, tell=False, **fields).model_copy(update={"client_order_id": None})
+    venue.trades[-1] = report
+    venue.tell(report)
+    return report
+
+
+def foreign(venue: FieldVenue, order_id: str, side: str = "BUY", *, client_order_id: str | None = None) -> FieldOrder:
+    """Somebody else's order on the account, which replaces one of ours under its id in the venue's memory."""
+    terms = order(side)
+    item = FieldOrder(order_id, client_order_id, terms, terms.quantity, terms.price)
+    venue.orders["BTCUSDT", order_id] = item
+    return item
+
+
+async def cum_qty(lab: Lab, intent_id: str) -> int:
+    return (await lab.kernel.get_order_state(intent_id)).status.cum_qty
+
+
+@virtual_time
+async def test_an_id_of_another_symbol_is_another_order() -> None:
+    """A trade without a client order id is booked on the order of its symbol, and both orders are left alone."""
+    async with field_lab() as lab:
+        give_ids(lab.venue, "77", "77")
+        await lab.kernel.place_order(order(), intent_id="btc")
+        await lab.kernel.place_order(order("SELL", price=300_000, symbol_id="ETHUSDT"), intent_id="eth")
+        await asyncio.sleep(1)
+        fill_without_client_id(lab.venue, lab.venue.orders["BTCUSDT", "77"], COIN // 4)
+        await asyncio.sleep(RELIST_S)
+        assert (await lab.position("BTCUSDT"), await lab.position("ETHUSDT")) == (COIN // 4, 0)
+        assert (lab.venue.count("submit"), lab.venue.count("cancel")) == (2, 0)
+        assert not lab.findings()
+
+
+@virtual_time
+async def test_an_id_on_the_other_side_is_another_order() -> None:
+    """Ids that are unique per symbol and side only keep a buy and a sell apart."""
+    async with field_lab() as lab:
+        give_ids(lab.venue, "7", "7")
+        await lab.kernel.place_order(order(), intent_id="buy")
+        await asyncio.sleep(1)
+        lab.venue.orders["BTCUSDT", "buy"] = lab.venue.orders["BTCUSDT", "7"]
+        await lab.kernel.place_order(order("SELL", price=7_000_000), intent_id="sell")
+        await asyncio.sleep(1)
+        fill_without_client_id(lab.venue, lab.venue.orders["BTCUSDT", "7"], COIN // 2)
+        await asyncio.sleep(RELIST_S)
+        assert lab.venue.count("cancel") == 0
+        assert (await cum_qty(lab, "buy"), await cum_qty(lab, "sell")) == (0, COIN // 2)
+        assert await lab.position() == -COIN // 2
+
+
+@virtual_time
+async def test_another_client_order_id_makes_another_order() -> None:
+    """A sell under somebody's client order id with the venue id of a filled buy of ours is an external order."""
+    for with_client_id in (True, False):
+        async with field_lab() as lab:
+            await lab.kernel.place_order(order(), intent_id="a")
+            await asyncio.sleep(1)
+            lab.venue.fill(lab.venue.orders["BTCUSDT", "1"], COIN)
+            await asyncio.sleep(RELIST_S)
+            other = foreign(lab.venue, "1", "SELL", client_order_id="web-1" if with_client_id else None)
+            lab.venue.fill(other, COIN // 2)
+            await asyncio.sleep(RELIST_S)
+            assert await lab.position() == COIN
+            assert await cum_qty(lab, "a") == COIN
+            text = lab.findings()["ID_REUSED"]
+            assert "SELL in BTCUSDT" in text
+            assert "intent a, BUY in BTCUSDT" in text
+            assert "UNEXPECTED_TRADE" in lab.findings()
+            assert "BALANCE_DRIFT" not in lab.findings()
+            (external,) = lab.kernel.state.external_orders()
+            assert (external.side, external.cum_qty) == (Side.SELL, COIN // 2)
+
+
+@virtual_time
+async def test_a_buy_under_another_client_order_id_is_not_ours() -> None:
+    """The same symbol and side, the venue id of a working order of ours, and somebody's client order id: external."""
+    async with field_lab() as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        await asyncio.sleep(1)
+        ours = lab.venue.orders["BTCUSDT", "1"]
+        lab.venue.fill(ours, COIN // 2, client_order_id="web-1")
+        ours.cum_qty, ours.status = 0, OrdStatus.NEW
+        await asyncio.sleep(RELIST_S)
+        assert (await cum_qty(lab, "a"), await lab.position()) == (0, 0)
+        assert {"ID_REUSED", "UNEXPECTED_TRADE"} <= lab.findings().keys()
+        assert lab.venue.count("cancel") == 0
+
+
+@virtual_time
+async def test_two_orders_of_ours_under_one_id() -> None:
+    """Each of two orders of one symbol and side that have one venue id at different times gets its own fills."""
+    for unique in (True, False):
+        for named in (True, False):
+            async with field_lab(order_ids_unique=unique) as lab:
+                give_ids(lab.venue, "7", "7")
+                tell = (
+                    lab.venue.fill
+                    if named
+                    else lambda item, quantity: fill_without_client_id(lab.venue, item, quantity)
+                )
+                await lab.kernel.place_order(order(), intent_id="a")
+                await asyncio.sleep(1)
+                tell(lab.venue.orders["BTCUSDT", "7"], COIN)
+                await asyncio.sleep(RELIST_S)
+                await lab.kernel.place_order(order(), intent_id="b")
+                await asyncio.sleep(1)
+                tell(lab.venue.orders["BTCUSDT", "7"], COIN // 4)
+                await asyncio.sleep(RELIST_S)
+                assert (await cum_qty(lab, "a"), await cum_qty(lab, "b")) == (COIN, COIN // 4)
+                assert await lab.position() == COIN + COIN // 4
+                assert (lab.venue.count("submit"), lab.venue.count("cancel")) == (2, 0)
+                assert lab.findings().keys() == ({"ID_REUSED"} if unique else set())
+
+
+@virtual_time
+async def test_trade_ids_that_begin_again() -> None:
+    """After a reset that restarts order and trade ids, a fill equal to an old one but for its time is not dropped."""
+    async with field_lab(order_ids_unique=False) as lab:
+        give_ids(lab.venue, "7", "7")
+        for intent_id in ("a", "b"):
+            await lab.kernel.place_order(order(quantity=COIN), intent_id=intent_id)
+            await asyncio.sleep(1)
+            fill_without_client_id(lab.venue, lab.venue.orders["BTCUSDT", "7"], COIN, fill_key="BTCUSDT/7/1")
+            await asyncio.sleep(RELIST_S)
+        assert (await cum_qty(lab, "a"), await cum_qty(lab, "b"), await lab.position()) == (COIN, COIN, 2 * COIN)
+        assert len(await lab.kernel.get_fills()) == 2
+        assert not lab.findings()
+
+
+@virtual_time
+async def test_a_late_trade_belongs_to_the_order_of_its_time() -> None:
+    """A trade that arrives when the id has another order is booked on the order that lived at its venue time."""
+    async with field_lab(order_ids_unique=False) as lab:
+        give_ids(lab.venue, "7", "7")
+        await lab.kernel.place_order(order(), intent_id="a")
+        await asyncio.sleep(10)
+        first = lab.venue.orders["BTCUSDT", "7"]
+        late = lab.venue.fill(first, COIN // 4, tell=False).model_copy(update={"client_order_id": None})
+        lab.venue.trades.clear()
+        lab.venue.end(first, OrdStatus.CANCELED, cum_qty=None)
+        await asyncio.sleep(10)
+        await lab.kernel.place_order(order(), intent_id="b")
+        await asyncio.sleep(10)
+        lab.venue.trades.append(late)
+        lab.venue.tell(late)
+        await asyncio.sleep(RELIST_S)
+        assert (await cum_qty(lab, "a"), await cum_qty(lab, "b")) == (COIN // 4, 0)
+        assert await lab.position() == COIN // 4
+
+
+@virtual_time
+async def test_an_id_given_to_a_foreign_order_later() -> None:
+    """A trade after the end of our order under its id is external; our order is queried once and stays as it was."""
+    async with field_lab(order_ids_unique=False) as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        await asyncio.sleep(1)
+        ours = lab.venue.orders["BTCUSDT", "1"]
+        lab.venue.fill(ours, COIN // 4)
+        lab.venue.end(ours, OrdStatus.CANCELED)
+        await asyncio.sleep(RELIST_S)
+        lab.venue.orders["BTCUSDT", "ours"] = ours  # a lookup by client order id still finds it
+        asked = lab.venue.count("order")
+        lab.venue.fill(foreign(lab.venue, "1"), COIN // 2)
+        await asyncio.sleep(3 * RELIST_S)
+        assert (await cum_qty(lab, "a"), await lab.position()) == (COIN // 4, COIN // 4)
+        assert lab.venue.count("order") == asked + 1
+        assert {"ID_REUSED", "UNEXPECTED_TRADE"} == lab.findings().keys()
+
+
+@virtual_time
+async def test_an_end_learned_later_moves_trades() -> None:
+    """A trade booked on an order whose end was not known is no longer its own once the end is told with its time."""
+    async with field_lab(order_ids_unique=False, lookup=False) as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        await asyncio.sleep(1)
+        ours = lab.venue.orders["BTCUSDT", "1"]
+        ended = lab.venue.report(
+            ours, ExecType.CANCELED, ord_status=OrdStatus.CANCELED, transact_time_ns=lab.venue.clock.now_ns()
+        )
+        await asyncio.sleep(10)
+        fill_without_client_id(lab.venue, foreign(lab.venue, "1"), COIN // 2)
+        await asyncio.sleep(1)
+        assert await cum_qty(lab, "a") == COIN // 2  # over-counted until then
+        lab.venue.tell(ended)
+        await asyncio.sleep(3 * RELIST_S)
+        assert (await cum_qty(lab, "a"), await lab.position()) == (0, 0)
+        state = await lab.kernel.get_order_state("a")
+        assert state.status.ord_status is OrdStatus.CANCELED
+        assert {"ID_REUSED"} == lab.findings().keys()
+
+
+@virtual_time
+async def test_nothing_is_submitted_while_a_trade_may_be_of_either() -> None:
+    """A trade that may be of two orders of ours is external; both are queried, and CumQty brings the real fill."""
+    async with field_lab(order_ids_unique=False) as lab:
+        give_ids(lab.venue, "7", "7")
+        await lab.kernel.place_order(order(), intent_id="a")
+        await asyncio.sleep(1)
+        first = lab.venue.orders["BTCUSDT", "7"]
+        first.open, first.status = False, OrdStatus.CANCELED  # nobody is told
+        lab.venue.orders["BTCUSDT", "a"] = first
+        await lab.kernel.place_order(order(), intent_id="b")
+        await asyncio.sleep(1)
+        second = lab.venue.orders["BTCUSDT", "7"]
+        fill_without_client_id(lab.venue, second, COIN // 4)
+        await asyncio.sleep(5)
+        assert {"ID_REUSED"} <= lab.findings().keys()
+        assert (await cum_qty(lab, "a"), await cum_qty(lab, "b")) == (0, COIN // 4)
+        asked = [name for call, name in lab.venue.calls if call == "order"]
+        assert {first.client_order_id, second.client_order_id} <= {*asked}
+        await asyncio.sleep(RELIST_S)
+        assert lab.venue.count("submit") == 2
+        assert (await cum_qty(lab, "b"), await lab.position()) == (COIN // 4, COIN // 4)
+
+
+@virtual_time
+async def test_a_cancel_names_the_client_order_id_where_ids_are_given_again() -> None:
+    """A cancel of an order whose end was not seen does not hit the foreign order that has its venue id now."""
+    async with field_lab(order_ids_unique=False) as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        await asyncio.sleep(1)
+        other = foreign(lab.venue, "1", client_order_id="web-1")
+        await lab.kernel.cancel_order("a")
+        await asyncio.sleep(5)
+        assert other.open

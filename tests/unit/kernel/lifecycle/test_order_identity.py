@@ -1,0 +1,142 @@
+"""To which order a report belongs: by symbol, side, venue order id, client order id and time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernel import events
+from kernel.lifecycle import Record
+from kernel.lifecycle.order_identity import bound, find_order, life_margin_ns, match, shows
+from kernel.models import AttemptKind, ExecType, FindingKind, OrdStatus
+from kernel.order_spec import Side
+from kernel.venues.base import VenueCapabilities
+from tests.folding import NS_PER_S, Journal, a_report, a_trade, an_attempt, an_intent, an_order
+
+MARGIN_NS = NS_PER_S
+NAMELESS: dict[str, Any] = {"client_id": None, "exchange_order_id": "7"}
+
+
+def an_order_of(journal: Journal, intent_id: str, *, begun: int, ended: int | None = None) -> Record:
+    """An order under the client order id `c-INTENT` and the venue order id 7 that lived from one second to another."""
+    order = an_order()
+    attempt = an_attempt(AttemptKind.SUBMIT, f"c-{intent_id}", order, intent_id=intent_id, stamp_ns=begun * NS_PER_S)
+    journal.append(intent_id, events.IntentCreated(intent=an_intent(order, intent_id)), attempt)
+    named: dict[str, Any] = {"client_id": f"c-{intent_id}", "exchange_order_id": "7"}
+    journal.hear(intent_id, a_report(ExecType.NEW, at=begun, **named))
+    if ended is not None:
+        journal.hear(intent_id, a_report(ExecType.CANCELED, at=ended, cum_qty=0, **named))
+    return journal.record(intent_id)
+
+
+def test_a_client_order_id_decides_if_symbol_and_side_agree() -> None:
+    """A report under our client order id is ours, whatever else has the venue's id; not in another symbol or side."""
+    journal = Journal()
+    a, b = an_order_of(journal, "a", begun=1, ended=5), an_order_of(journal, "b", begun=10)
+    named = a_trade("t", 1, at=11, client_id="c-b", exchange_order_id="7")
+    found = match(named, b, [a, b], margin_ns=None)
+    assert (found.intent_id, [name for name, _ in found.reused]) == ("b", ["a"])
+    assert match(named, b, [a, b], margin_ns=MARGIN_NS).reused == ()
+    for change in ({"symbol_id": "T"}, {"side": Side.SELL}):
+        other = match(named.model_copy(update=change), b, [a, b], margin_ns=None)
+        assert (other.intent_id, [name for name, _ in other.reused]) == (None, ["b"])
+
+
+def test_another_client_order_id_is_external() -> None:
+    """A report under a client order id that is not ours is external, and names the order whose venue id it has."""
+    a = an_order_of(Journal(), "a", begun=1)
+    found = match(a_trade("t", 1, at=2, client_id="web", exchange_order_id="7"), None, [a], margin_ns=None)
+    assert (found.intent_id, [name for name, _ in found.reused]) == (None, ["a"])
+    assert [name for name, _ in found.candidates] == ["a"]
+    assert match(a_trade("t", 1, client_id="web", exchange_order_id="8"), None, [], margin_ns=None).reused == ()
+
+
+def test_a_report_without_client_order_id_belongs_to_the_order_of_its_time() -> None:
+    """Of two orders under one id the one whose life holds the venue time is meant; none or several make it external."""
+    journal = Journal()
+    a, b = an_order_of(journal, "a", begun=1, ended=5), an_order_of(journal, "b", begun=10)
+
+    def owner(at: int) -> tuple[str | None, list[str]]:
+        found = match(a_trade("t", 1, at=at, **NAMELESS), None, [a, b], margin_ns=MARGIN_NS)
+        return found.intent_id, [name for name, _ in found.candidates]
+
+    assert [owner(at) for at in (3, 6, 12)] == [("a", []), ("a", []), ("b", [])]
+    assert owner(8) == (None, ["a", "b"])
+    c = an_order_of(journal, "c", begun=4)
+    found = match(a_trade("t", 1, at=5, **NAMELESS), None, [a, c], margin_ns=MARGIN_NS)
+    assert (found.intent_id, [name for name, _ in found.candidates]) == (None, ["a", "c"])
+
+
+def test_times_do_not_matter_where_ids_are_unique() -> None:
+    """Where an id is never given again, the one order that has it is meant at any time."""
+    a = an_order_of(Journal(), "a", begun=1, ended=5)
+    assert match(a_trade("t", 1, at=99, **NAMELESS), None, [a], margin_ns=None).intent_id == "a"
+    assert match(a_trade("t", 1, at=99, **NAMELESS), None, [a], margin_ns=MARGIN_NS).intent_id is None
+    assert life_margin_ns(VenueCapabilities()) is None
+    assert life_margin_ns(VenueCapabilities(order_ids_unique=False, clock_skew_ns=3)) == 3
+
+
+def test_a_list_item_names_the_creation_of_its_order() -> None:
+    """A list item made outside an order's life is another order, although it is shown within it."""
+    a = an_order_of(Journal(), "a", begun=10)
+    shown = a_report(ExecType.ORDER_STATUS, at=20, ord_status=OrdStatus.NEW, side=Side.BUY, **NAMELESS)
+    assert match(shown, None, [a], margin_ns=MARGIN_NS).intent_id == "a"
+    older = shown.model_copy(update={"order_created_ns": 2 * NS_PER_S})
+    assert match(older, None, [a], margin_ns=MARGIN_NS).intent_id is None
+    assert shows(a, a.orders[0], shown)
+    assert not shows(a, a.orders[0], shown.model_copy(update={"client_order_id": "web"}))
+
+
+def test_an_end_learned_later_takes_trades_away() -> None:
+    """A trade without a client order id no longer counts once the order is known to have ended before it."""
+    journal = Journal()
+    an_order_of(journal, "a", begun=1)
+    trade = a_trade("t", 4, at=9, **NAMELESS)
+    journal.append("a", event_with_margin(journal, trade))
+    assert journal.record("a").cum_qty == 4
+    made = journal.hear("a", a_report(ExecType.CANCELED, at=5, client_id="c-a", exchange_order_id="7", cum_qty=0))
+    assert journal.record("a").cum_qty == 0
+    (finding,) = [event.finding for event in made if isinstance(event, events.FindingRaised)]
+    assert finding.kind is FindingKind.ID_REUSED
+    found = match(trade, None, [journal.record("a")], margin_ns=MARGIN_NS)
+    assert found.intent_id == "a"  # it is known there, and so no news
+
+
+def event_with_margin(journal: Journal, report: Any) -> events.BaseEvent:
+    """The event of a report at a venue that gives ids again."""
+    fields = report.model_dump(include=set(events.OrderFilled.model_fields), exclude_none=True)
+    return events.OrderFilled(intent_id="a", life_margin_ns=MARGIN_NS, **fields)
+
+
+def test_the_answer_to_a_call_is_about_its_order() -> None:
+    """An answer without client order ids gets those of the call; one that has any keeps them."""
+    attempts = [
+        an_order_of(Journal(), "a", begun=1).attempts[0],
+    ]
+    bare = a_report(ExecType.NEW, client_id=None, exchange_order_id="7")
+    assert bound(bare, attempts[0]).client_order_id == "c-a"
+    assert bound(a_report(ExecType.NEW, client_id="web"), attempts[0]).client_order_id == "web"
+
+
+@given(
+    times=st.lists(st.integers(1, 50), min_size=4, max_size=4, unique=True).map(sorted),
+    at=st.integers(1, 60),
+    newest_first=st.booleans(),
+)
+def test_the_match_does_not_depend_on_the_order_of_the_candidates(
+    times: list[int], at: int, newest_first: bool
+) -> None:
+    """An owner's life holds the report's time, and no other candidate's does."""
+    journal = Journal()
+    records = [
+        an_order_of(journal, "a", begun=times[0], ended=times[1]),
+        an_order_of(journal, "b", begun=times[2], ended=times[3]),
+    ]
+    report = a_trade("t", 1, at=at, **NAMELESS)
+    found = match(report, None, records[::-1] if newest_first else records, margin_ns=0)
+    held = [name for name, begun, ended in (("a", *times[:2]), ("b", *times[2:])) if begun <= at <= ended]
+    assert found.intent_id == (held[0] if len(held) == 1 else None)
+    if found.intent_id is not None:
+        assert find_order(journal.record(found.intent_id), report) is not None
