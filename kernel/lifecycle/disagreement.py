@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from kernel.lifecycle.immutable import replace
 from kernel.lifecycle.order_facts import OrderFacts, RequestedTerms
-from kernel.lifecycle.record import Record, has_failed, is_solicited, stops, venue_order
-from kernel.models import Attempt, AttemptKind, AttemptOutcome, Desired, FindingKind
+from kernel.lifecycle.record import Record, ends_by_itself, has_failed, is_solicited, is_stopped_by_venue
+from kernel.models import Attempt, AttemptKind, AttemptOutcome, Desired, FindingKind, OrderIntent, OrdStatus
 from kernel.order_spec import SymbolMetadata
 
 NS_PER_S = 1_000_000_000
@@ -93,8 +93,15 @@ def is_undone(record: Record, known: OrderFacts | None, facts: OrderFacts) -> bo
     """Return whether a report ends an unfilled order that neither was to be canceled nor ends its intent."""
     if facts.closed is None or (known is not None and known.closed is not None) or facts.filled or facts.succeeded:
         return False
-    over = record.intent is not None and stops(venue_order(facts, record), record.intent)
-    return not over and not is_solicited(facts, record)
+    return not is_solicited(facts, record) and not ends_intent(facts, record.intent)
+
+
+def ends_intent(facts: OrderFacts, intent: OrderIntent | None) -> bool:
+    """Return whether nothing is placed after the end of an order; in a group, an exit is placed again."""
+    if intent is None or facts.closed is None or intent.group_id is not None:
+        return False
+    by_itself = ends_by_itself(intent.order, facts.closed, facts.closed_ns)
+    return by_itself or facts.closed is OrdStatus.REJECTED or is_stopped_by_venue(intent)
 
 
 def disagrees(record: Record) -> bool:

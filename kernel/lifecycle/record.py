@@ -218,19 +218,21 @@ def order_state(record: Record) -> OrderState | None:
     status = order_status(record, primary)
     if status is None:
         return None
+    progress = reconciliation_status(record)
+    not_before_ns = record.not_before_ns if progress is not ReconciliationStatus.SYNCED else 0
     return construct(
         OrderState,
         intent_id=record.intent_id,
         exchange_order_id=(primary.exchange_order_id or None) if primary else None,
         client_order_id=primary.client_order_id if primary else submit.client_order_id if submit else None,
         status=status,
-        reconciliation_status=reconciliation_status(record),
+        reconciliation_status=progress,
         observed_generation=max((attempt.generation for attempt in record.attempts), default=0),
         attempts=keep_attempts(record.attempts),
         venue_orders=tuple(venue_order(facts, record) for facts in record.current_orders),
-        failures=record.failures if record.not_before_ns or has_failed(record) else 0,
+        failures=record.failures if not_before_ns or has_failed(record) else 0,
         failed_generation=record.failed_generation,
-        not_before_ns=record.not_before_ns,
+        not_before_ns=not_before_ns,
         last_sync_at=record.last_sync_ns // 1_000_000_000,
         accepted_terms=record.accepted,
     )
@@ -422,7 +424,7 @@ def stops(item: VenueOrder, intent: OrderIntent) -> bool:
         return False
     if ends_by_itself(intent.order, item.ord_status, item.closed_ns):
         return True
-    return not item.solicited and intent.on_unsolicited_cancel is UnsolicitedCancelPolicy.STOP
+    return not item.solicited and is_stopped_by_venue(intent)
 
 
 def is_stopped_by_venue(intent: OrderIntent) -> bool:
