@@ -117,7 +117,7 @@ async def settled(bench: Bench, kernel: EventSourcedKernel, intent_id: str) -> N
         await finished(bench, kernel, intent_id)
         return
     await bench.eventually("the outcome is known, or known to be unknown", lambda: _is_decided(kernel, intent_id))
-    assert await _open_orders(bench) <= 1
+    assert await _open_orders(bench, kernel, intent_id) <= 1
 
 
 def _is_decided(kernel: EventSourcedKernel, intent_id: str) -> bool:
@@ -125,8 +125,12 @@ def _is_decided(kernel: EventSourcedKernel, intent_id: str) -> bool:
     return state is not None and (bool(state.venue_orders) or state.reconciliation_status == "UNKNOWN")
 
 
-async def _open_orders(bench: Bench) -> int:
+async def _open_orders(bench: Bench, kernel: EventSourcedKernel, intent_id: str) -> int:
+    """Return the number of an intent's open orders; where none shows its client order id, that of all new orders."""
     listed = (await bench.plain_snapshot()).open_orders
+    sent = {name for name, _ in kernel.state.record(intent_id).sends}
+    if any(item.client_order_id for item in listed):
+        return len([item for item in listed if item.client_order_id in sent])
     return len([item for item in listed if item.exchange_order_id not in bench.open_before])
 
 

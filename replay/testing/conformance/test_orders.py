@@ -289,7 +289,11 @@ async def test_immediate_orders(bench: Bench) -> None:
             item.ord_status in ENDED and item.exchange_order_id == report.exchange_order_id
             for item in (report, *bench.reports)
         )
-        return reported or (bench.capabilities.lists_open_orders and not await bench.is_listed(report))
+        if reported or (bench.capabilities.lists_open_orders and not await bench.is_listed(report)):
+            return True
+        by_id = bench.capabilities.sees_closed and report.client_order_id is not None
+        shown = await found_by_id(bench, report.client_order_id or "") if by_id else None
+        return shown is not None and shown.ord_status in ENDED
 
     await bench.eventually("the order ends", ended)
 
