@@ -73,7 +73,7 @@ def match(
     if margin_ns is None and len(same) == 1:
         return OrderMatch(same[0][0])
     held = [item for item in same if holds_trade(item[1], report, margin_ns)] or [
-        item for item in same if in_life_of(item[1], report, margin_ns)
+        item for item in same if in_life_of(item[1], report, margin_ns) and not is_nameless_reopening(item[1], report)
     ]
     if len(held) == 1:
         return OrderMatch(held[0][0])
@@ -236,6 +236,11 @@ def in_life_of(facts: OrderFacts, report: Report, margin_ns: int | None) -> bool
     times = [time for time in (report.transact_time_ns, report.order_created_ns) if time is not None]
     end_ns = end_of_life(facts)
     return all(in_life(facts, time_ns, margin_ns or 0, ended_ns=end_ns) for time_ns in times) if times else facts.live
+
+
+def is_nameless_reopening(facts: OrderFacts, report: ExecutionReport) -> bool:
+    """Return whether a list shows an ended order open, and neither client order id nor creation tells that it is."""
+    return facts.ended and report.exec_type is ExecType.ORDER_STATUS and report.order_created_ns is None
 
 
 def holds_trade(facts: OrderFacts, report: Report, margin_ns: int | None) -> bool:

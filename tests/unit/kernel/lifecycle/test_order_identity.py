@@ -140,3 +140,13 @@ def test_the_match_does_not_depend_on_the_order_of_the_candidates(
     assert found.intent_id == (held[0] if len(held) == 1 else None)
     if found.intent_id is not None:
         assert find_order(journal.record(found.intent_id), report) is not None
+
+
+def test_a_list_item_reopens_an_order_only_by_client_order_id_or_creation() -> None:
+    """Where ids are given again, an open list item without either is not the ended order that has its id (H21)."""
+    a = an_order_of(Journal(), "a", begun=1, ended=5)
+    shown = a_report(ExecType.ORDER_STATUS, at=4, ord_status=OrdStatus.NEW, side=Side.BUY, **NAMELESS)
+    assert match(shown, None, [a], margin_ns=MARGIN_NS).intent_id is None
+    made = shown.model_copy(update={"order_created_ns": 2 * NS_PER_S})
+    assert match(made, None, [a], margin_ns=MARGIN_NS).intent_id == "a"
+    assert match(shown, None, [a], margin_ns=None).intent_id == "a"
