@@ -279,6 +279,7 @@ OBSERVATIONS: tuple[events.BaseEvent, ...] = (
         reflects_ns=AT,
         trades_since_ns=AT - 1,
         trades_cursor_ns=AT,
+        trades_symbols=("BTCUSDT",),
         open_orders=3,
         text="page 2 failed",
     ),
@@ -286,7 +287,9 @@ OBSERVATIONS: tuple[events.BaseEvent, ...] = (
         balances={"BTC": Balance(asset_id="BTC", total=-3, locked=1, free=2)}, began_ns=AT, ended_ns=AT + 1
     ),
     events.PositionObserved(symbol_id="BTCUSDT", quantity=-40_000, observed_at_ns=AT),
-    events.TransferObserved(transfer_key="w-1", asset_id="BTC", amount=-(2**70), transact_time_ns=AT),
+    events.TransferObserved(
+        transfer_key="w-1", text="withdrawal", asset_id="BTC", amount=-(2**70), transact_time_ns=AT
+    ),
     events.ExternalOrderObserved(
         symbol_id="BTCUSDT",
         client_order_id="web_1",
@@ -307,6 +310,8 @@ OBSERVATIONS: tuple[events.BaseEvent, ...] = (
         fee_asset="BNB",
         ref_fill_key="BTCUSDT/9/8",
         gone=True,
+        fees={"BNB": -5},
+        order_created_ns=AT,
         id_reused=True,
     ),
     events.SymbolObserved(symbol=SYMBOL),

@@ -81,6 +81,8 @@ def paper_config(plan: Plan) -> PaperConfig:
         request_latency_ns=seconds(world["latency"]),
         answer_latency_ns=seconds(world["latency"]),
         native_groups=frozenset(OcoMode) - {OcoMode.NONE} if world.get("groups") == "venue" else frozenset(),
+        maker_fee_bps=int(world.get("fees", "10")),
+        taker_fee_bps=int(world.get("fees", "10")),
         ladder_levels=3,
         first_id=1,
     )
