@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from kernel.lifecycle.immutable import replace
 from kernel.lifecycle.trades import NO_TRADES, TradeEntry, Trades, fees_of
-from kernel.models import AttemptKind, OrdStatus
+from kernel.models import AttemptKind, OrdStatus, VenueOrder
 from kernel.order_spec import OrderType, StandardOrder, TimeInForce
 
 
@@ -173,6 +173,11 @@ class OrderFacts:
     @cached_property
     def quantities(self) -> Quantities:
         return compute_quantities(self)
+
+    @cached_property
+    def views(self) -> dict[bool, VenueOrder]:
+        """The order as users see it, by whether its end is solicited, as far as it was made."""
+        return {}
 
     @property
     def client_order_id(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 from kernel.lifecycle.immutable import construct, copy_with, with_dict
@@ -29,7 +30,7 @@ from kernel.models import (
     UnsolicitedCancelPolicy,
     VenueOrder,
 )
-from kernel.order_spec import OrderType, StandardOrder, TimeInForce
+from kernel.order_spec import STOPPED, OrderType, StandardOrder, TimeInForce
 
 
 class SentModify(NamedTuple):
@@ -152,7 +153,11 @@ class Record:
 
     def target(self, client_order_id: str) -> str | None:
         """Return the client order id that a request aimed at; None if the id is not a request's."""
-        return next((target for request_id, target in self.targets if request_id == client_order_id), None)
+        return self._target_of.get(client_order_id)
+
+    @cached_property
+    def _target_of(self) -> dict[str, str]:
+        return dict(reversed(self.targets))
 
     def sent_modify(self, client_order_id: str) -> SentModify | None:
         if not self.amends:
@@ -297,7 +302,22 @@ def has_desired_order(intent: OrderIntent | None) -> bool:
     return intent is not None and intent.desired is Desired.WORKING and intent.order.quantity > 0
 
 
+MANY_ORDERS = 8
+"""Venue orders of an intent from which on the views of ended ones are kept: each change makes one more."""
+
+
 def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
+    """Return an order as users see it."""
+    solicited = is_solicited(facts, record)
+    if facts.live or len(record.orders) < MANY_ORDERS:
+        return view_of(facts, solicited=solicited)
+    known = facts.views.get(solicited)
+    if known is None:
+        known = facts.views[solicited] = view_of(facts, solicited=solicited)
+    return known
+
+
+def view_of(facts: OrderFacts, *, solicited: bool) -> VenueOrder:
     return construct(
         VenueOrder,
         exchange_order_id=facts.exchange_order_id,
@@ -314,7 +334,7 @@ def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
         last_seen_ns=facts.last_seen_ns,
         closed_ns=facts.closed_ns,
         generation=facts.generation,
-        solicited=is_solicited(facts, record),
+        solicited=solicited,
         late=facts.late,
         carried_qty=facts.carried_qty or None,
         reduced_qty=facts.reduced_qty or None,
@@ -330,9 +350,15 @@ def is_solicited(facts: OrderFacts, record: Record) -> bool:
 
     A stop that triggered ends by its own terms; a cancel of it may have hit the order that the trigger made.
     """
-    names = {facts.exchange_order_id, *facts.client_order_ids, *facts.superseded_ids}
-    stops = {other.exchange_order_id for other in record.orders if other.succeeded and shares_client_id(other, facts)}
-    return facts.succeeded or not record.solicited.isdisjoint(names | stops)
+    solicited = record.solicited
+    if facts.succeeded or not solicited.isdisjoint((facts.exchange_order_id, *facts.client_order_ids)):
+        return True
+    if not solicited.isdisjoint(facts.superseded_ids):
+        return True
+    if facts.order.order_type not in STOPPED:
+        return False
+    stops = (other for other in record.orders if other.succeeded and shares_client_id(other, facts))
+    return any(stop.exchange_order_id in solicited for stop in stops)
 
 
 def reconciliation_status(record: Record) -> ReconciliationStatus:
