@@ -278,7 +278,7 @@ class EventSourcedKernel(ExchangeKernel):
                 timeout_s=max(0.0, (deadline_ns - self._clock.now_ns()) / NS_PER_S),
             )
         for intent_id in intent_ids:
-            if (error := waiters.refusal(self.state.record(intent_id))) is not None:
+            if (error := waiters.refusal(self.state, intent_id)) is not None:
                 raise error
 
     def _member_answered(self, intent_id: str) -> bool:
@@ -287,7 +287,7 @@ class EventSourcedKernel(ExchangeKernel):
     async def _wait_answered(self, intent_id: str, answered: Callable[[], bool], ack_timeout_s: float | None) -> None:
         timeout_s = self._ack_timeout_s(ack_timeout_s)
         await self._runtime.waiters.until(answered, intent_id=intent_id, timeout_s=timeout_s)
-        if (error := waiters.refusal(self.state.record(intent_id))) is not None:
+        if (error := waiters.refusal(self.state, intent_id)) is not None:
             raise error
 
     async def modify_order(

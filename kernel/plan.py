@@ -333,7 +333,8 @@ def is_wanted(intent: OrderIntent, order: OrderState | None) -> bool:
         return False
     if order is None:
         return True
-    if order.failed_generation == intent.generation and not (intent.is_exit and not live_orders(order)):
+    stays = not intent.is_exit or any(0 < item.generation < intent.generation for item in live_orders(order))
+    if stays and order.failed_generation == intent.generation:
         return False  # as `is_refused`
     return not any(stops(item, intent) for item in venue_orders_of(order))
 

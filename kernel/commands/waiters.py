@@ -76,11 +76,13 @@ def is_failed(state: OrderState | None) -> bool:
     return state is not None and state.reconciliation_status is ReconciliationStatus.FAILED
 
 
-def refusal(record: Record) -> ExchangeError | None:
+def refusal(state: KernelState, intent_id: str) -> ExchangeError | None:
     """Return the venue's definitive rejection of the current generation as an error, if there is one."""
-    state = order_state(record)
-    if state is None or not is_failed(state):
+    record = state.record(intent_id)
+    if not is_failed(order_state(record)):
         return None
+    if state.is_exit(intent_id) and not is_failed(state.order_state(intent_id)):
+        return None  # it is placed again
     refused = [item for item in record.attempts if item.outcome is AttemptOutcome.REJECTED and item.text]
     if refused:
         return ExchangeError(refused[-1].text, code=refused[-1].code, intent_id=record.intent_id)

@@ -417,12 +417,12 @@ def as_exit(intent: OrderIntent) -> OrderIntent:
 def is_refused(record: Record) -> bool:
     """Return whether the current generation was rejected for good.
 
-    The exit of a bracket never is, except a change of one that goes on working.
+    The exit of a bracket never is, except a change of one that goes on working with its old terms.
     """
     intent = record.intent
     if intent is None or record.failed_generation != intent.generation:
         return False
-    return not intent.is_exit or bool(record.live_orders)
+    return not intent.is_exit or any(0 < facts.generation < intent.generation for facts in record.live_orders)
 
 
 def stops(item: VenueOrder, intent: OrderIntent) -> bool:

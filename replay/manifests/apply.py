@@ -342,7 +342,7 @@ def conflict_of(state: KernelState, known: OrderIntent, order: StandardOrder) ->
         return "the intent was canceled and cannot be reactivated: use another name"
     same = known.order == order
     if has_failed(state, known.intent_id):
-        text = refusal(state.record(known.intent_id))
+        text = refusal(state, known.intent_id)
         return f"the venue rejected it ({text}): change it, or use another name" if same else ""
     ended = terminal_status(state, known.intent_id)
     if ended is None or (same and (ended is OrdStatus.FILLED or limited_by(state, known.intent_id))):
@@ -441,7 +441,7 @@ async def answers(kernel: EventSourcedKernel, steps: Sequence[Step], *, timeout_
     """Wait until the venue has answered to every applied order, or the time is up."""
     names = [step.name for step in orders_in(steps) if step.action is not Action.UNCHANGED]
     answered = await asyncio.gather(*(holds_in_time(kernel, name, is_answered, timeout_s=timeout_s) for name in names))
-    refused = {name: error for name in names if (error := refusal(kernel.state.record(name))) is not None}
+    refused = {name: error for name in names if (error := refusal(kernel.state, name)) is not None}
     late = tuple(name for name, in_time in zip(names, answered, strict=True) if not in_time and name not in refused)
     return Answers(tuple(refused.values()), late)
 

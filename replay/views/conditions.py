@@ -137,7 +137,7 @@ async def acknowledged(kernel: EventSourcedKernel, intent_id: str, *, timeout_s:
     answered = await holds_in_time(
         kernel, intent_id, lambda state, name: placement_answered(state.record(name)), timeout_s=timeout_s
     )
-    if (refused := refusal(kernel.state.record(intent_id))) is not None:
+    if (refused := refusal(kernel.state, intent_id)) is not None:
         raise refused
     return answered
 

@@ -283,7 +283,7 @@ def difference_text(context: RenderContext, intent_id: str, *, leads: bool) -> s
 
 def at_rest(context: RenderContext, intent_id: str) -> str:
     record = context.state.record(intent_id)
-    if (refused := refusal(record)) is not None:
+    if (refused := refusal(context.state, intent_id)) is not None:
         return f"the venue rejected it ({refused.text}): nothing more is sent until the intent changes"
     if record.intent is None or record.intent.desired is Desired.CANCELED:
         return IN_SYNC

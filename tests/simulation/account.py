@@ -98,6 +98,10 @@ class Group:
         """Whether its fills release the others."""
         return self.mode == "ONE_TRIGGERS_OTHER" and intent is self.members[0]
 
+    def is_exit(self, intent: Intent) -> bool:
+        """Whether it closes what a bracket opened, and the kernel works it: it is placed again until it is filled."""
+        return self.mode == "ONE_TRIGGERS_OTHER" and not self.leads(intent) and not self.native
+
     def allowed(self, intent: Intent, filled: Mapping[str, int], *, released: int) -> int:
         """The most that a member may be, including its fills, given the members' fills (`released`: the parent's)."""
         wanted, own = intent.order["quantity"], filled[intent.intent_id]

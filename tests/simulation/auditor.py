@@ -461,6 +461,10 @@ class Auditor(BystanderAudit):
                 continue
             solicited = bool(intent.aimed(order, *self.ending))
             once = intent.order.get("time_in_force") in ONE_SHOT or intent.order.get("order_type") == "MARKET"
+            if intent.group is not None and intent.group.is_exit(intent):
+                if once and not solicited:
+                    return True
+                continue  # an end by the venue does not end it
             at_market = once or intent.order.get("order_type") == "STOP"  # once triggered, the rest expires
             if (at_market and "EXPIRED" in order.closed_as) or (not solicited and (once or not intent.recreate)):
                 return True
@@ -481,7 +485,8 @@ class Auditor(BystanderAudit):
             return
         if self.is_halted(intent.order["symbol_id"]) and self._is_wanted(intent):
             return  # it waits for the halt's end
-        if status not in ("SYNCED", "FAILED"):
+        tried_for_ever = status == "BACKING_OFF" and self._is_tried_for_ever(intent)
+        if status not in ("SYNCED", "FAILED") and not tried_for_ever:
             self.problem(3, f"{name} ends {status}")
         if shown and shown["cum_qty"] != filled:
             self.problem(1, f"{name} shows {shown['cum_qty']} filled, the venue has {filled}")
@@ -489,15 +494,43 @@ class Auditor(BystanderAudit):
             self.problem(3, f"{name} ends with {len(live)} live orders")
         if self._is_contested(intent):
             return
-        if live and (not self._is_wanted(intent) or filled >= wanted) and not live[0].reopened:
-            unwatched = 16 if self.false_ends[live[0].exchange_order_id] else 3
-            self.problem(unwatched, f"{name} is not wanted any more, and {live[0].exchange_order_id} works")
         if live:
-            self._check_terms_at_the_end(intent, live[0], filled, status, wanted=wanted)
-        elif self._is_wanted(intent) and filled < wanted and status != "FAILED" and not self._ended(intent, by_id=True):
+            self._check_working(intent, live[0], filled, status, wanted=wanted)
+        elif tried_for_ever or status == "FAILED":
+            pass
+        elif self._is_wanted(intent) and filled < wanted and not self._ended(intent, by_id=True):
             self.problem(3, f"{name} wants {wanted}, has {filled}, and nothing works")
         if live and shown and shown["ord_status"] in TERMINAL:
             self.problem(7, f"{name} ends as {shown['ord_status']}, and {live[0].exchange_order_id} works")
+
+    def _check_working(self, intent: Intent, order: Order, filled: int, status: str, *, wanted: int) -> None:
+        """Check that an order that works at the end is wanted, and has the terms that are wanted."""
+        if (not self._is_wanted(intent) or filled >= wanted) and not order.reopened:
+            unwatched = 16 if self.false_ends[order.exchange_order_id] else 3
+            self.problem(unwatched, f"{intent.intent_id} is not wanted any more, and {order.exchange_order_id} works")
+        self._check_terms_at_the_end(intent, order, filled, status, wanted=wanted)
+
+    def _is_tried_for_ever(self, intent: Intent) -> bool:
+        """Whether it is a bracket's exit that the venue refuses, or works at other terms: it is tried again for ever.
+
+        A finding says so: that the exit is missing, or that the venue disagrees about the exit that works.
+        """
+        group = intent.group
+        if group is None or not group.is_exit(intent):
+            return False
+        if (live := [order for order in self._by_intent[intent.intent_id] if order.open]) and self._is_rounded(live[0]):
+            return f"VENUE_DISAGREES:{intent.intent_id}" in self.standing
+        last = next((item for item in reversed(intent.sends) if item.kind != "CANCEL"), None)
+        refused = last is not None and last.kind == "SUBMIT" and last.refused and last.generation == intent.generation
+        return refused and not live and f"EXIT_MISSING:{group.group_id}" in self.standing
+
+    def _is_rounded(self, order: Order) -> bool:
+        """Whether the venue works an order at another price than it was sent with."""
+        sends = self.intents[self._owner_of(order)].sends
+        return any(
+            item.kind != "CANCEL" and item.terms.get("price") != order.price == self._worked(item.terms.get("price"))
+            for item in sends
+        )
 
     def _check_terms_at_the_end(self, intent: Intent, order: Order, filled: int, status: str, *, wanted: int) -> None:
         if status == "FAILED" and intent.aimed(order, "AMEND"):
@@ -505,7 +538,7 @@ class Auditor(BystanderAudit):
         working = order.quantity - order.cum_qty + filled
         if not self._is_wanted(intent) or order.reopened:
             return
-        if status == "FAILED" and "VENUE_DISAGREES" in intent.findings:
+        if "VENUE_DISAGREES" in intent.findings and (status == "FAILED" or self._is_tried_for_ever(intent)):
             return  # it works what it works, and the finding says so
         if (working, order.price) != (wanted, intent.order.get("price")):
             asked = f"{wanted} at {intent.order.get('price')}"

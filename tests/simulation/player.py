@@ -35,6 +35,8 @@ from tests.simulation.world import Process, World
 QUIET_S_MAX = 400
 """How long, after faults have stopped, everything may take to converge."""
 STEP_S = 5
+RESTLESS_S = 70
+"""How long nothing may change before what is not at rest counts as stuck: longer than the longest delay after failures."""
 MODES = {
     "NONE": OcoMode.NONE,
     "OCO": OcoMode.ONE_CANCELS_OTHER,
@@ -347,7 +349,10 @@ class Player(Bystanders, VenueEvents):
             restless = self._restless()
             if restless != before:
                 before, same_since_s = restless, self.loop.time()
-            if self.loop.time() - same_since_s >= (20 if not restless else 60) and self.loop.time() - began_s >= 40:
+            if (
+                self.loop.time() - same_since_s >= (20 if not restless else RESTLESS_S)
+                and self.loop.time() - began_s >= 40
+            ):
                 return
 
     async def _folded(self) -> None:
@@ -395,7 +400,8 @@ class Player(Bystanders, VenueEvents):
             if state.trading_status.halted(intent.order.symbol_id) and not state.record(intent.intent_id).may_be_live:
                 continue  # it waits for the halt's end
             if order is None or order.reconciliation_status not in AT_REST:
-                found.append(f"{intent.intent_id} {order.reconciliation_status if order else 'PENDING'}")
+                status, failures = (order.reconciliation_status, order.failures) if order else ("PENDING", 0)
+                found.append(f"{intent.intent_id} {status} after {failures} failures")
         return tuple(found)
 
     async def _account(self) -> None:

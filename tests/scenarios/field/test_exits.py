@@ -9,7 +9,7 @@ import pytest
 
 from kernel.clock import NS_PER_S, LoopClock
 from kernel.errors import Rejected
-from kernel.models import OrdStatus, ReconciliationStatus
+from kernel.models import ExecType, OrdStatus, ReconciliationStatus
 from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup
 from kernel.venues.base import AmendDialect, ExecutionReport, SubmitRequest, VenueCapabilities
 from kernel.venues.paper.matching.config import full_symbols
@@ -194,6 +194,29 @@ async def test_an_exit_that_the_venue_ends_is_placed_again(status: OrdStatus) ->
         await asyncio.sleep(90)
         assert exits(lab) == {"LIMIT": COIN, "STOP": COIN}
         assert "EXIT_MISSING" not in lab.findings()
+
+
+async def test_an_exit_at_other_terms_works_between_the_tries() -> None:
+    """An exit that the venue works at a worse price than requested is replaced once a minute, not taken away."""
+
+    def on_submit(request: SubmitRequest) -> ExecutionReport:
+        made = lab.venue.new_order(request)
+        made.price = made.price - 3 if made.price and request.order.side == "SELL" else made.price
+        return lab.venue.report(made, ExecType.NEW)
+
+    async with field_lab() as lab:
+        lab.venue.on_submit = on_submit
+        entry = await place(lab)
+        lab.venue.fill(entry, COIN)
+        await asyncio.sleep(120)
+        sent = lab.venue.count("submit")
+        working = 0
+        for _ in range(300):
+            await asyncio.sleep(1)
+            working += exits(lab) == {"LIMIT": COIN, "STOP": COIN}
+        assert working >= 290
+        assert lab.venue.count("submit") - sent <= 6
+        assert list(lab.findings()) == ["VENUE_DISAGREES"]
 
 
 async def test_an_exit_that_ended_can_be_canceled() -> None:
