@@ -87,15 +87,19 @@ def match_by_client_id(
 ) -> OrderMatch:
     """Match a report with one of our client order ids: it is that intent's, if symbol and side agree."""
     ids = client_ids_of(report)
-    named = [facts for facts in record.orders if any(answers(record, facts, client_id) for client_id in ids)]
+    # A request about an order that was adopted without client order id names it by the venue's.
+    named = [
+        facts
+        for facts in record.orders
+        if any(answers(record, facts, client_id) for client_id in ids) or (is_nameless(facts) and has_id(facts, report))
+    ]
     terms = [facts.order for facts in named] or sent_terms(record)
     if terms and not any(has_terms_of(order, report) for order in terms):
         return OrderMatch(reused=tuple((record.intent_id, facts) for facts in named) or tuple(known))
     others = [
         (intent_id, facts)
         for intent_id, facts in known
-        if has_terms_of(facts.order, report)
-        and not (intent_id == record.intent_id and any(answers(record, facts, client_id) for client_id in ids))
+        if has_terms_of(facts.order, report) and not (intent_id == record.intent_id and facts in named)
     ]
     # Where order ids are given again, an id of an ended order is no contradiction.
     return OrderMatch(record.intent_id, tuple(item for item in others if margin_ns is None or item[1].live))

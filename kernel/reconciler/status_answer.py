@@ -5,7 +5,7 @@ Used by the querier and by the session's relist.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,23 +124,29 @@ def is_open(report: ExecutionReport) -> bool:
     return report.ord_status not in (OrdStatus.FILLED, OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED)
 
 
+def may_concern(report: ExecutionReport, client_order_id: str, exchange_order_id: str | None) -> bool:
+    """Return whether a report may be about an order: it shares an id with it, or has no client order id."""
+    ids = client_ids_of(report)
+    return not ids or client_order_id in ids or report.exchange_order_id == exchange_order_id
+
+
 def answer_of(
     snapshot: VenueSnapshot,
     client_order_id: str,
     exchange_order_id: str | None,
     *,
-    owner: Callable[[ExecutionReport], str | None],
-    intent_id: str | None,
+    owners: Mapping[int, str | None],
+    intent_id: str,
     sent_ns: int,
     reflects_ns: int | None = None,
 ) -> StatusAnswer:
     """Return what a complete snapshot shows of one order of an intent, or of every order under one client order id.
 
-    `owner` returns the intent that a report belongs to; nothing before `sent_ns` can be the order's.
+    `owners` has the intent of each report that may concern the order, by `id`; nothing before `sent_ns` can be the order's.
     """
 
     def concerns(report: ExecutionReport) -> bool:
-        if owner(report) != intent_id:
+        if owners.get(id(report)) != intent_id:
             return False
         if exchange_order_id and report.exchange_order_id:
             return report.exchange_order_id == exchange_order_id
@@ -153,7 +159,7 @@ def answer_of(
     nameless = tuple(
         report
         for report in snapshot.fills
-        if not client_ids_of(report) and key_of(report) in keys and owner(report) is None
+        if not client_ids_of(report) and key_of(report) in keys and owners[id(report)] is None
         and (report.transact_time_ns or sent_ns) >= sent_ns
     )  # fmt: skip
     found = (*fills, *listed, *nameless)

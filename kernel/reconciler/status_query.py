@@ -32,7 +32,6 @@ from kernel.models import (
     OrdStatus,
     VenueOrder,
 )
-from kernel.order_spec import StandardOrder
 from kernel.reconciler import attempt_resolution
 from kernel.reconciler.decision import AttemptResolution, ResolutionMethod
 from kernel.reconciler.rate_limiter import VenueRateLimiter
@@ -43,18 +42,19 @@ from kernel.reconciler.status_answer import (
     answer_of,
     facts_of,
     is_open,
+    may_concern,
     missed_events,
     names,
     observed,
     order_of_record,
     others_under_id,
     query_event,
+    symbol_id_of_record,
 )
 from kernel.reconciler.suspect_query import SuspectQuerier
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
-from kernel.streams.event_writer import EventWriter, query_source
-from kernel.streams.report_matching import match_in_memory
+from kernel.streams.event_writer import EventWriter, ReportSource, query_source
 from kernel.venues.base import ExecutionReport, Venue, VenueCapabilities, lists_complete
 
 Answer = TypeVar("Answer")
@@ -127,7 +127,7 @@ class StatusQuerier:
         # An earlier send of the same id may have traded long before this one.
         stamps = (item.stamp_ns for item in record.attempts if item.client_order_id == attempt.client_order_id)
         since_ns = min(stamps, default=attempt.stamp_ns)
-        answer = await self._query_order(order.status.order, attempt.client_order_id, None, since_ns=since_ns)
+        answer = await self._query_order(record, attempt.client_order_id, None, since_ns=since_ns)
         assumed_s = self.settings.assumed_max_delay_s
         self._last_queries.setdefault(order.intent_id, {})[attempt.position] = answer.began_ns
         if answer.reports:
@@ -315,14 +315,13 @@ class StatusQuerier:
     async def _query_known(self, record: Record, item: VenueOrder) -> StatusAnswer:
         """Query one known order, and record the news of it, or that it was missed."""
         since_ns, order_id = traded_since(record, item), item.exchange_order_id or None
-        order = order_of_record(record)
-        answer = await self._query_order(order, item.client_order_id, order_id, since_ns=since_ns)
+        answer = await self._query_order(record, item.client_order_id, order_id, since_ns=since_ns)
         found_by_id = LookScope.ORDER in answer.scopes and bool(answer.reports)
         facts = facts_of(record, item)
         unlisted = facts is not None and facts.live and not facts.misses
         if unlisted and answer.scopes == ORDER_SCOPES and not found_by_id:  # only a list can be the first miss
             await self._record_missed(record, item, answer)
-            answer = await self._query_list(order, item.client_order_id, order_id, since_ns=since_ns)
+            answer = await self._query_list(record, item.client_order_id, order_id, since_ns=since_ns)
         if answer.listed or found_by_id:
             await self._record_found(record, answer, item.client_order_id, order_id)
             return answer
@@ -345,10 +344,7 @@ class StatusQuerier:
     async def _query_trades(self, record: Record, item: VenueOrder) -> None:
         """Query the trades since the order was first seen: the venue counts more than is known (H16)."""
         answer = await self._query_lists(
-            order_of_record(record),
-            item.client_order_id,
-            item.exchange_order_id or None,
-            since_ns=traded_since(record, item),
+            record, item.client_order_id, item.exchange_order_id or None, since_ns=traded_since(record, item)
         )
         if answer.reports:
             await self._record_found(record, answer, item.client_order_id, item.exchange_order_id or None)
@@ -367,10 +363,7 @@ class StatusQuerier:
         if self.clock.now_ns() < due_ns:
             return QueryOutcome(resolved=False, again_ns=due_ns)
         answer = await self._query_lists(
-            order_of_record(record),
-            item.client_order_id,
-            item.exchange_order_id or None,
-            since_ns=traded_since(record, item),
+            record, item.client_order_id, item.exchange_order_id or None, since_ns=traded_since(record, item)
         )
         if answer.reports:
             await self._record_found(record, answer, item.client_order_id, item.exchange_order_id or None)
@@ -397,13 +390,13 @@ class StatusQuerier:
         return QueryOutcome(resolved=True)
 
     async def _query_order(
-        self, order: StandardOrder | None, client_order_id: str, exchange_order_id: str | None, *, since_ns: int
+        self, record: Record, client_order_id: str, exchange_order_id: str | None, *, since_ns: int
     ) -> StatusAnswer:
         """Query one order by the best means of the venue."""
-        capabilities, symbol_id = self.venue.capabilities, order.symbol_id if order is not None else ""
+        capabilities, symbol_id = self.venue.capabilities, symbol_id_of_record(record)
         by_client_id = status_id(capabilities, client_order_id, exchange_order_id)
         if not is_queried_alone(capabilities, client_order_id, exchange_order_id):
-            return await self._query_list(order, client_order_id, exchange_order_id, since_ns=since_ns)
+            return await self._query_list(record, client_order_id, exchange_order_id, since_ns=since_ns)
         began_ns = self.clock.now_ns()
         report = await self._ask(lambda: self.venue.order(symbol_id, by_client_id, exchange_order_id), ORDER_SCOPES)
         ended_ns = self.clock.now_ns()
@@ -413,71 +406,72 @@ class StatusQuerier:
         scopes = ORDER_SCOPES if capabilities.lists_open_orders else (LookScope.ORDER, LookScope.OPEN_ORDERS)
         if report is None:
             return StatusAnswer(scopes, began_ns, ended_ns, (), False, reflects_ns)
-        report = self._answer_about(report, by_client_id, self._asked_intent(client_order_id, exchange_order_id))
+        report = await self._answer_about(report, by_client_id, record.intent_id, began_ns=began_ns)
         if exchange_order_id and report.exchange_order_id != exchange_order_id:
             # Another order has the same client id: record it, and tell the two apart by the list.
             other = StatusAnswer(scopes, began_ns, ended_ns, (report,), is_open(report), reflects_ns)
-            await self._report(self.state.intent_id_of(client_order_id=client_order_id), other.reports, other)
-            return await self._query_list(order, client_order_id, exchange_order_id, since_ns=since_ns)
+            await self._report(record.intent_id, other.reports, other)
+            return await self._query_list(record, client_order_id, exchange_order_id, since_ns=since_ns)
         return StatusAnswer(scopes, began_ns, ended_ns, (report,), is_open(report), reflects_ns)
 
     async def _query_list(
-        self, order: StandardOrder | None, client_order_id: str, exchange_order_id: str | None, *, since_ns: int
+        self, record: Record, client_order_id: str, exchange_order_id: str | None, *, since_ns: int
     ) -> StatusAnswer:
         """Query the lists for an order that may be open; an answer that could not show it open is no evidence."""
-        answer = await self._query_lists(order, client_order_id, exchange_order_id, since_ns=since_ns)
+        answer = await self._query_lists(record, client_order_id, exchange_order_id, since_ns=since_ns)
         proves = self.venue.capabilities.proves_absence
         if proves and not answer.reports and LookScope.OPEN_ORDERS not in answer.scopes:
             raise OutcomeUnknown("the list does not cover such orders, so it is no evidence")
         return answer
 
-    def _asked_intent(self, client_order_id: str, exchange_order_id: str | None) -> str | None:
-        """Return the intent whose order is queried by these ids."""
-        by_client_id = self.state.intent_id_of(client_order_id=client_order_id)
-        return by_client_id or self.state.intent_id_of(exchange_order_id=exchange_order_id)
-
-    def _answer_about(
-        self, report: ExecutionReport, client_order_id: str | None, intent_id: str | None
+    async def _answer_about(
+        self, report: ExecutionReport, client_order_id: str | None, intent_id: str, *, began_ns: int
     ) -> ExecutionReport:
         """Return the answer to a lookup, which may lack the id that it was asked by; another order's is no evidence."""
         if client_order_id and not client_ids_of(report):
             report = report.model_copy(update={"client_order_id": client_order_id})
-        if self._owner(report) != intent_id:
+        if await self._owner(report, began_ns) != intent_id:
             raise OutcomeUnknown(f"asked for an order of intent {intent_id}, the venue showed another one: {report}")
         return report
 
-    def _owner(self, report: ExecutionReport) -> str | None:
-        return match_in_memory(self.state, report, margin_ns=self._margin_ns).intent_id
+    async def _owner(self, report: ExecutionReport, began_ns: int) -> str | None:
+        return (await self.writer.match(report, self._source(began_ns))).intent_id
+
+    def _source(self, began_ns: int) -> ReportSource:
+        return query_source(f"venue:{self.state.exchange_id}", began_ns, self.venue.capabilities)
 
     @property
     def _margin_ns(self) -> int | None:
         return life_margin_ns(self.venue.capabilities)
 
     async def _query_lists(
-        self, order: StandardOrder | None, client_order_id: str, exchange_order_id: str | None, *, since_ns: int
+        self, record: Record, client_order_id: str, exchange_order_id: str | None, *, since_ns: int
     ) -> StatusAnswer:
         capabilities = self.venue.capabilities
         if not (capabilities.lists_open_orders or capabilities.lists_trades):
             now_ns = self.clock.now_ns()
             return StatusAnswer((), now_ns, now_ns, (), listed=False)
         overlap_ns = ns(self.settings.trades_overlap_s) + capabilities.read_lag.trades_ns + capabilities.clock_skew_ns
+        order = order_of_record(record)
         symbols = [order.symbol_id] if order is not None else []
         snapshot = await self._ask(lambda: self.venue.snapshot(max(0, since_ns - overlap_ns), symbols))
         if not lists_complete(snapshot, capabilities):
             self.metrics.looked(LIST_SCOPES, LookResult.INCOMPLETE)
             raise OutcomeUnknown(f"the answer is incomplete, so it is no evidence: {snapshot.text}")
         reflects_ns = capabilities.reflects_ns(snapshot.began_ns)
+        shown = [*snapshot.fills, *snapshot.open_orders]
+        asked = [item for item in shown if may_concern(item, client_order_id, exchange_order_id)]
         answer = answer_of(
             snapshot,
             client_order_id,
             exchange_order_id,
-            owner=self._owner,
-            intent_id=self._asked_intent(client_order_id, exchange_order_id),
+            owners={id(item): await self._owner(item, snapshot.began_ns) for item in asked},
+            intent_id=record.intent_id,
             sent_ns=0 if self._margin_ns is None else since_ns - self._margin_ns,
             reflects_ns=reflects_ns,
         )
         if others := others_under_id(snapshot, client_order_id, exchange_order_id):
-            await self._report(self.state.intent_id_of(client_order_id=client_order_id), others, answer)
+            await self._report(record.intent_id, others, answer)
         if not capabilities.lists_open_orders or (order is not None and not snapshot.covers(order)):
             answer = replace(answer, scopes=(LookScope.TRADES,))
         self.metrics.looked(LIST_SCOPES, LookResult.FOUND if answer.reports else LookResult.NOT_FOUND)
@@ -510,10 +504,8 @@ class StatusQuerier:
         resolved = [] if known.unresolved else unknown_resolved(known, "resolved")
         await self._fact(record.intent_id, [found, *resolved], Evidence.QUERY)
 
-    async def _report(self, intent_id: str | None, reports: Sequence[ExecutionReport], answer: StatusAnswer) -> None:
-        if intent_id is not None:
-            source = query_source(f"venue:{self.state.exchange_id}", answer.began_ns, self.venue.capabilities)
-            await self.writer.report(intent_id, reports, source)
+    async def _report(self, intent_id: str, reports: Sequence[ExecutionReport], answer: StatusAnswer) -> None:
+        await self.writer.report(intent_id, reports, self._source(answer.began_ns))
 
     async def _fact(self, intent_id: str, made: Sequence[events.BaseEvent], evidence: Evidence) -> None:
         actor = f"venue:{self.state.exchange_id}"

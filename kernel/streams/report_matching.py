@@ -19,7 +19,7 @@ async def match_report(
 ) -> OrderMatch:
     """Return to which intent a report belongs, evicted or not."""
     found = match_in_memory(state, report, margin_ns=margin_ns)
-    if found.intent_id is not None or not state.evicted_count or is_known_external(state, report):
+    if not state.evicted_count or is_matched(state, report, found) or is_known_external(state, report):
         return found
     upto = state.position
     named = [
@@ -40,6 +40,13 @@ def match_in_memory(
     names = dict.fromkeys((*known, *evicted))
     by_client_id = state.record(sender) if sender is not None else None
     return match(report, by_client_id, [state.record(name) for name in names], margin_ns=margin_ns)
+
+
+def is_matched(state: KernelState, report: ExecutionReport, found: OrderMatch) -> bool:
+    """Return whether a match holds whatever is evicted: an id that memory does not know may be an evicted order's."""
+    ids = client_ids_of(report)
+    named = not ids or any(state.intent_id_of(client_order_id=client_id) is not None for client_id in ids)
+    return found.intent_id is not None and named
 
 
 def order_ids_of(report: ExecutionReport) -> list[str]:

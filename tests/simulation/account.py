@@ -69,6 +69,8 @@ class Order:
     """Whether a correction added to what had filled when it was closed."""
     closed_as: set[str] = field(default_factory=set)
     """Every status that it was closed with; a bust may open it again."""
+    closed_position: int = 0
+    """Where the log ended when it was closed last: what is recorded later did not cause it."""
 
     @property
     def open(self) -> bool:

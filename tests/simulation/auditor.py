@@ -110,6 +110,8 @@ class Auditor(BystanderAudit):
             known.renamed.add(client_id)
         self._check_change(known, order)
         known.grew = known.grew or (bool(known.closed_as) and not known.open and order["cum_qty"] > known.cum_qty)
+        if known.open or not known.closed_as:
+            known.closed_position = self._position
         known.status, known.cum_qty, known.quantity = order["status"], order["cum_qty"], order["quantity"]
         known.cum_qty_max, known.price = max(known.cum_qty_max, known.cum_qty), order["price"]
         if not known.open:
@@ -459,7 +461,8 @@ class Auditor(BystanderAudit):
                 by_id and order.client_order_id in self._reported
             ):
                 continue
-            solicited = bool(intent.aimed(order, *self.ending))
+            # Where an old list shows it open once more, a cancel may be sent after its end.
+            solicited = any(item.position <= order.closed_position for item in intent.aimed(order, *self.ending))
             once = intent.order.get("time_in_force") in ONE_SHOT or intent.order.get("order_type") == "MARKET"
             if intent.group is not None and intent.group.is_exit(intent):
                 if once and not solicited:

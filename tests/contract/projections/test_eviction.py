@@ -16,6 +16,7 @@ from kernel.log.base import Append, Write
 from kernel.models import AttemptKind, Evidence, ExecType, FindingKind, OrdStatus
 from kernel.order_spec import OcoMode, Side, StandardOrderGroup
 from kernel.streams.event_writer import ReportSource
+from kernel.streams.report_matching import match_report
 from kernel.venues.base import ExecutionReport
 from kernel.venues.paper.faults import fault
 from projections import State
@@ -159,6 +160,25 @@ async def test_a_late_fill_belongs_to_the_evicted_order(by: str) -> None:
         assert [event.fill_key for event in fills] == ["late"]
         assert [item.quantity for item in await bench.kernel.get_positions()] == [LOT]
         assert [*bench.kernel.state.external_orders()] == []
+
+
+@virtual_time
+async def test_a_client_order_id_of_an_evicted_order_is_not_a_nameless_orders() -> None:
+    """Where ids are given again, a trade under an evicted order's client order id is not that of an adopted order."""
+    async with a_bench(keeping=SHORT) as bench:
+        await grown(bench)
+        old = await bench.kernel.get_order_state("old")
+        order = bid()
+        adopted = accepted("", str(old.exchange_order_id)).model_copy(update={"symbol_id": order.symbol_id})
+        await record(bench.log, "ext", events.IntentCreated(intent=an_intent(order, "ext")), adopted)
+        await bench.kernel.state.reached((await bench.log.head()).position)
+        named = {"client_order_id": old.client_order_id, "exchange_order_id": old.exchange_order_id}
+        trade = report_of(
+            bench, exec_type=ExecType.TRADE, side=Side.BUY, fill_key="late", last_qty=LOT, last_px=LAST, **named
+        )
+        for margin_ns in (None, 1):
+            found = await match_report(bench.log, bench.kernel.state, trade, margin_ns=margin_ns)
+            assert found.intent_id == "old"
 
 
 @virtual_time

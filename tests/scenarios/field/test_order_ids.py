@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
-from kernel.models import ExecType, OrdStatus
+from kernel.errors import OutcomeUnknown
+from kernel.models import ExecType, ExternalOrderPolicy, OrdStatus, ReconciliationStatus
 from kernel.order_spec import Side
-from kernel.venues.base import ExecutionReport, SubmitRequest
+from kernel.settings import KernelSettings
+from kernel.venues.base import CancelRequest, ExecutionReport, SubmitRequest
 from tests.scenarios.field.lab import COIN, FieldOrder, FieldVenue, Lab, field_lab, order
 
 virtual_time = pytest.mark.looptime
 RELIST_S = 65
+SYNCED = ReconciliationStatus.SYNCED
 
 
 def give_ids(venue: FieldVenue, *ids: str) -> None:
@@ -253,3 +256,29 @@ async def test_a_cancel_names_the_client_order_id_where_ids_are_given_again() ->
         await lab.kernel.cancel_order("a")
         await asyncio.sleep(5)
         assert other.open
+
+
+@virtual_time
+@pytest.mark.parametrize("told", [True, False])
+async def test_an_adopted_order_shares_its_id_with_an_order_of_another_symbol(told: bool) -> None:
+    """The end of an adopted order without client order id is its own, told or queried, though another has its id."""
+    settings = KernelSettings(external_orders=ExternalOrderPolicy.ADOPT)
+    async with field_lab(settings=settings) as lab:
+        item = foreign(lab.venue, "7")
+        lab.venue.tell(lab.venue.report(item, ExecType.NEW))
+        await asyncio.sleep(1)
+        give_ids(lab.venue, "7")
+        await lab.kernel.place_order(order(symbol_id="ETHUSDT", price=300_000), intent_id="eth")
+
+        def cancel(request: CancelRequest) -> ExecutionReport:
+            answer = lab.venue.do_cancel(request)
+            if told:
+                lab.venue.tell(answer.model_copy(update={"client_order_id": request.client_order_id}))
+            raise OutcomeUnknown("no answer")
+
+        lab.venue.on_cancel = cancel
+        await lab.kernel.cancel_order("ext-7")
+        await asyncio.sleep(RELIST_S)
+        state = await lab.kernel.get_order_state("ext-7")
+        assert (state.status.ord_status, state.reconciliation_status) == (OrdStatus.CANCELED, SYNCED)
+        assert not lab.findings()
