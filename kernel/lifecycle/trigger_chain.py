@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from kernel import events
 from kernel.lifecycle.immutable import replace
-from kernel.lifecycle.order_facts import OrderFacts, valid_evidence
+from kernel.lifecycle.order_facts import OrderFacts, newest_void, valid_evidence
 from kernel.lifecycle.order_status import TERMINAL
 from kernel.lifecycle.trades import Trades
 from kernel.models import ExecType, OrdStatus
@@ -164,9 +164,15 @@ def without_mirrored_trades(stop: OrderFacts, successor: OrderFacts) -> OrderFac
 def with_links(facts: OrderFacts, stop: OrderFacts | None, *, succeeded: bool, now_ns: int) -> OrderFacts:
     """Return an order with its place in the chain: what it takes over from its stop, and whether it is one itself."""
     succeeded_ns = facts.succeeded_ns if succeeded and facts.succeeded else now_ns if succeeded else None
-    shown = max((item.cum_qty for item in valid_evidence(stop)), default=0) if stop is not None else 0
-    mirrored_qty = max(0, shown - stop.traded_qty) if stop is not None else 0
+    mirrored_qty = mirrored_by(stop, facts) if stop is not None else 0
     generation = max(facts.generation, stop.generation) if stop is not None else facts.generation
     if (succeeded_ns, mirrored_qty, generation) == (facts.succeeded_ns, facts.mirrored_qty, facts.generation):
         return facts
     return replace(facts, succeeded_ns=succeeded_ns, mirrored_qty=mirrored_qty, generation=generation)
+
+
+def mirrored_by(stop: OrderFacts, successor: OrderFacts) -> int:
+    """Return the CumQty that a stop shows of its successor: none that is older than a bust or correction of the latter."""
+    voided_ns = newest_void(successor)
+    shown = max((item.cum_qty for item in valid_evidence(stop) if item.time_ns >= voided_ns), default=0)
+    return max(0, shown - stop.traded_qty)

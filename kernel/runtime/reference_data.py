@@ -39,8 +39,11 @@ class ReferenceData:
 
     @property
     def is_urgent(self) -> bool:
-        """True if the symbol of a live intent is unknown or does not trade: it may do so soon."""
-        known = (self.state.symbol(symbol_id) for symbol_id in self._live_symbols())
+        """True if the symbol of a live intent is unknown, quarantined or does not trade: that may end soon."""
+        live = self._live_symbols()
+        if live & self.venue.quarantined:
+            return True
+        known = (self.state.symbol(symbol_id) for symbol_id in live)
         return any(symbol is None or symbol.status is not SymbolStatus.TRADING for symbol in known)
 
     def _live_symbols(self) -> set[str]:

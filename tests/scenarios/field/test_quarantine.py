@@ -47,6 +47,19 @@ async def test_it_is_noticed_without_a_reconnect() -> None:
         assert "SYMBOL_QUARANTINED" in lab.findings()
 
 
+async def test_its_end_is_noticed_without_a_reconnect() -> None:
+    """While an order of it is live, a quarantined symbol is queried at each relist: nobody may have to reconnect for it."""
+    async with field_lab(settings=KernelSettings(reference_interval_s=3600)) as lab:
+        await lab.kernel.place_order(order(symbol_id="ETHUSDT"), intent_id="a")
+        lab.venue.all_symbols = changed(price_decimals=3)
+        await reconnected(lab)
+        await lab.kernel.place_order(order(symbol_id="ETHUSDT"), intent_id="b", wait="recorded")
+        lab.venue.all_symbols = [BTCUSDT, ETHUSDT]
+        await asyncio.sleep(121)
+        assert "SYMBOL_QUARANTINED" not in lab.findings()
+        assert len(lab.venue.open_orders()) == 2
+
+
 @pytest.mark.parametrize("fields", [{"price_decimals": 3}, {"quantity_decimals": 6}, {"base_asset": "BTC"}])
 async def test_a_traded_symbol_stops_and_goes_on(fields: dict[str, Any]) -> None:
     """Nothing is placed or changed in it, cancels go out, its numbers are ignored, and the old data lift it."""

@@ -13,7 +13,7 @@ from kernel.lifecycle.record import venue_order
 from kernel.models import AttemptKind, ExecType, FindingKind, OrderIntent, OrdStatus
 from kernel.order_spec import OrderType, Side, StandardOrder
 from kernel.venues.base import ExecutionReport
-from tests.folding import Journal, a_report, a_submitted_journal, a_trade, an_attempt
+from tests.folding import Journal, a_bust, a_report, a_submitted_journal, a_trade, an_attempt
 from tests.histories import deliveries
 from tests.unhurried import unhurried
 
@@ -164,6 +164,19 @@ def test_a_canceled_duplicate_accounts_for_no_trigger(told: str) -> None:
     journal.hear("i", of_stop(ExecType.ORDER_STATUS, 6, ord_status=OrdStatus.FILLED, cum_qty=10))
     journal.hear("i", a_trade("t", 10, 9, at=6, exchange_order_id=CHILD, order_qty=10, cum_qty=10))
     assert journal.record().cum_qty == 10
+
+
+@pytest.mark.parametrize("last", ["the trade's bust", "the stop's total"])
+def test_a_bust_retires_the_total_that_the_stop_showed_before(last: str) -> None:
+    """What the stop showed of the new order's fill does not count once that fill is busted, whichever is reported last."""
+    journal = opened_journal()
+    journal.hear("i", a_trade("t", 10, 9, at=5, exchange_order_id=CHILD, order_qty=10, cum_qty=10))
+    told = [
+        of_stop(ExecType.ORDER_STATUS, 6, ord_status=OrdStatus.FILLED, cum_qty=10),
+        a_bust("b", "t", at=8, exchange_order_id=CHILD, order_qty=10, cum_qty=0),
+    ]
+    journal.hear_all("i", told if last == "the trade's bust" else told[::-1])
+    assert journal.record().cum_qty == 0
 
 
 def opened_journal() -> Journal:
