@@ -64,6 +64,7 @@ ABILITIES: dict[str, Ability] = {
     ),
     "tells_time": Ability(lambda has: has.tells_time, "a wrong clock of the host is known only by refused requests"),
 } | {
-    kind: Ability(_taken(kind), f"{kind} orders are refused before they are sent") for kind in (*OrderType, *TimeInForce)
+    kind: Ability(_taken(kind), f"{kind} orders are refused before they are sent")
+    for kind in (*OrderType, *TimeInForce)
 }
 """By the name that cases, waivers and `remove` use."""

@@ -16,7 +16,7 @@ from kernel import EventSourcedKernel
 from kernel.clock import NS_PER_S, SystemClock
 from kernel.errors import KernelError, OutcomeUnknown, VenueError
 from kernel.models import OrdStatus
-from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata
+from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata, TimeInForce
 from kernel.plan import Nothing
 from kernel.settings import KernelSettings
 from kernel.venues.base import CancelRequest, ExecutionReport, SubmitRequest, Venue, VenueCapabilities, VenueSnapshot
@@ -169,6 +169,10 @@ class Bench:
         given: dict[str, Any] = {"quantity": self.symbol.quantity_from_decimal(self.config.quantity)}
         if order_type in (OrderType.LIMIT, OrderType.STOP_LIMIT):
             given["price"] = self.price(self.config.rest_price)
+        if order_type in (OrderType.STOP, OrderType.STOP_LIMIT):
+            given["stop_price"] = self.price(self.config.rest_price)
+        if terms.get("time_in_force") is TimeInForce.GTD:
+            given["expire_at_ns"] = CLOCK.now_ns() + DAY_NS
         return StandardOrder(symbol_id=self.symbol.symbol_id, side=side, order_type=order_type, **(given | terms))
 
     def largest_order(self) -> StandardOrder:
@@ -264,6 +268,7 @@ class Bench:
             (item.client_order_id, item.exchange_order_id)
             for item in (await self.snapshot(venue=venue)).open_orders
             if item.exchange_order_id not in self._open_before
+            and item.symbol_id == self.config.symbol
             and (item.client_order_id is None or {item.client_order_id, item.exchange_order_id} & names)
         ]
 

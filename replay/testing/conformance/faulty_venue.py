@@ -27,6 +27,8 @@ class FaultyVenue(ForwardingVenue):
         """Calls, or `reports`, that raise something that no adapter should raise."""
         self.after: Callable[[str], None] = lambda name: None
         """Called when the venue has executed a call, before its answer is returned."""
+        self.before_submit: Callable[[SubmitRequest], Awaitable[object]] | None = None
+        """Called once, before an order is passed on."""
         self.calls: Counter[str] = Counter()
         """How often each call was made."""
 
@@ -46,6 +48,9 @@ class FaultyVenue(ForwardingVenue):
 
     async def submit(self, request: SubmitRequest) -> ExecutionReport:
         self._note(request.client_order_id, None)
+        if self.before_submit is not None:
+            before, self.before_submit = self.before_submit, None
+            await before(request)
         return self._answered(await super().submit(request))
 
     async def modify(self, request: ModifyRequest) -> ExecutionReport:

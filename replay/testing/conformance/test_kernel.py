@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from kernel import EventSourcedKernel
-from kernel.errors import ExchangeError, KernelError, VenueError
-from kernel.models import OrdStatus
-from kernel.order_spec import OrderType, StandardOrder, TimeInForce
-from replay.testing.conformance.bench import CLOCK, DAY_NS, Bench, NotObservable
+from kernel.errors import ConflictError, ExchangeError, KernelError, VenueError
+from kernel.models import AttemptOutcome, OrdStatus
+from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
+from kernel.venues.base import ExecutionReport, SubmitRequest
+from replay.testing.conformance.bench import Bench, NotObservable
 from replay.testing.conformance.kit import case
 from replay.testing.conformance.target import Target
 
@@ -207,13 +208,11 @@ async def test_a_rejection(bench: Bench) -> None:
 @case("K-13", level=3)
 async def test_an_unsupported_order(bench: Bench) -> None:
     """An order that the symbol does not take is refused before anything is sent."""
-    refused = [bench.order(quantity=bench.symbol.max_quantity + max(1, bench.symbol.lot_size))]
-    price, tomorrow_ns = bench.price(bench.config.rest_price), CLOCK.now_ns() + DAY_NS
-    for kind in set(OrderType) - bench.symbol.order_types:
-        refused.append(bench.order(kind, **({"stop_price": price} if kind.name.startswith("STOP") else {})))
-    for time_in_force in set(TimeInForce) - bench.symbol.times_in_force:
-        end = {"expire_at_ns": tomorrow_ns} if time_in_force is TimeInForce.GTD else {}
-        refused.append(bench.order(time_in_force=time_in_force, **end))
+    refused = [
+        bench.order(quantity=bench.symbol.max_quantity + max(1, bench.symbol.lot_size)),
+        *(bench.order(kind) for kind in set(OrderType) - bench.symbol.order_types),
+        *(bench.order(time_in_force=kind) for kind in set(TimeInForce) - bench.symbol.times_in_force),
+    ]
     venue = bench.new_venue()
     async with bench.kernel(venue) as kernel:
         for number, order in enumerate(refused):
@@ -223,3 +222,42 @@ async def test_an_unsupported_order(bench: Bench) -> None:
                 assert venue.calls["submit"] == 0
             else:
                 raise AssertionError(f"{order} was accepted")
+
+
+@case("K-14", level=3)
+async def test_our_id_on_another_order(bench: Bench) -> None:
+    """An order of the other side that has our client order id is left alone, and ours is placed once or stays unknown."""
+    if not bench.capabilities.client_order_ids:
+        raise NotObservable("orders carry no client order id")
+    price = bench.price_above(await bench.trade())
+    others: list[ExecutionReport] = []
+
+    async def place_other(request: SubmitRequest) -> None:
+        order = bench.order(side=Side.SELL, price=price)
+        others.append(await bench.submit(order, client_order_id=request.client_order_id))
+
+    venue = bench.new_venue()
+    async with bench.kernel(venue) as kernel:
+        venue.before_submit = place_other
+        await place(bench, kernel, "a")
+
+        def decided() -> bool:
+            state = kernel.state.observed_order("a")
+            return state is not None and state.reconciliation_status in ("UNKNOWN", "SYNCED")
+
+        await bench.eventually("the order works, or its outcome is unknown", decided)
+        assert others, "the other order was not placed"
+        state = await kernel.get_order_state("a")
+        ids = {item.exchange_order_id for item in state.venue_orders}
+        assert others[0].exchange_order_id not in ids, "the kernel takes the other order for its own"
+        await kernel.cancel_all_orders()
+        if state.reconciliation_status == "UNKNOWN":
+            await bench.eventually("an operator resolves the order", lambda: _is_resolved(kernel, "a"))
+    assert await bench.orders_open() == 1, "the kernel touched the other order"
+
+
+async def _is_resolved(kernel: EventSourcedKernel, intent_id: str) -> bool:
+    with suppress(ConflictError):  # until no evidence can come any more
+        await kernel.resolve_attempt(intent_id, AttemptOutcome.DEAD, evidence="the kit placed the other order")
+    state = kernel.state.observed_order(intent_id)
+    return state is not None and state.reconciliation_status != "UNKNOWN"
