@@ -243,9 +243,11 @@ class Bench:
         await asyncio.sleep(venue.capabilities.read_lag.longest_ns / NS_PER_S)
 
         async def none_is_open() -> bool:
-            found = await self._open_at(venue)
-            await self._cancel_all(venue, found)
-            return not found
+            with contextlib.suppress(VenueError):
+                found = await self._open_at(venue)
+                await self._cancel_all(venue, found)
+                return not found
+            return False
 
         await self.eventually("every order of the case is canceled", none_is_open)
 
@@ -261,12 +263,13 @@ class Bench:
     async def _open_at(self, venue: Venue) -> list[OrderIds]:
         """Return the orders of this case that may be open; other orders of the account are not the kit's."""
         sent = self._sent()
-        if not venue.capabilities.lists_open_orders:
+        listed = await self.snapshot(venue=venue)
+        if not venue.capabilities.lists_open_orders or not listed.open_orders_complete:
             return [ids for ids in sent if await self._may_be_open(venue, *ids)]
         names = {name for ids in sent for name in ids if name is not None}
         return [
             (item.client_order_id, item.exchange_order_id)
-            for item in (await self.snapshot(venue=venue)).open_orders
+            for item in listed.open_orders
             if item.exchange_order_id not in self._open_before
             and item.symbol_id == self.config.symbol
             and (item.client_order_id is None or {item.client_order_id, item.exchange_order_id} & names)

@@ -165,7 +165,7 @@ def test_every_false_claim_fails(tmp_path: Path, ability: str, lie: str) -> None
     with opened_target("paper", config) as opened:
         target = LyingTarget("paper", config, opened.address, claims, refuses)
         checked = Kit(target, tmp_path, TODAY, properties=[])
-        with pytest.raises(AssertionError, match="observed: |^the "):
+        with pytest.raises(AssertionError, match=r"observed: |^the "):
             checked.run("X-01", 2, "what", ability, observers()[ability])
     (row,) = [value for _, value in checked.properties if isinstance(value, dict)]
     assert (row["claim"], row["result"]) == ("yes" if absent else "no", "failed")
