@@ -4,7 +4,8 @@
 
 A capability that is claimed must be observed, and one that is not claimed must be absent: both are failures. An ability
 that the venue lacks is no failure: the matrix at the end names what the kernel cannot guarantee without it. Every order
-that a case places is canceled at its end, whatever happened. An account that is not a sandbox is used only with `--live`.
+that a case or its kernel places is canceled at its end, whatever happened; other orders of the account are not touched.
+An account that is not a sandbox is used only with `--live`.
 
     [conformance]
     symbol = "BTCUSDT"          # where orders are placed

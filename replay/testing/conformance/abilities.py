@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from kernel.order_spec import OrderType, TimeInForce
 from kernel.venues.base import AmendDialect, Dedupe, VenueCapabilities
 
 
@@ -17,6 +18,10 @@ class Ability(NamedTuple):
     claimed: Callable[[VenueCapabilities], bool]
     without: str
     """What cannot be guaranteed without it."""
+
+
+def _taken(kind: OrderType | TimeInForce) -> Callable[[VenueCapabilities], bool]:
+    return lambda has: kind in has.order_types or kind in has.times_in_force
 
 
 ABILITIES: dict[str, Ability] = {
@@ -58,5 +63,8 @@ ABILITIES: dict[str, Ability] = {
         lambda has: has.cancel_reports_cum_qty, "the rest of a canceled order waits for a query of its final quantity"
     ),
     "tells_time": Ability(lambda has: has.tells_time, "a wrong clock of the host is known only by refused requests"),
+} | {
+    kind: Ability(_taken(kind), f"{kind} orders are refused before they are sent")
+    for kind in (*OrderType, *TimeInForce)
 }
 """By the name that cases, waivers and `remove` use."""

@@ -5,27 +5,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
-import signal
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
 
 from kernel import EventSourcedKernel
 from kernel.clock import NS_PER_S, SystemClock
-from kernel.errors import KernelError, OutcomeUnknown, Rejected, VenueError
-from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata
+from kernel.errors import KernelError, OutcomeUnknown, VenueError
+from kernel.models import OrdStatus
+from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata, TimeInForce
 from kernel.plan import Nothing
 from kernel.settings import KernelSettings
 from kernel.venues.base import CancelRequest, ExecutionReport, SubmitRequest, Venue, VenueCapabilities, VenueSnapshot
+from replay.audit.verify import verify
 from replay.host.bootstrap import open_kernel
 from replay.testing.conformance.faulty_venue import FaultyVenue
 from replay.testing.conformance.target import Target
 
 POLL_S = 0.05
+ENDED = {OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED, OrdStatus.FILLED}
+TIMES = 10
+"""How often each call that changes nothing is repeated."""
+DAY_NS = 86_400 * NS_PER_S
 CLOCK = SystemClock()
 SETTINGS = KernelSettings(
     relist_interval_s=1,
@@ -35,6 +39,8 @@ SETTINGS = KernelSettings(
     settle_backoff_s_max=1,
     reconnect_s_max=1,
 )
+OrderIds = tuple[str | None, str | None]
+"""The client order id and the venue's id of an order."""
 
 
 class NotObservable(Exception):
@@ -48,14 +54,14 @@ class Bench:
         self.target = target
         self.config = target.config
         self.scratch = scratch
-        self.venue = FaultyVenue(target.venue())
+        self.venue = self.new_venue()
+        self.capabilities = VenueCapabilities()
         self.reports: list[ExecutionReport] = []
         """What the stream brought, in order."""
         self.symbol: SymbolMetadata
         self._names = itertools.count(1)
         self._prefix = f"k{CLOCK.now_ns() // 1_000_000 % 2**32:x}"
-        self._submitted: list[SubmitRequest] = []
-        self.open_before: set[str | None] = set()
+        self._open_before: set[str | None] = set()
         """Venue ids of the orders that were open when the case began."""
         self._listening: asyncio.Task[None] | None = None
 
@@ -65,14 +71,31 @@ class Bench:
         if self.config.symbol not in symbols:
             raise KernelError(f"the venue has no symbol {self.config.symbol}: set `symbol` in the configuration")
         self.symbol = symbols[self.config.symbol]
-        self.open_before = {report.exchange_order_id for report in (await self.snapshot()).open_orders}
+        async with self._whole_venue() as venue:
+            listed = (await self.snapshot(venue=venue)).open_orders
+        self._open_before = {report.exchange_order_id for report in listed}
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         try:
-            await self._cancel_what_is_open()
+            async with self._whole_venue() as venue:
+                await self._clean_up(venue)
         finally:
             await self.close()
+
+    def new_venue(self) -> FaultyVenue:
+        """Return another adapter, whose orders are cleaned up too."""
+        return FaultyVenue(self.target.venue(), self.scratch / "sent")
+
+    @asynccontextmanager
+    async def _whole_venue(self) -> AsyncIterator[Venue]:
+        """Connect an adapter that has all its abilities."""
+        venue = self.target.whole().venue()
+        await venue.connect()
+        try:
+            yield venue
+        finally:
+            await venue.close()
 
     @property
     def polled(self) -> bool:
@@ -80,14 +103,17 @@ class Bench:
         return "stream" in self.config.remove
 
     @property
-    def capabilities(self) -> VenueCapabilities:
-        return self.venue.capabilities
+    def settles(self) -> bool:
+        """True if an order whose request or answer was lost is found, or proven absent, without an operator."""
+        has = self.capabilities
+        return has.validity_window_ns is not None and has.proves_absence and not has.hides_client_ids
 
     # the session
 
     async def connect(self) -> None:
         """Open a session and read its stream."""
         await self.venue.connect()
+        self.capabilities = self.venue.capabilities
         self._listening = asyncio.create_task(self._listen())
 
     async def close(self) -> None:
@@ -102,30 +128,14 @@ class Bench:
                 self.reports.append(report)
                 self.venue.recorded(report)
 
-    async def snapshot(self, *, since_ns: int | None = None) -> VenueSnapshot:
-        return await self.venue.snapshot(
-            CLOCK.now_ns() - 60 * NS_PER_S if since_ns is None else since_ns, [self.config.symbol]
-        )
+    async def snapshot(self, *, venue: Venue | None = None) -> VenueSnapshot:
+        """Query the lists, with the trades of the last minute."""
+        return await (venue or self.venue).snapshot(CLOCK.now_ns() - 60 * NS_PER_S, [self.config.symbol])
 
-    async def plain_snapshot(self) -> VenueSnapshot:
-        """Return what the adapter lists when no ability is taken away."""
-        full = replace(self.target, config=self.config.model_copy(update={"remove": frozenset()})).venue()
-        await full.connect()
-        try:
-            return await full.snapshot(CLOCK.now_ns() - 60 * NS_PER_S, [self.config.symbol])
-        finally:
-            await full.close()
-
-    def deadly(self) -> FaultyVenue:
-        """Return an adapter that kills this process when the venue has executed a submit."""
-        venue = FaultyVenue(self.target.venue())
-
-        def kill(name: str) -> None:
-            if name == "submit":
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        venue.after = kill
-        return venue
+    async def orders_open(self) -> int:
+        """Return how many orders of the kit are open at the venue."""
+        async with self._whole_venue() as venue:
+            return len(await self._open_at(venue))
 
     async def eventually(self, what: str, holds: Callable[[], Awaitable[bool]] | Callable[[], bool]) -> None:
         """Wait until something holds; `AssertionError` after the configured timeout."""
@@ -149,11 +159,20 @@ class Bench:
         ticks = max(1, self.symbol.tick_size)
         return self.symbol.price_from_decimal(price) // ticks * ticks
 
+    def price_above(self, trade: ExecutionReport) -> int:
+        """Return a price that the market does not reach during a case."""
+        ticks, last = max(1, self.symbol.tick_size), trade.last_px or 0
+        return min(last * 3 // 2, self.symbol.max_price) // ticks * ticks
+
     def order(self, order_type: OrderType = OrderType.LIMIT, side: Side = Side.BUY, **terms: Any) -> StandardOrder:
         """Return an order of the configured quantity; a limit order to buy rests."""
         given: dict[str, Any] = {"quantity": self.symbol.quantity_from_decimal(self.config.quantity)}
         if order_type in (OrderType.LIMIT, OrderType.STOP_LIMIT):
             given["price"] = self.price(self.config.rest_price)
+        if order_type in (OrderType.STOP, OrderType.STOP_LIMIT):
+            given["stop_price"] = self.price(self.config.rest_price)
+        if terms.get("time_in_force") is TimeInForce.GTD:
+            given["expire_at_ns"] = CLOCK.now_ns() + DAY_NS
         return StandardOrder(symbol_id=self.symbol.symbol_id, side=side, order_type=order_type, **(given | terms))
 
     def largest_order(self) -> StandardOrder:
@@ -176,7 +195,6 @@ class Bench:
             stamp_ns=stamp_ns,
             valid_until_ns=None if window_ns is None else stamp_ns + window_ns,
         )
-        self._submitted.append(request)
         return await self.venue.submit(request)
 
     def cancel_request(self, client_order_id: str | None, exchange_order_id: str | None) -> CancelRequest:
@@ -216,51 +234,100 @@ class Bench:
         await self.eventually("a market order trades", traded)
         return trades[0]
 
-    async def _cancel_what_is_open(self) -> None:
-        """Cancel every order of this case that is open: none is ever left behind."""
-        venue = self.target.venue()
-        await venue.connect()
-        try:
-            for request in [*self._submitted] if not self.capabilities.lists_open_orders else []:
-                with contextlib.suppress(VenueError):
-                    await venue.cancel(self.cancel_request(request.client_order_id, None))
-            await self.eventually("every order of the case is canceled", lambda: self._none_is_open(venue))
-        finally:
-            await venue.close()
+    # the clean-up
 
-    async def _none_is_open(self, venue: Venue) -> bool:
-        listed = (await venue.snapshot(CLOCK.now_ns(), [self.config.symbol])).open_orders
-        ours = [item for item in listed if item.exchange_order_id not in self.open_before]
-        for item in ours:
-            with contextlib.suppress(OutcomeUnknown, Rejected):
-                await venue.cancel(self.cancel_request(item.client_order_id, item.exchange_order_id))
-        return not ours
+    async def _clean_up(self, venue: Venue) -> None:
+        """Cancel every order of this case that is open, the kernels' too: none is left behind."""
+        if not venue.capabilities.lists_open_orders:
+            await self._cancel_all(venue, self._sent())
+        await asyncio.sleep(venue.capabilities.read_lag.longest_ns / NS_PER_S)
+
+        async def none_is_open() -> bool:
+            with contextlib.suppress(VenueError):
+                found = await self._open_at(venue)
+                await self._cancel_all(venue, found)
+                return not found
+            return False
+
+        await self.eventually("every order of the case is canceled", none_is_open)
+
+    async def _cancel_all(self, venue: Venue, orders: list[OrderIds]) -> None:
+        for ids in orders:
+            with contextlib.suppress(VenueError):
+                await venue.cancel(self.cancel_request(*ids))
+
+    def _sent(self) -> list[OrderIds]:
+        path = self.scratch / "sent"
+        return [tuple(json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+
+    async def _open_at(self, venue: Venue) -> list[OrderIds]:
+        """Return the orders of this case that may be open; other orders of the account are not the kit's."""
+        sent = self._sent()
+        listed = await self.snapshot(venue=venue)
+        if not venue.capabilities.lists_open_orders or not listed.open_orders_complete:
+            return [ids for ids in sent if await self._may_be_open(venue, *ids)]
+        names = {name for ids in sent for name in ids if name is not None}
+        return [
+            (item.client_order_id, item.exchange_order_id)
+            for item in listed.open_orders
+            if item.exchange_order_id not in self._open_before
+            and item.symbol_id == self.config.symbol
+            and (item.client_order_id is None or {item.client_order_id, item.exchange_order_id} & names)
+        ]
+
+    async def _may_be_open(self, venue: Venue, client_order_id: str | None, exchange_order_id: str | None) -> bool:
+        try:
+            found = await venue.order(self.config.symbol, client_order_id or None, exchange_order_id)
+        except OutcomeUnknown:
+            return venue.capabilities.lookup
+        return found is not None and found.ord_status not in ENDED
 
     # a kernel
 
     @asynccontextmanager
-    async def kernel(self, venue: FaultyVenue | None = None, **settings: Any) -> AsyncIterator[EventSourcedKernel]:
-        """Run a kernel at the venue until the block ends; its log is the case's, so that a second one continues it."""
+    async def kernel(self, venue: FaultyVenue | None = None) -> AsyncIterator[EventSourcedKernel]:
+        """Run a kernel at the venue; its log is the case's, so that a second one continues it.
+
+        At the end of the block its orders are canceled; then nothing may be left to do, and its log is verified.
+        """
         async with open_kernel(
             f"sqlite:///{self.scratch}/kernel.db",
             exchange_id="conformance",
-            venue=venue or FaultyVenue(self.target.venue()),
-            settings=SETTINGS.model_copy(update=settings),
+            venue=venue or self.new_venue(),
+            settings=SETTINGS,
         ) as kernel:
             await kernel.wait_ready(self.config.timeout_s)
             yield kernel
+            await kernel.cancel_all_orders()
+            await self.converged(kernel)
+            for intent in await kernel.get_all_intents():
+                orders = (await kernel.get_order_state(intent.intent_id)).venue_orders
+                assert not any(item.live for item in orders), f"{intent.intent_id} has a live order"
+            report = await verify(kernel.log)
+            assert report.ok, "; ".join(map(str, report.problems))
 
     async def converged(self, kernel: EventSourcedKernel) -> None:
-        """Wait until no intent has anything left to do."""
+        """Wait until no intent has anything left to do, or only an operator can tell what became of its order."""
         assert kernel.engine.at_venue is not None, "a kernel of a case has a venue"
         plan = kernel.engine.at_venue.plan
 
         async def nothing_planned() -> bool:
-            intents = await kernel.get_all_intents()
-            return all([isinstance(await plan(intent.intent_id), Nothing) for intent in intents])
+            names = [intent.intent_id for intent in await kernel.get_all_intents()]
+            return all([self._is_unknown(kernel, name) or isinstance(await plan(name), Nothing) for name in names])
 
         await self.eventually("the plan of every intent is empty", nothing_planned)
 
-    async def orders_at_venue(self, kernel: EventSourcedKernel, intent_id: str) -> int:
-        """Return the number of venue orders that the log shows for an intent."""
-        return len((await kernel.get_order_state(intent_id)).venue_orders)
+    def _is_unknown(self, kernel: EventSourcedKernel, intent_id: str) -> bool:
+        """Return whether an operator must tell the outcome of the intent's order, as no query can."""
+        state = kernel.state.observed_order(intent_id)
+        if self.settles or state is None or any(item.live for item in state.venue_orders):
+            return False
+        return state.reconciliation_status == "UNKNOWN"
+
+    async def works(self, kernel: EventSourcedKernel, *intent_ids: str) -> None:
+        """Wait until nothing is left to do; each intent has one order then, or none where its outcome is unknown."""
+        await self.converged(kernel)
+        for intent_id in intent_ids:
+            found = len((await kernel.get_order_state(intent_id)).venue_orders)
+            assert found == 1 or self._is_unknown(kernel, intent_id), f"{intent_id} has {found} orders"
+        assert await self.orders_open() <= len(intent_ids)

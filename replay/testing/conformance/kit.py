@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -53,44 +52,30 @@ class Kit:
 
     def run(self, case_id: str, level: int, what: str, ability: str | None, body: Body) -> None:
         """Run a case; fails, skips or expects the failure as pytest does."""
-        claim = ""
-        if ability is not None:
-            claim = "yes" if ABILITIES[ability].claimed(self._capabilities()) else "no"
+        bench = Bench(self.target, self.scratch)
+
+        def row(observed: str, result: str) -> CaseRow:
+            claimed = ability is not None and ABILITIES[ability].claimed(bench.capabilities)
+            claim = "" if ability is None else "yes" if claimed else "no"
+            return CaseRow(case_id, level, what, ability or "", claim, observed, result)
+
         try:
-            found = asyncio.run(self._run(body))
+            found = asyncio.run(_run(bench, body))
         except NotObservable as reason:
-            self._note(CaseRow(case_id, level, what, ability or "", claim, "not observable", "skipped"))
+            self._note(row("not observable", "skipped"))
             pytest.skip(str(reason))
         except Exception as problem:
-            self._fail(
-                CaseRow(case_id, level, what, ability or "", claim, str(problem) or type(problem).__name__, "failed"),
-                problem,
-            )
+            self._fail(row(str(problem) or type(problem).__name__, "failed"), problem)
         if ability is None:
-            self._note(CaseRow(case_id, level, what, ability or "", claim, "yes", "ok"))
+            self._note(row("yes", "ok"))
             return
-        observed = "yes" if found else "no"
-        if observed == claim:
-            self._note(CaseRow(case_id, level, what, ability or "", claim, observed, "ok" if found else "lacks"))
+        seen = row("yes" if found else "no", "ok" if found else "lacks")
+        if seen.observed == seen.claim:
+            self._note(seen)
             return
-        claims = f"claims {ability}" if claim == "yes" else f"does not claim {ability}"
-        wrong = AssertionError(f"the adapter {claims}; observed: {observed}")
-        self._fail(CaseRow(case_id, level, what, ability or "", claim, observed, "failed"), wrong)
-
-    def _capabilities(self) -> Any:
-        async def read() -> Any:
-            venue = self.target.venue()
-            await venue.connect()
-            try:
-                return venue.capabilities
-            finally:
-                await venue.close()
-
-        return asyncio.run(read())
-
-    async def _run(self, body: Body) -> bool | None:
-        async with Bench(self.target, self.scratch) as bench:
-            return await body(bench)
+        claims = f"claims {ability}" if seen.claim == "yes" else f"does not claim {ability}"
+        wrong = AssertionError(f"the adapter {claims}; observed: {seen.observed}")
+        self._fail(replace(seen, result="failed"), wrong)
 
     def _note(self, row: CaseRow) -> None:
         self.properties.append((ROW, asdict(row)))
@@ -104,6 +89,11 @@ class Kit:
         if waiver is not None:
             raise AssertionError(f"the waiver expired on {waiver.expires}: {waiver.reason}") from problem
         raise problem
+
+
+async def _run(bench: Bench, body: Body) -> bool | None:
+    async with bench:
+        return await body(bench)
 
 
 def case(case_id: str, *, level: int, ability: str | None = None) -> Callable[[Body], Callable[[Kit], None]]:

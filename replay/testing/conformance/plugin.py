@@ -36,13 +36,16 @@ def conformance_config(pytestconfig: pytest.Config) -> KitConfig:
 
     name = pytestconfig.getoption("--venue")
     if name is None:
-        raise pytest.UsageError("--venue NAME is missing: the adapter to check, such as paper")
+        pytest.exit("--venue NAME is missing: the adapter to check, such as paper", pytest.ExitCode.USAGE_ERROR)
     try:
         config = read_config(pytestconfig.getoption("--config"), name=name)
     except ValidationError as problem:
-        raise pytest.UsageError(str(problem)) from problem
+        pytest.exit(str(problem), pytest.ExitCode.USAGE_ERROR)
     if not config.sandbox and not pytestconfig.getoption("--live"):
-        raise pytest.UsageError("the account is not declared to be a sandbox: set `sandbox = true`, or give --live")
+        pytest.exit(
+            "the account is not declared to be a sandbox: set `sandbox = true`, or give --live",
+            pytest.ExitCode.USAGE_ERROR,
+        )
     return config
 
 

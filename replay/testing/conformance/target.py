@@ -11,7 +11,7 @@ import multiprocessing
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from importlib import metadata
@@ -99,6 +99,10 @@ class Target:
         """Return a new, unconnected adapter. Raises `ValidationError` for a name that no adapter has."""
         venue = PaperVenue(self.address) if self.address is not None else self._installed()
         return ReducedVenue(venue, self.config.remove) if self.config.remove else venue
+
+    def whole(self) -> Target:
+        """Return the target with all its abilities."""
+        return replace(self, config=self.config.model_copy(update={"remove": frozenset()}))
 
     def _installed(self) -> Venue:
         found = metadata.entry_points(group=ENTRY_POINTS)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
+from typing import Any
+
+import pytest
 
 from kernel.errors import NotSent, OutcomeUnknown, Rejected, VenueError
 from kernel.models import ExecType, OrdStatus
-from kernel.order_spec import OrderType, Side, TimeInForce
+from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 from kernel.venues.base import Dedupe, ExecutionReport, ModifyRequest
-from replay.testing.conformance.bench import CLOCK, Bench, NotObservable
-from replay.testing.conformance.kit import case
-
-ENDED = {OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED, OrdStatus.FILLED}
+from replay.testing.conformance.bench import CLOCK, DAY_NS, ENDED, TIMES, Bench, NotObservable
+from replay.testing.conformance.kit import Kit, case
 
 
 async def found_by_id(bench: Bench, client_order_id: str) -> ExecutionReport | None:
@@ -39,8 +41,8 @@ async def test_submit_and_cancel(bench: Bench) -> None:
 
 @case("O-02", level=2, ability="client_order_ids")
 async def test_client_order_id(bench: Bench) -> bool:
-    """An order carries our client order id."""
-    name = bench.new_id()
+    """An order carries our client order id, up to the longest that is declared."""
+    name = bench.new_id().ljust(bench.capabilities.client_order_id_max_length, "z")
     return (await bench.submit(client_order_id=name)).client_order_id == name
 
 
@@ -85,7 +87,7 @@ async def test_lookup(bench: Bench) -> bool:
         return seen is not None and seen.exchange_order_id == report.exchange_order_id
 
     await bench.eventually("the query shows the order", found)
-    return True
+    return all([await found() for _ in range(TIMES)])
 
 
 @case("O-06", level=2, ability="lookup_closed")
@@ -233,6 +235,73 @@ async def test_an_old_request(bench: Bench) -> bool:
     return False
 
 
+@case("O-16", level=2)
+async def test_precision(bench: Bench) -> None:
+    """All decimals of a price and a quantity survive, in reports, lists and queries."""
+    order = bench.order()
+    assert order.price is not None
+    exact = bench.order(
+        price=order.price + max(1, bench.symbol.tick_size), quantity=order.quantity + max(1, bench.symbol.lot_size)
+    )
+    report = await bench.submit(exact)
+    shown = [report]
+    if bench.capabilities.lists_open_orders:
+        await bench.eventually("the list shows the order", lambda: bench.is_listed(report))
+        shown.extend((await bench.snapshot()).open_orders)
+    if (found := await found_by_id(bench, str(report.client_order_id))) is not None:
+        shown.append(found)
+    for item in shown:
+        if item.exchange_order_id == report.exchange_order_id:
+            assert (item.order_qty, item.price) in ((exact.quantity, exact.price), (None, None))
+
+
+@case("O-17", level=2)
+async def test_a_request_from_the_future(bench: Bench) -> None:
+    """A request that is stamped in the future is accepted, or refused for certain: its outcome is known."""
+    try:
+        await bench.submit(stamp_ns=CLOCK.now_ns() + DAY_NS)
+    except (Rejected, NotSent):
+        return
+    except OutcomeUnknown as problem:
+        raise AssertionError(f"the outcome of a request with a future stamp is unknown: {problem}") from problem
+
+
+async def is_accepted(bench: Bench, order: StandardOrder) -> bool:
+    """Submit an order; returns whether the venue takes it. Raises `OutcomeUnknown` if that is not certain."""
+    try:
+        return (await bench.submit(order)).ord_status is not OrdStatus.REJECTED
+    except (Rejected, NotSent):
+        return False
+
+
+@pytest.mark.parametrize("kind", OrderType)
+def test_order_types(conformance_kit: Kit, kind: OrderType) -> None:
+    """Orders of a type that is declared are accepted, others refused for certain."""
+
+    async def accepted(bench: Bench) -> bool:
+        if kind in bench.capabilities.order_types - bench.symbol.order_types:
+            raise NotObservable(f"the symbol takes no {kind} orders")
+        terms: dict[str, Any] = {}
+        if kind in (OrderType.STOP, OrderType.STOP_LIMIT):
+            trigger = bench.price_above(await bench.trade())
+            terms = {"stop_price": trigger} | ({"price": trigger} if kind is OrderType.STOP_LIMIT else {})
+        return await is_accepted(bench, bench.order(kind, **terms))
+
+    conformance_kit.run(f"T-{kind}", 2, f"A {kind} order is accepted", kind, accepted)
+
+
+@pytest.mark.parametrize("kind", TimeInForce)
+def test_times_in_force(conformance_kit: Kit, kind: TimeInForce) -> None:
+    """Orders with a time in force that is declared are accepted, others refused for certain."""
+
+    async def accepted(bench: Bench) -> bool:
+        if kind in bench.capabilities.times_in_force - bench.symbol.times_in_force:
+            raise NotObservable(f"the symbol takes no {kind} orders")
+        return await is_accepted(bench, bench.order(time_in_force=kind))
+
+    conformance_kit.run(f"T-{kind}", 2, f"A {kind} order is accepted", kind, accepted)
+
+
 @case("R-01", level=2)
 async def test_rejections(bench: Bench) -> None:
     """An order that the venue refuses for its terms or for funds is a rejection, and nothing is open."""
@@ -274,7 +343,7 @@ async def test_no_session(bench: Bench) -> None:
     else:
         raise AssertionError("a request without a session was accepted")
     await bench.connect()
-    assert len((await bench.snapshot()).open_orders) == len(bench.open_before)
+    assert await bench.orders_open() == 0
 
 
 @case("R-04", level=2)
@@ -285,15 +354,11 @@ async def test_immediate_orders(bench: Bench) -> None:
     report = await bench.submit(bench.order(OrderType.LIMIT, time_in_force=TimeInForce.IOC))
 
     async def ended() -> bool:
-        reported = any(
-            item.ord_status in ENDED and item.exchange_order_id == report.exchange_order_id
-            for item in (report, *bench.reports)
-        )
-        if reported or (bench.capabilities.lists_open_orders and not await bench.is_listed(report)):
+        seen = await found_by_id(bench, str(report.client_order_id))
+        known = [item for item in (report, seen, *bench.reports) if item is not None]
+        if any(item.ord_status in ENDED and item.exchange_order_id == report.exchange_order_id for item in known):
             return True
-        by_id = bench.capabilities.sees_closed and report.client_order_id is not None
-        shown = await found_by_id(bench, report.client_order_id or "") if by_id else None
-        return shown is not None and shown.ord_status in ENDED
+        return bench.capabilities.lists_open_orders and not await bench.is_listed(report)
 
     await bench.eventually("the order ends", ended)
 
@@ -312,3 +377,21 @@ async def test_a_new_session(bench: Bench) -> None:
 
     if not bench.polled:
         await bench.eventually("the new session reports the cancel", reported)
+
+
+@case("R-06", level=2)
+async def test_a_session_that_breaks(bench: Bench) -> None:
+    """A request whose session ends before its answer is not rejected; one that was not sent never arrives."""
+    name = bench.new_id()
+    request = asyncio.create_task(bench.submit(client_order_id=name))
+    await asyncio.sleep(0)
+    await bench.close()
+    try:
+        await request
+    except Rejected as problem:
+        raise AssertionError(f"a request without an answer was rejected: {problem}") from problem
+    except NotSent:
+        await bench.connect()
+        assert await bench.orders_open() == 0, "a request that was not sent has arrived"
+    except OutcomeUnknown:
+        return

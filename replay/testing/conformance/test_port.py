@@ -6,11 +6,9 @@ from kernel.errors import OutcomeUnknown, Rejected
 from kernel.models import ExecType
 from kernel.order_spec import OrderType
 from kernel.venues.base import ExecutionReport, VenueCapabilities
-from replay.testing.conformance.bench import CLOCK, Bench
+from replay.testing.conformance.bench import CLOCK, TIMES, Bench
 from replay.testing.conformance.kit import case
 
-TIMES = 10
-"""How often each call that changes nothing is repeated."""
 CLOCK_OFF_NS_MAX = 60_000_000_000
 
 
@@ -44,8 +42,8 @@ async def test_symbols(bench: Bench) -> None:
         for symbol in first:
             known = again[symbol.symbol_id]
             assert (known.price_decimals, known.quantity_decimals) == (symbol.price_decimals, symbol.quantity_decimals)
-    assets = {item.asset_id for item in await bench.venue.assets()}
-    assert {bench.symbol.base_asset, bench.symbol.quote_asset} <= assets
+        assets = {item.asset_id for item in await bench.venue.assets()}
+        assert {bench.symbol.base_asset, bench.symbol.quote_asset} <= assets
 
 
 @case("P-04", level=1)
@@ -79,16 +77,16 @@ async def test_balances(bench: Bench) -> bool:
 async def test_time(bench: Bench) -> bool:
     """The venue tells its time."""
     try:
-        told_ns = await bench.venue.time_ns()
+        told_ns = [await bench.venue.time_ns() for _ in range(TIMES)]
     except (OutcomeUnknown, Rejected):
         return False
-    return abs(told_ns - CLOCK.now_ns()) < CLOCK_OFF_NS_MAX
+    return told_ns == sorted(told_ns) and abs(told_ns[-1] - CLOCK.now_ns()) < CLOCK_OFF_NS_MAX
 
 
 @case("P-08", level=1)
 async def test_recorded(bench: Bench) -> None:
     """Any report can be recorded, one that the stream did not bring included."""
-    for exec_type in (ExecType.NEW, ExecType.CANCELED):
+    for exec_type in (ExecType.NEW, ExecType.CANCELED) * TIMES:
         bench.venue.recorded(
             ExecutionReport(exec_type=exec_type, symbol_id=bench.symbol.symbol_id, client_order_id="x")
         )

@@ -6,19 +6,25 @@ import itertools
 import subprocess
 import sys
 import tomllib
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from kernel.errors import ValidationError
+from kernel.errors import Rejected, ValidationError
+from kernel.order_spec import OrderType, TimeInForce
 from kernel.venues import PaperVenue
+from kernel.venues.base import AmendDialect, Dedupe, ExecutionReport, SubmitRequest, Venue, VenueCapabilities
+from kernel.venues.paper.matching.config import PaperConfig, full_symbols
 from replay.cli.help import topic_text
-from replay.testing.conformance.bench import Bench
-from replay.testing.conformance.kit import Kit
+from replay.testing.conformance import test_orders, test_port
+from replay.testing.conformance.abilities import ABILITIES
+from replay.testing.conformance.bench import CLOCK, Bench
+from replay.testing.conformance.forwarding_venue import ForwardingVenue
+from replay.testing.conformance.kit import Body, Kit
 from replay.testing.conformance.reduced_venue import REMOVED, ReducedVenue
 from replay.testing.conformance.target import KitConfig, Target, Waiver, opened_target, read_config
 from tests.cli.documents import fenced
@@ -73,12 +79,104 @@ def test_abilities_can_be_missing(tmp_path: Path, removed: tuple[str, ...]) -> N
         assert f"  {name}: without it, " in done.stdout
 
 
+class Liar(ForwardingVenue):
+    """A venue that claims other abilities than it has."""
+
+    def __init__(self, inner: Venue, claims: Mapping[str, object], refuses: str) -> None:
+        super().__init__(inner)
+        self._claims, self._refuses = claims, refuses
+
+    @property
+    def capabilities(self) -> VenueCapabilities:
+        return self.inner.capabilities.model_copy(update=self._claims)
+
+    async def submit(self, request: SubmitRequest) -> ExecutionReport:
+        if self._refuses in (request.order.order_type, request.order.time_in_force):
+            raise Rejected("no such orders")
+        return await super().submit(request)
+
+
+@dataclass(frozen=True, slots=True)
+class LyingTarget(Target):
+    """An adapter that claims other abilities than it has."""
+
+    claims: Mapping[str, object] = field(default_factory=dict)
+    refuses: str = ""
+
+    def venue(self) -> Venue:
+        return Liar(Target.venue(self), self.claims, self.refuses)
+
+
+@dataclass
+class Recorder:
+    """Keeps the case that observes each ability."""
+
+    bodies: dict[str | None, Body] = field(default_factory=dict)
+
+    def run(self, case_id: str, level: int, what: str, ability: str | None, body: Body) -> None:
+        self.bodies[ability] = body
+
+
+def observers() -> dict[str | None, Body]:
+    """Return the case that observes each ability."""
+    recorder = Recorder()
+    for test in [*vars(test_port).values(), *vars(test_orders).values()]:
+        if not getattr(test, "__name__", "").startswith("test_"):
+            continue
+        marks = getattr(test, "pytestmark", [])
+        for values in [(value,) for mark in marks for value in mark.args[1]] or [()]:
+            test(recorder, *values)
+    return recorder.bodies
+
+
+KINDS = (*OrderType, *TimeInForce)
+CLAIMS: dict[str, dict[str, object]] = {
+    **{name: changes for name, changes in REMOVED.items() if name != "stream"},
+    "dedupe": {"dedupe": Dedupe.NONE},
+    "validity_window": {"validity_window_ns": None},
+    **{kind: {"order_types": frozenset(OrderType) - {kind}} for kind in OrderType},
+    **{kind: {"times_in_force": frozenset(TimeInForce) - {kind}} for kind in TimeInForce},
+}
+"""The capabilities that an adapter without each ability declares."""
+OPTIONS: dict[str, dict[str, object]] = {
+    "dedupe": {"dedupe": "NONE"},
+    "validity_window": {"validity_window_ns": None},
+}
+"""Options of a paper exchange without an ability that an adapter cannot take away."""
+
+
+def test_each_ability_is_observed() -> None:
+    """A case observes each ability."""
+    assert observers().keys() - {None} == ABILITIES.keys() == CLAIMS.keys()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("lie", ["claims", "does not claim"])
+@pytest.mark.parametrize("ability", sorted(CLAIMS))
+def test_every_false_claim_fails(tmp_path: Path, ability: str, lie: str) -> None:
+    """The case of an ability fails if it is claimed and absent, and if it is there and not claimed."""
+    absent = lie == "claims"
+    options = {"amend": "IN_PLACE", **(OPTIONS.get(ability, {}) if absent else {})}
+    removed = frozenset({ability} & REMOVED.keys() if absent else ())
+    config = KitConfig(sandbox=True, timeout_s=2, venue=options, remove=removed)
+    honest = PaperConfig(symbols=full_symbols(), amend=AmendDialect.IN_PLACE).capabilities()
+    claims = {name: getattr(honest, name) for name in CLAIMS[ability]} if absent else CLAIMS[ability]
+    refuses = ability if absent and ability in KINDS else ""
+    with opened_target("paper", config) as opened:
+        target = LyingTarget("paper", config, opened.address, claims, refuses)
+        checked = Kit(target, tmp_path, TODAY, properties=[])
+        with pytest.raises(AssertionError, match=r"observed: |^the "):
+            checked.run("X-01", 2, "what", ability, observers()[ability])
+    (row,) = [value for _, value in checked.properties if isinstance(value, dict)]
+    assert (row["claim"], row["result"]) == ("yes" if absent else "no", "failed")
+
+
 @pytest.mark.parametrize("name", sorted(REMOVED))
 def test_each_ability_can_be_removed(name: str) -> None:
     """What is removed is no longer declared."""
     reduced = ReducedVenue(PaperVenue(tape=(), symbol="BTCUSDT", speed="step"), frozenset({name}))
-    for field, value in REMOVED[name].items():
-        assert getattr(reduced.capabilities, field) == value
+    for item, value in REMOVED[name].items():
+        assert getattr(reduced.capabilities, item) == value
 
 
 @pytest.fixture(scope="module")
@@ -130,19 +228,28 @@ def test_a_waiver_ends(target: Target, tmp_path: Path, expires: date, error: typ
         kit(target, tmp_path, waiver).run("X-01", 2, "what", "lookup", not_there)
 
 
-def test_no_order_is_left(target: Target, tmp_path: Path) -> None:
-    """A case that fails with an order open leaves none behind."""
+@pytest.mark.parametrize("claims", [{}, {"lists_open_orders": False}], ids=["lists", "no lists"])
+def test_no_order_is_left(target: Target, tmp_path: Path, claims: dict[str, object]) -> None:
+    """A case that fails leaves no order open, of its kernel neither; another order of the account is not touched."""
+    lying = LyingTarget("paper", target.config, target.address, claims)
+    others = PaperVenue(target.address)
 
     async def fails(bench: Bench) -> None:
+        await others.connect()
+        await others.submit(SubmitRequest(client_order_id="another", order=bench.order(), stamp_ns=CLOCK.now_ns()))
         await bench.submit()
-        raise AssertionError("the case failed")
+        async with bench.kernel() as kernel:
+            await kernel.place_order(bench.order(), intent_id="a")
+            raise AssertionError("the case failed")
 
-    async def none_is_open(bench: Bench) -> None:
-        assert (await bench.snapshot()).open_orders == ()
+    async def left(bench: Bench) -> None:
+        names = [item.client_order_id for item in (await bench.snapshot()).open_orders]
+        await bench.venue.cancel(bench.cancel_request("another", None))
+        assert names == ["another"]
 
     with pytest.raises(AssertionError, match="the case failed"):
-        kit(target, tmp_path).run("X-01", 2, "what", None, fails)
-    kit(target, tmp_path).run("X-02", 2, "what", None, none_is_open)
+        kit(lying, tmp_path).run("X-01", 2, "what", None, fails)
+    kit(target, tmp_path).run("X-02", 2, "what", None, left)
 
 
 @pytest.mark.parametrize(
