@@ -102,13 +102,21 @@ async def resolve_finding(
     actor: str,
     accept: bool = False,
 ) -> None:
-    """Resolve a finding; `NotFoundError` if it was never raised, `ConflictError` if it is resolved."""
+    """Resolve a finding.
+
+    Raises `NotFoundError` if it was never raised, `ConflictError` if it is resolved, or resolves itself only.
+    """
     require_evidence(text)
     finding = state.finding(finding_id)
     if finding is None:
         raise NotFoundError(f"finding {finding_id} not found: `orderctl get findings` lists them")
     if finding.resolved_at_ns is not None:
         raise ConflictError(f"finding {finding_id} is resolved already: {finding.resolution}")
+    if finding.kind is FindingKind.SYMBOL_QUARANTINED:
+        raise ConflictError(
+            f"finding {finding_id} cannot be resolved by hand: it ends when the venue shows the recorded data of"
+            f" {finding.symbol_id} again, as orders by other data would be off by a power of ten; trade it on a new log"
+        )
     if accept and finding.kind is not FindingKind.VENUE_DISAGREES:
         limit, what = FindingKind.VENUE_DISAGREES, "accept is for a {limit} finding, not {value}"
         raise ValidationError(violations=[Violation("accept", "kind", limit, finding.kind, what)])

@@ -137,9 +137,8 @@ REMEDIATION = {
         "The exchange's data of one symbol do not fit the log: other decimals, or data that contradict each other.",
         "`orderctl get findings` (the text has both values), `orderctl get symbols`",
         "nothing is placed in {about} until the exchange shows the old data again, which resolves this; cancels are sent;"
-        " trade the symbol on a new log, or correct the adapter, then"
-        " `orderctl resolve --finding {finding_id} --evidence TEXT`",
-        "resolve it while the data differ: quantities and prices would be off by a power of ten",
+        " correct the adapter, or trade the symbol on a new log",
+        "change the decimals in the log: quantities and prices would be off by a power of ten",
     ),
     FindingKind.TRADES_GAP: Remedy(
         "The kernel did not list trades for longer than the exchange keeps them: fills of that time may be missing.",

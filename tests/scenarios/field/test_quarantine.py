@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kernel.errors import ValidationError
+from kernel.errors import ConflictError, ValidationError
 from kernel.models import OrdStatus
 from kernel.order_spec import AssetMetadata, SymbolStatus
 from kernel.settings import KernelSettings
@@ -78,6 +78,8 @@ async def test_a_traded_symbol_stops_and_goes_on(fields: dict[str, Any]) -> None
         assert not second.open
         assert (await lab.kernel.get_order_state("a")).status.cum_qty == 0
         assert filled not in lab.venue.recorded_reports
+        with pytest.raises(ConflictError, match="power of ten"):
+            await lab.kernel.resolve_finding("SYMBOL_QUARANTINED:ETHUSDT", evidence="looks right")
         first.price = 6_000_000
         lab.venue.trades = [filled.model_copy(update={"last_px": 6_000_000, "price": 6_000_000})]
         lab.venue.all_symbols = [BTCUSDT, ETHUSDT]
