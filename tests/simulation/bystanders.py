@@ -5,7 +5,9 @@ A mixin of the player. An operator's statement is true: it is looked up at the v
 
 from __future__ import annotations
 
-from kernel.errors import ConflictError, KernelError, VenueError
+import contextlib
+
+from kernel.errors import ConflictError, KernelError, NotFoundError, VenueError
 from kernel.models import Attempt, AttemptKind, AttemptOutcome, FindingKind
 from kernel.order_spec import OrderType
 from tests.simulation.market import order_of
@@ -89,10 +91,11 @@ class Bystanders:
         """An operator resolves, truthfully, everything that no evidence can prove."""
         for intent_id in process.kernel.state.live_intent_ids():
             for attempt in self._lasting(process, intent_id):
-                await self._say(process, intent_id, attempt)
+                with contextlib.suppress(NotFoundError):  # the kernel has yet to hear of the order
+                    await self._say(process, intent_id, attempt)
 
     def _lasting(self, process: Process, intent_id: str) -> list[Attempt]:
-        """An intent's unknown requests that are long out of flight and that the venue never accepted."""
+        """An intent's unknown requests that are long out of flight, and of which no evidence can show what became."""
         sends = process.kernel.state.record(intent_id).unresolved
         newest = {item.client_order_id: item for item in sends}
         return [
@@ -101,17 +104,41 @@ class Bystanders:
             if item.kind is not AttemptKind.CANCEL
             and item.outcome is AttemptOutcome.UNKNOWN
             and self.world.clock.now_ns() - item.stamp_ns > SETTLED_NS
-            and item.client_order_id not in self.world.exchange.named
+            and (item.client_order_id not in self.world.exchange.named or self._is_hidden(item))
             and not any(other.sending[item.client_order_id] for other in self.world.alive)
         ]
 
+    def _is_hidden(self, attempt: Attempt) -> bool:
+        """Whether the venue does not show the client order id of what it accepted, and nothing is on its way any more."""
+        hides = bool(self.world.personality.names & {"unnamed-trades", "unnamed-orders"})
+        return hides and self.world.quiet and attempt.makes_order
+
     async def _say(self, process: Process, intent_id: str, attempt: Attempt) -> None:
-        refused = attempt.client_order_id in self.world.exchange.refused
+        made = [
+            order
+            for order in self.world.exchange.engine.book.own_orders()
+            if order.client_order_id == attempt.client_order_id and (order.open or order.cum_qty)
+        ]
+        if made:
+            await self._name(process, intent_id, attempt, str(made[0].order_id))
+            return
+        exchange, client_id = self.world.exchange, attempt.client_order_id
+        refused = client_id in exchange.refused and client_id not in exchange.named
         outcome = AttemptOutcome.REJECTED if refused else AttemptOutcome.DEAD
         self.world.audit.word(client_order_id=attempt.client_order_id, outcome=outcome.value)
         try:
             await process.kernel.resolve_attempt(
                 intent_id, outcome, evidence="seen at the venue", attempt_position=attempt.position
+            )
+        except ConflictError as problem:
+            self.world.tell(process.label, f"resolve {intent_id}: {problem}")
+
+    async def _name(self, process: Process, intent_id: str, attempt: Attempt, order_id: str) -> None:
+        """Say which order a request has made."""
+        shown = self.world.personality.shown_id(order_id)
+        try:
+            await process.kernel.resolve_attempt(
+                intent_id, order=shown, evidence="seen at the venue", attempt_position=attempt.position
             )
         except ConflictError as problem:
             self.world.tell(process.label, f"resolve {intent_id}: {problem}")
