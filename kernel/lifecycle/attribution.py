@@ -45,7 +45,7 @@ def trade_reports(about: ExecutionReport, trades: Iterable[TradeEntry], side: Si
     """Return the known trades of an external order as reports with the ids of another report about it."""
     return [
         ExecutionReport(
-            exec_type=ExecType.TRADE,
+            exec_type=ExecType.TRADE if entry.ref_fill_key is None else ExecType.TRADE_CORRECT,
             symbol_id=about.symbol_id,
             side=side,
             client_order_id=about.client_order_id,
@@ -54,6 +54,7 @@ def trade_reports(about: ExecutionReport, trades: Iterable[TradeEntry], side: Si
             order_qty=about.order_qty,
             price=about.price,
             fill_key=entry.fill_key,
+            ref_fill_key=entry.ref_fill_key,
             last_qty=entry.quantity,
             last_px=entry.price,
             fee=entry.fee,

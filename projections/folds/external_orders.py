@@ -38,18 +38,23 @@ class ExternalEntry:
     """Venue times of the trades, by fill key."""
     id_reused: bool = False
     """True if an intent had an order with its venue order id when it was reported: then it is not that order."""
+    corrected: dict[str, str] = field(default_factory=dict)
+    """Fill key of each correction → that of the trade, reported or not, that it and those before it correct."""
 
     def trade_entries(self) -> list[TradeEntry]:
         """The trades that count, as those of an intent's order."""
-        return [trade_entry(key, bookings, self.traded_ns.get(key, 0)) for key, bookings in self.trades.items()]
+        return [
+            trade_entry(key, bookings, self.traded_ns.get(key, 0), self.corrected.get(key))
+            for key, bookings in self.trades.items()
+        ]
 
 
-def trade_entry(name: str, bookings: tuple[Booking, ...], time_ns: int) -> TradeEntry:
+def trade_entry(name: str, bookings: tuple[Booking, ...], time_ns: int, corrects: str | None) -> TradeEntry:
     trade, *paid = bookings
     fees = tuple(sorted((item.fee_asset, item.fee) for item in paid if item.fee_asset is not None))
     asset, fee = fees[0] if len(fees) == 1 else (None, None)
     several = fees if len(fees) > 1 else None
-    return TradeEntry(fill_key(name), abs(trade.signed_quantity), trade.price, time_ns, None, fee, asset, several)
+    return TradeEntry(fill_key(name), abs(trade.signed_quantity), trade.price, time_ns, corrects, fee, asset, several)
 
 
 class ExternalKey(NamedTuple):
@@ -83,8 +88,12 @@ class Externals:
         known = self.find(order_id, event.symbol_id, event.side, event.client_order_id)
         trades = dict(known.trades) if known is not None else {}
         void = known.void if known is not None else frozenset()
+        corrected = known.corrected if known is not None else {}
         if event.ref_fill_key is not None:
             void |= {event.ref_fill_key}
+            if event.exec_type is ExecType.TRADE_CORRECT and event.fill_key is not None:
+                first = corrected.get(event.ref_fill_key, event.ref_fill_key)
+                corrected = {**corrected, event.fill_key: first}
         bookings = booked(event, trades, void)
         traded_ns = dict(known.traded_ns) if known is not None else {}
         if event.fill_key in trades and event.transact_time_ns is not None:
@@ -107,7 +116,7 @@ class Externals:
         if known is not None:
             self._pop(key_of(known.order))
         reused = bool(event.id_reused) or (known is not None and known.id_reused)
-        self._put(ExternalEntry(order, trades, void, traded_ns, reused))
+        self._put(ExternalEntry(order, trades, void, traded_ns, reused, corrected))
         if self._ended > ENDED_MAX:
             self.drop(next(key for key, entry in self.entries.items() if not entry.order.live))
         return bookings
@@ -204,6 +213,7 @@ def with_observation(
 ) -> ExternalOrder:
     """The order after a report. A late trade report does not reopen it."""
     traded = sum(abs(booking.signed_quantity) for booked in trades.values() for booking in booked)
+    known_qty = known.cum_qty if event.ref_fill_key is None else 0  # a bust or correction may take from the total
     ends = event.ord_status in ENDS or event.exec_type in END_REPORTS or bool(event.gone)
     return known.model_copy(
         update={
@@ -212,7 +222,7 @@ def with_observation(
             "created_ns": known.created_ns if event.order_created_ns is None else event.order_created_ns,
             "quantity": known.quantity if event.order_qty is None else event.order_qty,
             "price": known.price if event.price is None else event.price,
-            "cum_qty": max(traded, event.cum_qty or 0, known.cum_qty),
+            "cum_qty": max(traded, event.cum_qty or 0, known_qty),
             "ord_status": event.ord_status or known.ord_status,
             "live": known.live and not ends,
             "last_seen_ns": event.recorded_at_ns,

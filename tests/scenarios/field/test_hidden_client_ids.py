@@ -417,3 +417,22 @@ async def test_each_attributed_trade_is_recorded_once() -> None:
         fills = [event for event in await lab.log.read_stream(intent_stream("b")) if isinstance(event, OrderFilled)]
         assert sorted(event.fill_key for event in fills) == sorted(str(trade.fill_key) for trade in venue.trades)
         assert lab.kernel.state.expected_balances() == venue.balances
+
+
+async def test_a_correction_of_an_attributed_trade_stays_one() -> None:
+    """An attributed order's correction replaces the trade that it corrects, even if that is reported later."""
+    venue = hiding(lookup=False, **AMBIGUOUS)
+    async with field_lab(venue=venue) as lab:
+        venue.lost, venue.fills = True, 1
+        await place(lab)
+        await asyncio.sleep(1)
+        (made,), (trade,) = venue.orders.values(), venue.trades
+        changed = {"exec_type": ExecType.TRADE_CORRECT, "fill_key": "t2", "ref_fill_key": trade.fill_key}
+        price = {"last_px": (trade.last_px or 0) - 100, "transact_time_ns": venue.clock.now_ns()}
+        venue.trades[0] = trade.model_copy(update=changed | price)
+        await asyncio.sleep(200)
+        await lab.kernel.resolve_attempt("b", order=made.id, evidence=EVIDENCE)
+        venue.tell(trade)
+        await asyncio.sleep(1)
+        assert await lab.position() == (trade.last_qty or 0)
+        assert lab.kernel.state.observed_order("b").status.cum_qty == trade.last_qty

@@ -131,3 +131,17 @@ def test_an_attributed_order_hands_on_its_trades_with_times_and_fees() -> None:
     ]
     assert entry.order.first_trade_ns == 47
     assert not [*externals.seen_since("BTCUSDT", Side.BUY, position=0)]
+
+
+def test_an_attributed_order_hands_on_which_trade_a_correction_replaces() -> None:
+    """A correction names the first trade of its chain, and a smaller total with it counts."""
+    externals = Externals()
+    told = {"last_px": 100, "cum_qty": 5, "last_qty": 5}
+    externals.apply(observed(1, ExecType.TRADE, fill_key="t1", **told))
+    less = {"last_px": 100, "cum_qty": 4, "last_qty": 4}
+    externals.apply(observed(2, ExecType.TRADE_CORRECT, fill_key="t2", ref_fill_key="t1", **less))
+    externals.apply(observed(3, ExecType.TRADE_CORRECT, fill_key="t3", ref_fill_key="t2", **less))
+    known = externals.find("7")
+    assert known is not None
+    assert [(item.fill_key, item.ref_fill_key) for item in known.trade_entries()] == [("t3", "t1")]
+    assert known.order.cum_qty == 4
