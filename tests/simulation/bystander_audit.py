@@ -38,6 +38,8 @@ class BystanderAudit(LogAudit):
         """Venue ids of orders on the account that no kernel placed."""
         self._unexpected: set[tuple[str, str]] = set()
         """Symbol and shown id of the external orders whose trades ever raised a finding."""
+        self._named: dict[str, bool] = {}
+        """Venue ids of the external orders that the log has, and whether their client order ids were reported."""
         self._holds: list[tuple[int, str | None, bool]] = []
         """Position, symbol (none: all), and whether it is halted from there on."""
         self._beats: dict[str, Beats] = {}
@@ -139,6 +141,15 @@ class BystanderAudit(LogAudit):
         if venue_id in self.foreign and venue_id not in self._adopted:
             self.problem(10, f"{op} aims at {venue_id}, a foreign order that nobody has adopted")
 
+    def _on_ExternalOrderObserved(self, _: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
+        venue_id = event.get("exchange_order_id") or ""
+        self._named[venue_id] = self._named.get(venue_id, False) or event.get("client_order_id") is not None
+
+    def _is_hidden(self, order: Order) -> bool:
+        """Whether the venue's lists alone showed an order, without its client order id: it may be another kernel's."""
+        hides = self.personality is not None and "unnamed-orders" in self.personality.names
+        return hides and self._named.get(order.exchange_order_id) is False
+
     def _on_FindingRaised(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
         super()._on_FindingRaised(intent, event, *rest)
         kind, _, about = event["finding"]["finding_id"].partition(":")
@@ -154,7 +165,7 @@ class BystanderAudit(LogAudit):
             order = self.orders[venue_id]
             lost = not order.client_order_id and order.symbol_id in unknown
             adopted = self._adopted.get(venue_id)
-            if order.open and adopted is None and self._is_taken(order) and not lost:
+            if order.open and adopted is None and self._is_taken(order) and not (lost or self._is_hidden(order)):
                 self.problem(10, f"foreign order {venue_id} works, and nobody took it: the policy is {self.policy}")
             if adopted is None and venue_id in traded and venue_id not in told:
                 self.problem(10, f"foreign order {venue_id} traded, and no finding says so")
