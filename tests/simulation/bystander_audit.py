@@ -143,10 +143,11 @@ class BystanderAudit(LogAudit):
 
     def _on_ExternalOrderObserved(self, _: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
         venue_id = event.get("exchange_order_id") or ""
-        self._named[venue_id] = self._named.get(venue_id, False) or event.get("client_order_id") is not None
+        self._named[venue_id] = self._named.get(venue_id, False) or bool(event.get("client_order_id"))
 
     def _is_hidden(self, order: Order) -> bool:
-        """Whether the venue's lists alone showed an order, without its client order id: it may be another kernel's."""
+        """Whether no report told a client order id of an order that the log has: it may be another kernel's, as lists do
+        not show that it has none, and what the stream says of it may come while a submit is unresolved."""
         hides = self.personality is not None and "unnamed-orders" in self.personality.names
         return hides and self._named.get(order.exchange_order_id) is False
 
