@@ -154,6 +154,13 @@ class StateData:
             exit_missing_ns=missing_ns if self.exit_is_missing(group) else None,
         )
 
+    def rehydrated(self, group: Group) -> Group:
+        """A group from a fold of evicted streams: what other streams seem to close there is not what closed it in the log.
+
+        Nothing had closed it, as a bracket that something closed is not evicted.
+        """
+        return self.refreshed(dataclasses.replace(group, closed_qty=0), at_ns=0)
+
     def group_excess(self, group: Group) -> int:
         return excess(group, {intent_id: self.record(intent_id).wanted_most for intent_id in group.intent_ids})
 
@@ -326,7 +333,7 @@ class StateData:
             self.indexes.rehydrate(other.indexes, record)
         self.groups.restore(other.groups.by_id.values(), other.groups.members())
         for group in other.groups.by_id.values():
-            self.groups.put(self.refreshed(group, at_ns=0))
+            self.groups.put(self.rehydrated(group))
         for intent_id in other.records:
             self.update_terminal(intent_id)
 
@@ -338,7 +345,7 @@ class StateData:
             self.derived.pop(name, None)
         groups = {name: group for name, group in other.groups.by_id.items() if name not in self.groups.by_id}
         members = {name: group_id for name, group_id in other.groups.members().items() if group_id in groups}
-        self.cached_groups.restore([self.refreshed(group, at_ns=0) for group in groups.values()], members)
+        self.cached_groups.restore(map(self.rehydrated, groups.values()), members)
 
 
 def with_quantity(record: Record, quantity: int) -> Record:

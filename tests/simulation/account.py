@@ -166,6 +166,7 @@ class Intent:
     exceeded: bool = False
     """Whether a duplicated request exceeded the intent's quantity."""
     owner: str = ""
+    created_at_ns: int = 0
     wished: int = 0
     """Position at which the current terms were recorded."""
     settled: int = 0
@@ -185,6 +186,16 @@ class Intent:
     def reported(self) -> int:
         """Sum of the recorded trades; more than the venue ever had at once if a bust report was lost."""
         return sum(map(self._left, self.fills))
+
+    def counted(self) -> dict[str, int]:
+        """The trades that count: quantity by the key of the trade, or of its newest correction."""
+        roots = {*self.fills, *self.corrections} - {key for key, _ in self.corrections.values()}
+        return {self._newest(root): quantity for root in roots if (quantity := self._left(root))}
+
+    def _newest(self, fill_key: str) -> str:
+        while fill_key in self.corrections:
+            fill_key = self.corrections[fill_key][0]
+        return fill_key
 
     def _left(self, fill_key: str) -> int:
         """Quantity of a trade after its corrections and busts."""

@@ -10,7 +10,8 @@ are those of the invariants:
     3 when faults stop, every intent converges  8 the log itself: no gap, one epoch at a time, ids by the rules, and
     4 a rebuild equals the live state             each subscriber receives every row once
 
-9 to 12 are about halts, external orders, heartbeats and operators: see `bystander_audit`. About odd venues:
+9 to 12 are about halts, external orders, heartbeats and operators: see `bystander_audit`. About odd venues, and brackets
+(`bracket_audit`):
 
     13 a fill is booked to its own order, symbol and side
     14 a bracket's exits never exceed what its entry left to sell, and none is missing without a finding
@@ -25,13 +26,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tests.simulation.account import Group, Intent, Order, Send
-from tests.simulation.bystander_audit import BystanderAudit
+from tests.simulation.bracket_audit import BracketAudit
 from tests.simulation.log_audit import TERMINAL
 
 ONE_SHOT = ("IOC", "FOK")
 
 
-class Auditor(BystanderAudit):
+class Auditor(BracketAudit):
     """Watches one log and one venue account."""
 
     # ---------------------------------------------------------------------------------------------------------- the wire
@@ -338,6 +339,7 @@ class Auditor(BystanderAudit):
             self._check_contained(intent)
         for group in self.groups.values():
             self._check_excess(group)
+            self._check_exits(group, self._filled(group))
         unknown = [name for name, item in shown.items() if item["reconciliation_status"] == "UNKNOWN"]
         self._check_foreign({self.intents[name].order["symbol_id"] for name in unknown})
         self._check_silences()
@@ -374,8 +376,8 @@ class Auditor(BystanderAudit):
         if excess > max(0, sum(most) - spared(most)):
             self.problem(2, f"{group.group_id} has {excess} more filled than its mode allows, beyond any race")
 
-    def _allowed(self, intent: Intent) -> int:
-        """The quantity that the group permits at the end."""
+    def _allowed(self, intent: Intent, working: int = 0) -> int:
+        """The quantity that the group permits at the end, where the intent has `working` filled and open."""
         group = intent.group
         if group is None:
             return int(intent.order["quantity"])
@@ -385,31 +387,9 @@ class Auditor(BystanderAudit):
         if group.mode == "ONE_CANCELS_OTHER":  # a fill that was busted has canceled the others all the same
             for item in group.members:
                 filled[item.intent_id] = max([item.cum_seen, *(o.cum_qty_max for o in self._by_intent[item.intent_id])])
+        if group.is_exit(intent):
+            return self.exit_quantity(intent, filled, working)
         return group.allowed(intent, filled, released=filled[group.members[0].intent_id])
-
-    def _reduced(self, intent: Intent, most: int, working: int) -> int:
-        """What a bracket's exit should be: `working`, if base fees and other sells of the owner explain the difference."""
-        group = intent.group
-        if group is None or group.mode != "ONE_TRIGGERS_OTHER" or group.leads(intent) or group.native:
-            return most
-        leader, symbol_id = group.members[0], intent.order["symbol_id"]
-        brackets = [item for item in self.groups.values() if item.mode == "ONE_TRIGGERS_OTHER"]
-        inside = {item.intent_id for bracket in brackets for item in bracket.members}
-        members = {order.exchange_order_id for item in group.members for order in self._by_intent[item.intent_id]}
-        others = {
-            order.exchange_order_id
-            for item in self.intents.values() if item.intent_id not in inside and item.owner == leader.owner
-            for order in self._by_intent[item.intent_id]
-        }  # fmt: skip
-        trades = [trade for trade in self._final_trades.values() if trade["symbol_id"] == symbol_id]
-        buys = leader.order["side"] == "BUY"
-        fees = any(buys and trade["fee"] for trade in trades if trade["exchange_order_id"] in members)
-        closed = sum(
-            trade["last_qty"]
-            for trade in trades
-            if trade["exchange_order_id"] in others and trade["side"] != leader.order["side"]
-        )
-        return working if most - closed - (1 if fees else 0) <= working <= most else most
 
     def _is_contested(self, intent: Intent) -> bool:
         """Whether a sibling filled as well: the log decides which was first and may continue."""
@@ -480,7 +460,7 @@ class Auditor(BystanderAudit):
         filled = sum(order.cum_qty for order in orders)
         status = shown["reconciliation_status"] if shown else "PENDING"
         working = sum(order.quantity - order.cum_qty for order in live) + filled
-        wanted = self._reduced(intent, self._allowed(intent), working)
+        wanted = self._allowed(intent, working)
         if shown is None and not intent.sends and (intent.desired == "CANCELED" or wanted == 0):
             return
         self._check_gone_on(intent, status)
@@ -516,7 +496,7 @@ class Auditor(BystanderAudit):
     def _is_tried_for_ever(self, intent: Intent) -> bool:
         """Whether it is a bracket's exit that the venue refuses, or works at other terms: it is tried again for ever.
 
-        A finding says so: that the exit is missing, or that the venue disagrees about the exit that works.
+        A finding says so: that the venue disagrees about the exit that works, or that none works (see `_check_exits`).
         """
         group = intent.group
         if group is None or not group.is_exit(intent):
@@ -525,7 +505,7 @@ class Auditor(BystanderAudit):
             return f"VENUE_DISAGREES:{intent.intent_id}" in self.standing
         last = next((item for item in reversed(intent.sends) if item.kind != "CANCEL"), None)
         refused = last is not None and last.kind == "SUBMIT" and last.refused and last.generation == intent.generation
-        return refused and not live and f"EXIT_MISSING:{group.group_id}" in self.standing
+        return refused and not live
 
     def _is_rounded(self, order: Order) -> bool:
         """Whether the venue works an order at another price than it was sent with."""

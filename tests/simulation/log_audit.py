@@ -164,6 +164,7 @@ class LogAudit:
     def _on_IntentCreated(self, intent: Intent, event: dict[str, Any], position: int, *rest: Any) -> None:  # noqa: N802
         wanted = event["intent"]
         intent.intent_id, intent.owner = wanted["intent_id"], wanted["owner"]
+        intent.created_at_ns = wanted["created_at_ns"]
         self.intents[intent.intent_id] = intent
         if (group := self._member_of.get(intent.intent_id)) is not None:
             intent.group = group

@@ -490,6 +490,11 @@ class World:
             on_top=config.amend_quantity is AmendQuantity.REMAINING,
         )
         self.audit.policy = policy_of(plan).value
+        decimals = {item.asset_id: item.decimals for item in config.assets}
+        self.audit.bought = {
+            item.symbol_id: (item.base_asset, 10 ** (decimals[item.base_asset] - item.quantity_decimals))
+            for item in config.symbols
+        }
         if plan.world.get("limits") == "tight":  # several kernels may each let through what fits by itself
             sums = TIGHT if plan.world["kernels"] == "1" else {}
             self.audit.limits = {"order_quantity_max": TIGHT["order_quantity_max"], **sums}

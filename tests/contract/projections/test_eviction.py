@@ -16,6 +16,7 @@ from kernel.log.base import Append, Write
 from kernel.models import AttemptKind, Evidence, ExecType, FindingKind, OrdStatus
 from kernel.order_spec import OcoMode, Side, StandardOrderGroup
 from kernel.streams.event_writer import ReportSource
+from kernel.streams.rehydration import load_streams
 from kernel.streams.report_matching import match_report
 from kernel.venues.base import ExecutionReport
 from kernel.venues.paper.faults import fault
@@ -199,6 +200,35 @@ async def test_an_evicted_group_is_rehydrated_whole() -> None:
         with pytest.raises(AlreadyExistsError):
             await bench.kernel.place_order_group(other, group_id="exit")
         assert (await bench.log.head()).position == head.position
+
+
+@virtual_time
+async def test_a_sell_that_is_rehydrated_with_a_bracket_closes_nothing_of_it() -> None:
+    """A sell of what was bought before closed nothing of a bracket, though these two alone look like it."""
+    async with a_bench(keeping=SHORT) as bench:
+
+        async def trade(price: int) -> None:
+            await bench.venue.admin("trade", symbol_id="BTCUSDT", price=price, quantity=500 * LOT)
+            await asyncio.sleep(10)
+
+        await bench.kernel.place_order(bid(10), intent_id="bought")
+        await trade(LAST - 100_001)
+        bracket = StandardOrderGroup(orders=(bid(20), ask(20)), mode=OcoMode.ONE_TRIGGERS_OTHER)
+        ids = await bench.kernel.place_order_group(bracket, group_id="b", wait="recorded")
+        await asyncio.sleep(1)
+        await trade(LAST - 100_001)
+        await bench.kernel.place_order(ask(10, LAST + 50_000), intent_id="sold")
+        await trade(LAST + 50_001)
+        await trade(LAST + 100_001)
+        await grown(bench)
+        state = bench.kernel.state
+        assert state.group("b") is None
+        streams = [intent_stream(name) for name in (*ids, "sold")]
+        state.cache_streams(await load_streams(bench.log, streams, upto=state.position))
+        group = state.group("b")
+        assert group is not None
+        assert group.others_filled("") > 0
+        assert group.closed_qty == 0
 
 
 @virtual_time
