@@ -64,7 +64,7 @@ def drawn(seed: int, length_s: float, names: Sequence[str] = ()) -> tuple[str, l
     With `names`, those of them instead.
     """
     chance = random.Random(f"{seed}/venue")
-    if chance.random() < 0.5 and not names:
+    if (chance.random() < 0.5 and not names) or tuple(names) == ("plain",):
         return "plain", []
     names = names or chance.sample(sorted(PERSONALITIES), chance.choice((1, 1, 1, 2, 3)))
     ops: list[Event] = []
