@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from tests.simulation import venue_mutants
 from tests.simulation.mutants import planted
-from tests.simulation.plan import Plan, from_seed
+from tests.simulation.plan import NOBODY, Op, Plan, from_seed
 from tests.simulation.player import Outcome, play
 
 
@@ -51,4 +51,5 @@ def plan_for(name: str, seed: int) -> Plan:
     if setting is None:
         return from_seed(seed)
     plan = from_seed(seed, venue=setting.venue)
-    return replace(plan, world={**plan.world, **setting.world})
+    begin = (Op(0.0, NOBODY, setting.event),) if setting.event else ()
+    return replace(plan, world={**plan.world, **setting.world}, ops=(*begin, *plan.ops))

@@ -31,10 +31,14 @@ EVOLVE = importlib.import_module("kernel.lifecycle.evolve")
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a bug shows: personalities of the venue, and properties of the world (see `plan.WORLD`)."""
+    """Where a bug shows."""
 
     venue: tuple[str, ...]
+    """Personalities."""
     world: Mapping[str, str] = field(default_factory=dict)
+    """Properties of the world (see `plan.WORLD`)."""
+    event: tuple[str, ...] = ()
+    """What the venue does from the beginning."""
 
 
 # --------------------------------------------------------------------------------------------------- H20: no client ids
@@ -230,18 +234,20 @@ def a_defect_ends_the_session_for_good() -> list[Patch]:
     return [(VenueSession, "_pause", pause)]
 
 
+HIDDEN = {"lookup": "no", "window": "2", "faults": "0.15"}
+"""Requests are often unknown, and no query by client order id finds their orders."""
 SETTINGS: dict[Callable[[], list[Patch]], Setting] = {
-    trades_without_ids_prove_absence: Setting(("unnamed-trades",), {"lookup": "no", "window": "2"}),
-    orders_without_ids_prove_absence: Setting(("unnamed-orders",), {"lookup": "no", "window": "2"}),
+    trades_without_ids_prove_absence: Setting(("unnamed-trades",), {**HIDDEN, "dedupe": "NONE"}, ("mute", "60")),
+    orders_without_ids_prove_absence: Setting(("unnamed-orders",), HIDDEN),
     an_unknown_submit_delays_no_other: Setting(("unnamed-orders",), {"lookup": "no"}),
-    an_attributed_trade_counts_twice: Setting(("unnamed-orders",), {"lookup": "no", "window": "2"}),
+    an_attributed_trade_counts_twice: Setting(("unnamed-orders", "unnamed-trades"), {**HIDDEN, "foreign": "no"}),
     a_told_end_is_final: Setting(("false-ends",)),
     an_unsolicited_end_acts_at_once: Setting(("false-ends",)),
-    one_miss_closes_an_order: Setting(("ghosts",)),
+    one_miss_closes_an_order: Setting(("omits",)),
     a_ghost_stays_open: Setting(("ghosts",)),
     a_triggered_stop_is_a_duplicate: Setting(("triggers",)),
     totals_of_a_chain_are_added: Setting(("triggers",)),
-    nothing_is_delayed: Setting(("rounds",)),
+    nothing_is_delayed: Setting(("undoes",), {"lag": "0", "lookup": "closed", "rate": "none", "latency": "0"}),
     other_terms_are_no_failure: Setting(("rounds",)),
     a_refused_timestamp_ends_the_order: Setting(("clocks",)),
     the_venues_id_decides_alone: Setting(("ids-per-symbol", "unnamed-trades")),
