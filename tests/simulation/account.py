@@ -47,8 +47,8 @@ class Send:
     """Whether the log resolves it as rejected, not sent, or absent."""
     refused: bool = False
     """Whether the venue refused it, by the log."""
-    unknown: bool = False
-    """Whether the log has its outcome as unknown."""
+    unknown_at: int = 0
+    """Position at which the log has its outcome as unknown; 0 if it never was."""
 
 
 @dataclass
@@ -63,6 +63,8 @@ class Order:
     status: str = ""
     cum_qty: int = 0
     cum_qty_max: int = 0
+    ended_ns: int = 0
+    """When it ended first."""
     renamed: set[str] = field(default_factory=set)
     """Client order ids from modifies in place."""
     grew: bool = False
@@ -158,6 +160,8 @@ class Intent:
     sends: list[Send] = field(default_factory=list)
     fills: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Quantity and price by fill key, as recorded; corrections and busts applied."""
+    fees: dict[str, int] = field(default_factory=dict)
+    """The fee of each trade by fill key, as recorded, in units of its asset."""
     void: set[str] = field(default_factory=set)
     """Keys of busted trades and corrections; a bust may precede its trade."""
     corrections: dict[str, tuple[str, int]] = field(default_factory=dict)

@@ -4,7 +4,7 @@ Fed by the simulation and by the drill with plain data: rows of the log as store
 orders and trades, and the answers that strategies received. It imports nothing of the kernel. The numbers of its problems
 are those of the invariants:
 
-    1 fills in the log are the venue's          5 every acknowledged command is in the log
+    1 fills in the log are the venue's          5 every acknowledged command, and trade, is in the log
     2 at most one live order per intent, never  6 nothing is sent that was not logged first, under the lease, in time
       more than its quantity working and filled 7 no terminal status without evidence; a ruled-out send stays ruled out
     3 when faults stop, every intent converges  8 the log itself: no gap, one epoch at a time, ids by the rules, and
@@ -26,8 +26,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tests.simulation.account import Group, Intent, Order, Send
+<<<<<<< HEAD
 from tests.simulation.bracket_audit import BracketAudit
 from tests.simulation.log_audit import TERMINAL
+=======
+from tests.simulation.bystander_audit import BystanderAudit
+from tests.simulation.log_audit import MINUTE_NS, TERMINAL, UNDONE_MAX
+>>>>>>> mutants
 
 ONE_SHOT = ("IOC", "FOK")
 
@@ -117,8 +122,20 @@ class Auditor(BracketAudit):
         known.cum_qty_max, known.price = max(known.cum_qty_max, known.cum_qty), order["price"]
         if not known.open:
             known.closed_as.add(known.status)
+            if not known.ended_ns:
+                known.ended_ns = self.now_ns
+                self._check_undone(self.intents.get(self._owner_of(known)))
         self._check_exposure(self._owner_of(known) or self._owner.get(client_id, ""))
         self._check_limits()
+
+    def _check_undone(self, intent: Intent | None) -> None:
+        """Check that what the venue ends at once is not placed again without end (H24)."""
+        if intent is None or intent.group is not None or intent.order["order_type"] != "LIMIT":
+            return
+        orders = [item for item in self._by_intent[intent.intent_id] if "EXPIRED" in item.closed_as]
+        recent = sum(item.ended_ns > self.now_ns - MINUTE_NS for item in orders)
+        if intent.order["time_in_force"] == "GTC" and recent > UNDONE_MAX + 2 * (intent.generation - 1):
+            self.problem(15, f"{intent.intent_id} was placed {recent} times within a minute, and ended each time")
 
     def _check_change(self, known: Order, order: Mapping[str, Any]) -> None:
         """Check that new terms of a venue order are those of a modify in flight."""
@@ -234,6 +251,11 @@ class Auditor(BracketAudit):
             self.venue_trade(trade)
         for order in truth["orders"]:
             self.venue_order(order)
+
+    def recorded(self, fill_key: str) -> None:
+        """A kernel told the adapter that it has recorded a trade."""
+        if fill_key not in self._fill_keys:
+            self.problem(5, f"the adapter is told that the trade {fill_key} is recorded, and it is not in the log")
 
     # -------------------------------------------------------------------------------------------------------- strategies
     def acknowledged(self, *, kind: str, intent_id: str) -> None:

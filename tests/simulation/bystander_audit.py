@@ -3,7 +3,8 @@
 Used by the auditor; imports the standard library only. The numbers of its problems:
 
     9 under a halt nothing is placed or modified, and    11 orders of an owner that misses its heartbeat are
-      open orders are canceled                              canceled, not sooner than its ttl, and no others
+      open orders are canceled; nothing is placed in        canceled, not sooner than its ttl, and no others
+      a symbol that is quarantined
     10 external orders are ignored, adopted or           12 a manual resolution is recorded as given, not before
       canceled by the policy; each once                     evidence can no longer come, and has no other effect
 """
@@ -42,6 +43,8 @@ class BystanderAudit(LogAudit):
         """Venue ids of the external orders that the log has, and whether their client order ids were reported."""
         self._holds: list[tuple[int, str | None, bool]] = []
         """Position, symbol (none: all), and whether it is halted from there on."""
+        self._quarantines: dict[str, int] = {}
+        """Symbols whose data do not fit the log, by the log, and since which position."""
         self._beats: dict[str, Beats] = {}
         self._silences: dict[int, str] = {}
         """Owners whose heartbeat lapsed, by position."""
@@ -109,6 +112,9 @@ class BystanderAudit(LogAudit):
         """Whether something is placed or changed that was halted when it was decided."""
         if send.kind != "CANCEL" and self.is_halted(send.terms["symbol_id"], event["state_position"]):
             self.problem(9, f"{intent.intent_id}'s {send.client_order_id}, a {send.kind}, is started under a halt")
+        since = self._quarantines.get(send.terms["symbol_id"], event["state_position"] + 1)
+        if send.kind != "CANCEL" and since <= event["state_position"]:
+            self.problem(9, f"{intent.intent_id}'s {send.client_order_id} is started in a symbol that is quarantined")
 
     # ---------------------------------------------------------------------------------------------------- foreign orders
     def _is_taken(self, order: Order) -> bool:
@@ -142,6 +148,7 @@ class BystanderAudit(LogAudit):
             self.problem(10, f"{op} aims at {venue_id}, a foreign order that nobody has adopted")
 
     def _on_ExternalOrderObserved(self, _: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
+<<<<<<< HEAD
         venue_id = event.get("exchange_order_id") or ""
         self._named[venue_id] = self._named.get(venue_id, False) or bool(event.get("client_order_id"))
 
@@ -153,9 +160,21 @@ class BystanderAudit(LogAudit):
 
     def _on_FindingRaised(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
         super()._on_FindingRaised(intent, event, *rest)
+=======
+        self._fill_keys.add(event.get("fill_key") or "")
+
+    def _on_FindingResolved(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
+        super()._on_FindingResolved(intent, event, *rest)
+        self._quarantines.pop(event["finding_id"].removeprefix("SYMBOL_QUARANTINED:"), None)
+
+    def _on_FindingRaised(self, intent: Intent, event: dict[str, Any], position: int, *rest: Any) -> None:  # noqa: N802
+        super()._on_FindingRaised(intent, event, position, *rest)
+>>>>>>> mutants
         kind, _, about = event["finding"]["finding_id"].partition(":")
         if kind == "UNEXPECTED_TRADE":
             self._unexpected.add((event["finding"]["symbol_id"], about.split("/")[-1]))
+        if kind == "SYMBOL_QUARANTINED":
+            self._quarantines.setdefault(event["finding"]["symbol_id"], position)
 
     def _check_foreign(self, unknown: set[str]) -> None:
         """Check the external orders at the end; `unknown`: symbols with an unresolved submit."""
@@ -242,10 +261,10 @@ class BystanderAudit(LogAudit):
         """An operator resolves a request truthfully."""
         self._words.add((client_order_id, outcome))
 
-    def _on_AttemptUnknown(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
+    def _on_AttemptUnknown(self, intent: Intent, event: dict[str, Any], position: int, *rest: Any) -> None:  # noqa: N802
         send = self._send_at(intent, event["attempt_position"])
         if send is not None:
-            send.unknown = True
+            send.unknown_at = position
 
     def _on_AttemptResolved(  # noqa: N802
         self, intent: Intent, event: dict[str, Any], position: int, evidence: str, recorded_at_ns: int
@@ -260,7 +279,7 @@ class BystanderAudit(LogAudit):
         sends = [item for item in intent.sends if item.client_order_id == name and item.position <= send.position]
         if (name, outcome) not in self._words:
             self.problem(12, f"{name} is {outcome} by an operator's word, and none said so")
-        if any(not item.no and not item.unknown for item in sends):
+        if any(not item.no and not item.unknown_at for item in sends):
             self.problem(12, f"{name} is settled by a word while its call was out")
         if any(recorded_at_ns + SKEW_NS < (item.absent_after_ns or 0) for item in sends if not item.no):
             self.problem(12, f"{name} is settled by a word while it could still arrive")

@@ -60,11 +60,17 @@ def with_policy(policy: ExternalOrderPolicy, *, instead_of: ExternalOrderPolicy)
     honest = external_orders.ExternalOrders.__init__
 
     def init(
-        self: external_orders.ExternalOrders, state: Any, writer: Any, clock: Any, settings: Any, on_fenced: Any
+        self: external_orders.ExternalOrders,
+        state: Any,
+        writer: Any,
+        venue: Any,
+        clock: Any,
+        settings: Any,
+        on_fenced: Any,
     ) -> None:
         swapped = settings.external_orders is instead_of
         settings = settings.model_copy(update={"external_orders": policy}) if swapped else settings
-        honest(self, state, writer, clock, settings, on_fenced)
+        honest(self, state, writer, venue, clock, settings, on_fenced)
 
     return (external_orders.ExternalOrders, "__init__", init)
 
@@ -87,7 +93,7 @@ def an_adopted_trade_counts_twice() -> list[Patch]:
 
 def what_others_trade_is_not_told() -> list[Patch]:
     """A trade of an external order is a finding."""
-    return [(external_orders.ExternalOrders, "_unexpected", lambda self, report: [])]
+    return [(external_orders.ExternalOrders, "_unexpected", lambda self, report, found: [])]
 
 
 # ------------------------------------------------------------------------------------------------------------ heartbeats

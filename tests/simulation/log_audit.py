@@ -15,6 +15,12 @@ from tests.simulation.account import Group, Intent, Order, Problem, Send
 MINUTE_NS = 60_000_000_000
 SENDS_MAX = 40
 """The most sends of one intent within a minute, apart from those that its strategy causes."""
+TIMESTAMP_REFUSED = "-1021"
+"""The venue's code of a refusal for the timestamp."""
+BASE_UNITS = 10**6
+"""Units of a base asset in one unit of a quantity."""
+UNDONE_MAX = 9
+"""The most orders of one intent that the venue ends at once within a minute (H24: 7), with some that are forced."""
 TERMINAL = ("FILLED", "CANCELED", "REJECTED", "EXPIRED")
 INTENT = "intent:"
 
@@ -69,6 +75,8 @@ class LogAudit:
         """Venue ids of orders to how often the venue reported falsely that they ended."""
         self.reduced: set[str] = set()
         """Venue ids of orders that the venue reduced by itself."""
+        self.hides_ids = False
+        """Whether an order of ours may be shown without its client order id, and no query by that id finds it."""
         self.actor = ""
         """Who wrote the row that is read."""
         self._adopted: dict[str, str] = {}
@@ -95,6 +103,8 @@ class LogAudit:
         """Venue ids of orders that the log has seen closed."""
         self._watched: dict[str, int] = {}
         """The last position that each subscriber received."""
+        self._fill_keys: set[str] = set()
+        """Those of all trades in the log."""
         self._moot: set[int] = set()
         """Positions of amends whose terms the log has seen at the venue."""
         self._final_trades: dict[str, dict[str, Any]] = {}
@@ -110,6 +120,10 @@ class LogAudit:
 
     def _check_word(self, intent: Intent, send: Send, event: dict[str, Any]) -> None:
         raise NotImplementedError
+
+    def is_known(self, exchange_order_id: str) -> bool:
+        """Whether a report in the log names an order."""
+        return exchange_order_id in self._last_position
 
     def owner(self, client_order_id: str) -> str:
         """The intent of a client order id; the id itself if the log has none."""
@@ -228,6 +242,17 @@ class LogAudit:
         asked = send.terms["quantity"] + (intent.filled if send.kind == "SUBMIT" else 0)
         if asked > most:
             self.problem(2, f"{intent.intent_id} of {group.group_id} is sent for {asked}, its siblings leave it {most}")
+            return
+        held = group.allowed(intent, filled, released=self._released(leader) - self._fees_in_base(leader))
+        if group.mode == "ONE_TRIGGERS_OTHER" and asked > held:
+            self.problem(14, f"{intent.intent_id} of {group.group_id} is sent for {asked}, {held} is held")
+
+    def _fees_in_base(self, leader: Intent) -> int:
+        """What fees took of what a group's parent bought, rounded up, as far as the log knows."""
+        late = self.personality is not None and "late-fees" in self.personality.names
+        if leader.order["side"] == "SELL" or late or leader.void or leader.corrections:
+            return 0
+        return -(-sum(leader.fees.values()) // BASE_UNITS)
 
     def _released(self, leader: Intent) -> int:
         """The filled quantity of a group's parent that the log may know, including a duplicate by the network."""
@@ -286,6 +311,8 @@ class LogAudit:
         if (intent.intent_id, intent.generation) in self._over_for_good and not (intent.void or intent.corrections):
             self.problem(7, f"{who} is submitted after its strategy was told that it is too late to cancel it")
         last = next((item for item in reversed(intent.sends) if item.kind == "SUBMIT"), None)
+        if last is None or last.client_order_id != send.client_order_id:
+            self._check_alone(intent, send, event)
         if last is None:
             return
         same = last.client_order_id == send.client_order_id
@@ -293,6 +320,22 @@ class LogAudit:
             self.problem(7, f"{who} is submitted while {last.client_order_id} is not settled")
         if not same and not self._seen(last.client_order_id) and not self._is_refused(intent, last.client_order_id):
             self.problem(8, f"{who} takes a new id though {last.client_order_id} is not spent")
+
+    def _check_alone(self, intent: Intent, send: Send, event: dict[str, Any]) -> None:
+        """Check that no other order is sent that could not be told from one that is unknown (H20)."""
+        if not self.hides_ids:
+            return
+        for other in self.intents.values():
+            alike = [(item.order["symbol_id"], item.order["side"]) for item in (intent, other)]
+            if other is intent or alike[0] != alike[1] or (other.group is not None and other.group is intent.group):
+                continue
+            unknown = [item for item in other.sends if 0 < item.unknown_at <= event["state_position"]]
+            left = [item for item in unknown if not item.no and not self._seen(item.client_order_id)]
+            if any(item.kind == "SUBMIT" for item in left):
+                who = f"{intent.intent_id}'s {send.client_order_id}"
+                self.problem(
+                    7, f"{who} is submitted while {left[0].client_order_id}, of its symbol and side, is unknown"
+                )
 
     def _check_amend(self, intent: Intent, send: Send, event: dict[str, Any]) -> None:
         """Check that this modify may be sent now."""
@@ -339,6 +382,8 @@ class LogAudit:
             self.problem(7, f"{send.client_order_id} left for the wire, and the log says that it was not sent")
         if event["outcome"] == "REJECTED":
             send.refused = True
+            if event.get("code") == TIMESTAMP_REFUSED and event.get("retry_at_ns") is None:
+                self.problem(3, f"{send.client_order_id} is over, though only its timestamp was refused")
             if len(intent.submits(send.client_order_id)) == 1:  # else it is said of this send alone (H7)
                 self._check_absent(intent, send.client_order_id, "refused")
         send.no = True
@@ -413,6 +458,8 @@ class LogAudit:
 
     def _on_OrderFilled(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
         intent.fills[event["fill_key"]] = (event["last_qty"], event["last_px"])
+        intent.fees[event["fill_key"]] = event.get("fee") or 0
+        self._fill_keys.add(event["fill_key"])
         self._fact("filled", event)
 
     def _on_FillBusted(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
@@ -420,6 +467,7 @@ class LogAudit:
 
     def _on_FillCorrected(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
         intent.corrections[event["ref_fill_key"]] = (event["fill_key"], event["last_qty"])
+        self._fill_keys.add(event["fill_key"])
         self._fact("corrected", event)
 
     def _fact(self, what: str, event: dict[str, Any]) -> None:

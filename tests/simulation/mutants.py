@@ -27,6 +27,7 @@ from kernel.reconciler import (
     decide_run,
     order_sender,
     requeue_backoff,
+    status_answer,
     status_query,
     venue_reconciler,
 )
@@ -38,7 +39,7 @@ from kernel.workqueue import WorkQueue
 from projections import state as states
 from projections import state_data
 from projections.state_fold import Fold
-from tests.simulation import bystander_mutants
+from tests.simulation import bystander_mutants, venue_mutants
 
 Patch = tuple[object, str, object]
 """(module or class, name, replacement)."""
@@ -292,14 +293,13 @@ async def believing_query(
 def missing_is_closed() -> list[Patch]:
     """H15: what a list does not show is closed at once, lag or not."""
 
-    async def close_missing(self: venue_session.VenueSession, snapshot: Any, source: Any) -> None:
-        listed = {report.exchange_order_id for report in snapshot.open_orders}
-        for intent_id in self.state.live_intent_ids():
-            for facts in self.state.record(intent_id).live_orders:
-                if facts.exchange_order_id not in listed:
-                    await self._gone(intent_id, facts.exchange_order_id, facts.client_order_id, snapshot.began_ns)
+    def missed_events(record: Any, facts: Any, answer: Any, capabilities: Any) -> Any:
+        if not facts.live:
+            return status_answer.missed_events(record, facts, answer, capabilities)
+        hasty = replace(answer, reflects_ns=None)
+        return [status_answer.observed(record, facts.client_order_id, hasty, facts.exchange_order_id, gone=True)]
 
-    return [(venue_session.VenueSession, "_close_missing", close_missing)]
+    return [(venue_session, "missed_events", missed_events)]
 
 
 def absence_without_a_window() -> list[Patch]:
@@ -548,6 +548,7 @@ MUTANTS: dict[str, Callable[[], list[Patch]]] = {
         a_sibling_is_sent_all_the_same, an_excess_is_not_told, a_group_in_two_appends,
         who_lacks_room_waits_for_ever, each_order_is_weighed_alone,
         *bystander_mutants.BUGS,
+        *venue_mutants.BUGS,
     )
 }  # fmt: skip
 """Every bug by its name."""

@@ -34,6 +34,8 @@ PERSONALITIES: dict[str, tuple[str, ...]] = {
     "rounds": (),  # takes orders at a rounded price
     "false-ends": ("false-end",),  # reports the end of orders that stay open
     "ghosts": ("purge",),  # forgets open orders
+    "omits": ("omit",),  # a list lacks an open order
+    "undoes": ("undo",),  # ends every order of a symbol at once, for a while
     "triggers": ("stop",),  # a stop that triggers becomes a new order
     "self-trades": ("expire", "decrement"),  # ends or reduces orders to prevent a self-trade
     "late-fees": (),  # reports the fee of a trade later
@@ -64,7 +66,7 @@ def drawn(seed: int, length_s: float, names: Sequence[str] = ()) -> tuple[str, l
     With `names`, those of them instead.
     """
     chance = random.Random(f"{seed}/venue")
-    if chance.random() < 0.5 and not names:
+    if (chance.random() < 0.5 and not names) or tuple(names) == ("plain",):
         return "plain", []
     names = names or chance.sample(sorted(PERSONALITIES), chance.choice((1, 1, 1, 2, 3)))
     ops: list[Event] = []
@@ -72,6 +74,8 @@ def drawn(seed: int, length_s: float, names: Sequence[str] = ()) -> tuple[str, l
         for _ in range(chance.randint(5, 12) if verb == "stop" else chance.randint(1, 5)):
             at_s = round(chance.uniform(0, length_s), 3)
             ops += stop_order(at_s, len(ops), chance) if verb == "stop" else [(at_s, "-", event_of(verb, chance))]
+            if verb == "undo":
+                ops.append(undone_order(at_s, len(ops), ops[-1][2][1]))
     return "+".join(names), ops
 
 
@@ -87,6 +91,11 @@ def stop_order(at_s: float, number: int, chance: random.Random) -> list[Event]:
     return placed
 
 
+def undone_order(at_s: float, number: int, symbol_id: str) -> Event:
+    """A strategy places an order that is to be placed again whenever the venue ends it."""
+    return (at_s, "A", ("place", f"u{number}", symbol_id, "BUY", "5", "@9950", "recreate"))
+
+
 def event_of(verb: str, chance: random.Random) -> tuple[str, ...]:
     """An event with its arguments."""
     which, for_s = str(chance.randrange(100)), str(chance.choice((1, 3, 8)))
@@ -94,6 +103,8 @@ def event_of(verb: str, chance: random.Random) -> tuple[str, ...]:
     arguments: dict[str, tuple[str, ...]] = {
         "false-end": (which, chance.choice(("CANCELED", "EXPIRED"))),
         "purge": (which,),
+        "omit": (which,),
+        "undo": (symbol_id, str(chance.choice((5, 20, 40)))),
         "expire": (which,),
         "decrement": (which, str(chance.randint(1, 5))),
         "flow": (chance.choice(("XS", "XT", "Y")), str(chance.choice((-1, 1)) * chance.randint(1, 10**6))),
@@ -120,6 +131,10 @@ class Personality:
     """Returns the client order id of an order by its true venue id."""
     purged: set[str] = field(default_factory=set)
     """True venue ids of orders that the venue has forgotten."""
+    omitted: set[str] = field(default_factory=set)
+    """True venue ids of orders that the next list lacks."""
+    undoes: dict[str, int] = field(default_factory=dict)
+    """Symbol to the instant until which the venue ends its orders at once."""
     muted_until_ns: int = 0
     busy_until_ns: int = 0
     rescaled: dict[str, int] = field(default_factory=dict)
@@ -246,9 +261,11 @@ class Personality:
         oldest_ns = self.now_ns() - HISTORY_NS if "short-history" in self.names else 0
         fills = [item for item in snapshot.fills if (item.transact_time_ns or 0) >= oldest_ns]
         flows = [item for item in self.flows if (item.transact_time_ns or 0) >= since_ns]
+        open_orders = [item for item in snapshot.open_orders if item.exchange_order_id not in self.omitted]
+        self.omitted.clear()
         return snapshot.model_copy(
             update={
-                "open_orders": self._all(snapshot.open_orders, unnamed="unnamed-orders" in self.names),
+                "open_orders": self._all(open_orders, unnamed="unnamed-orders" in self.names),
                 "fills": self._all(fills, unnamed="unnamed-trades" in self.names),
                 "balances": self._with_flows(snapshot.balances),
                 "transfers": tuple(flows),
@@ -287,6 +304,8 @@ class Personality:
     def calm(self) -> None:
         """End everything that lasts, as faults stop."""
         self.muted_until_ns = self.busy_until_ns = 0
+        self.omitted.clear()
+        self.undoes.clear()
         self.rescaled.clear()
         self.delisted.clear()
         self.defects.clear()

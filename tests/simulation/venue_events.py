@@ -8,7 +8,6 @@ from __future__ import annotations
 from kernel.clock import NS_PER_S
 from kernel.models import OrdStatus
 from kernel.venues.base import Transfer
-from kernel.venues.paper.matching.contingent import update_groups
 from kernel.venues.paper.matching.orders import PaperOrder
 from kernel.venues.paper.matching.reports import status_report
 from tests.simulation.world import World
@@ -50,11 +49,17 @@ class VenueEvents:
     def _do_expire(self, which: str) -> None:
         """The venue ends an order to prevent a self-trade."""
         if (order := self._own(which)) is not None:
-            engine = self.world.exchange.engine
-            draft = engine._transaction()
-            draft.close(order.order_id, OrdStatus.EXPIRED, text="EXPIRED_IN_MATCH")
-            update_groups(draft)
-            engine._commit(draft)
+            self.world.exchange.expire(order.order_id)
+
+    def _do_undo(self, symbol_id: str, for_s: str) -> None:
+        """The venue ends every order in a symbol at once, for a while."""
+        self.world.personality.undoes[symbol_id] = self._until_ns(for_s)
+
+    def _do_omit(self, which: str) -> None:
+        """The next list lacks an open order that the kernels know."""
+        order = self._own(which)
+        if order is not None and self.world.audit.is_known(str(order.order_id)):
+            self.world.personality.omitted.add(str(order.order_id))
 
     def _do_decrement(self, which: str, by: str) -> None:
         """The venue reduces an order to prevent a self-trade."""

@@ -28,7 +28,7 @@ from kernel.log.base import Append, Appended
 from kernel.log.engine.batch import Batch
 from kernel.log.engine.records import Writer
 from kernel.log.factory import LogFactory
-from kernel.models import ExternalOrderPolicy
+from kernel.models import ExecType, ExternalOrderPolicy, OrdStatus
 from kernel.order_spec import StandardOrder, SymbolMetadata
 from kernel.settings import KernelSettings, Limits, LimitSettings
 from kernel.venues.base import (
@@ -48,6 +48,7 @@ from kernel.venues.paper.matching.config import PaperExchangeOptions
 from kernel.venues.paper.matching.contingent import update_groups
 from kernel.venues.paper.matching.engine import order_oracle_state
 from kernel.venues.paper.matching.order_checks import check_entry, check_terms
+from kernel.venues.paper.matching.orders import PaperOrder
 from kernel.venues.paper.matching.reports import trade_oracle_state
 from kernel.venues.paper.transport import ReportQueue
 from kernel.venues.paper.venue import PaperVenue
@@ -208,6 +209,10 @@ class SimVenue(PaperVenue):
             for shown in personality.streamed(report):
                 yield shown
 
+    def recorded(self, report: ExecutionReport) -> None:
+        if report.fill_key is not None and report.exec_type is not ExecType.TRADE_CANCEL:
+            self._process.world.audit.recorded(report.fill_key)
+
     async def symbols(self) -> list[SymbolMetadata]:
         self._process.world.personality.defect("symbols")
         return self._process.world.personality.symbols(await super().symbols())
@@ -367,6 +372,20 @@ class SimExchange(PaperExchange):
         engine._commit(draft)
         return str(opened.order_id)
 
+    def _undo(self, order: PaperOrder) -> None:
+        """End an order at once, if the venue undoes everything in its symbol."""
+        undoes = self._world.personality.undoes.get(order.symbol_id, 0) > self._world.clock.now_ns()
+        if undoes and order.open and str(order.order_id) not in self._world.audit.foreign:
+            self._world.later(0.001, lambda: self.expire(order.order_id))
+
+    def expire(self, order_id: int) -> None:
+        """End an order, by the venue."""
+        draft = self.engine._transaction()
+        if draft.order(order_id).open:
+            draft.close(order_id, OrdStatus.EXPIRED, text="EXPIRED_IN_MATCH")
+            update_groups(draft)
+            self.engine._commit(draft)
+
     def _report(self, report: ExecutionReport) -> None:
         audit, book = self._world.audit, self.engine.book
         for number, trade in enumerate(book.trades.values()):
@@ -383,6 +402,7 @@ class SimExchange(PaperExchange):
             audit.venue_order(order_oracle_state(order))
             told = f"{report.exec_type} {report.exchange_order_id} {order.status} {order.cum_qty}/{order.quantity}"
             self._world.tell("venue", f"{told} ({order.client_order_id})")
+            self._undo(order)
         super()._report(report)
 
 
@@ -506,6 +526,7 @@ class World:
         names = frozenset(plan.world.get("venue", "plain").split("+"))
         self.personality = Personality(names, self.clock.now_ns, self._symbol_of, self._client_id_of)
         self.audit.personality = self.personality
+        self.audit.hides_ids = self.personality.capabilities(self.exchange.capabilities).hides_client_ids
         self.sessions: list[ReportQueue] = []
         """The stream of every session, ended or not."""
         self.recorder = MemoryRecorder()
@@ -634,6 +655,7 @@ def settings_of(plan: Plan) -> KernelSettings:
         stop_timeout_s=3.0,
         limits=limits_of(plan),
         external_orders=policy_of(plan),
+        account_exclusive=plan.world.get("foreign", "no") == "no" and plan.seed % 2 == 1,
     )
 
 
