@@ -83,10 +83,14 @@ class ReducedVenue(ForwardingVenue):
     async def order(
         self, symbol_id: str, client_order_id: str | None, exchange_order_id: str | None
     ) -> ExecutionReport | None:
-        if self._removed & {"lookup", "client_order_ids"}:
-            raise OutcomeUnknown("this venue has no query of one order")
+        if "client_order_ids" in self._removed:
+            client_order_id = None
+        if "lookup" in self._removed or client_order_id is exchange_order_id is None:
+            raise OutcomeUnknown("this venue has no such query")
         found = await super().order(symbol_id, client_order_id, exchange_order_id)
-        return None if found is not None and not found.leaves_qty and "lookup_closed" in self._removed else found
+        if found is None or (not found.leaves_qty and "lookup_closed" in self._removed):
+            return None
+        return self._reported(found)
 
     async def snapshot(self, since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
         found = await super().snapshot(since_ns, symbols)

@@ -36,6 +36,7 @@ TAKEN_AWAY = {
     "no lists": ("lists_open_orders", "lists_trades", "lists_balances"),
     "polling only": ("stream",),
     "no amend": ("amend",),
+    "no client ids": ("client_order_ids",),
 }
 TIMEOUT_S = 900
 TODAY = date(2026, 11, 30)
