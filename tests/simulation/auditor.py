@@ -26,13 +26,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tests.simulation.account import Group, Intent, Order, Send
-<<<<<<< HEAD
 from tests.simulation.bracket_audit import BracketAudit
-from tests.simulation.log_audit import TERMINAL
-=======
-from tests.simulation.bystander_audit import BystanderAudit
 from tests.simulation.log_audit import MINUTE_NS, TERMINAL, UNDONE_MAX
->>>>>>> mutants
 
 ONE_SHOT = ("IOC", "FOK")
 

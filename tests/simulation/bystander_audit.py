@@ -148,7 +148,7 @@ class BystanderAudit(LogAudit):
             self.problem(10, f"{op} aims at {venue_id}, a foreign order that nobody has adopted")
 
     def _on_ExternalOrderObserved(self, _: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
-<<<<<<< HEAD
+        self._fill_keys.add(event.get("fill_key") or "")
         venue_id = event.get("exchange_order_id") or ""
         self._named[venue_id] = self._named.get(venue_id, False) or bool(event.get("client_order_id"))
 
@@ -158,18 +158,12 @@ class BystanderAudit(LogAudit):
         hides = self.personality is not None and "unnamed-orders" in self.personality.names
         return hides and self._named.get(order.exchange_order_id) is False
 
-    def _on_FindingRaised(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
-        super()._on_FindingRaised(intent, event, *rest)
-=======
-        self._fill_keys.add(event.get("fill_key") or "")
-
     def _on_FindingResolved(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
         super()._on_FindingResolved(intent, event, *rest)
         self._quarantines.pop(event["finding_id"].removeprefix("SYMBOL_QUARANTINED:"), None)
 
     def _on_FindingRaised(self, intent: Intent, event: dict[str, Any], position: int, *rest: Any) -> None:  # noqa: N802
         super()._on_FindingRaised(intent, event, position, *rest)
->>>>>>> mutants
         kind, _, about = event["finding"]["finding_id"].partition(":")
         if kind == "UNEXPECTED_TRADE":
             self._unexpected.add((event["finding"]["symbol_id"], about.split("/")[-1]))
