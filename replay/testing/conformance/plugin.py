@@ -93,7 +93,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.section("conformance")
     for line in cells:
         terminalreporter.line("  ".join(map(str.ljust, line, widths)).rstrip())
-    lacking = [row["ability"] for row in rows if row["result"] == "lacks"]
+    lacking = [row["ability"] for row in rows if row["claim"] == "no" and row["result"] in ("lacks", "skipped")]
     if lacking:
         terminalreporter.line("")
         terminalreporter.line("Not guaranteed at this venue:")
