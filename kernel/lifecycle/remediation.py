@@ -158,9 +158,9 @@ REMEDIATION = {
     FindingKind.VENUE_DISAGREES: Remedy(
         "The exchange works other terms than requested, or undoes or ignores requests, several times in a row.",
         "`orderctl describe {about}`, `orderctl history {about}` (the text has what was requested and what works)",
-        "change the order to terms that the exchange takes (`orderctl modify`), or"
+        "change the order to terms that the exchange takes, or"
         " `orderctl resolve --finding {finding_id} --accept --evidence TEXT` to keep what works, or without `--accept`"
-        " for another try; `orderctl run --config` with `venue_terms = \"ACCEPT\"` always keeps what works",
+        " for another try; the setting `venue_terms = \"ACCEPT\"` always keeps what works",
         "request the same terms again and again: each change loses the order's place in the queue",
     ),
 }  # fmt: skip
