@@ -106,9 +106,8 @@ def ends_intent(facts: OrderFacts, intent: OrderIntent | None) -> bool:
 
 def disagrees(record: Record) -> bool:
     """Return whether the venue has not done what was requested, several times in a row."""
-    return record.disagreements >= FAILURES_MAX or any(
-        facts.cancel_failures >= FAILURES_MAX for facts in record.live_orders
-    )
+    many = record.disagreements >= FAILURES_MAX or record.other_terms >= OTHER_TERMS_MAX
+    return many or any(facts.cancel_failures >= FAILURES_MAX for facts in record.live_orders)
 
 
 def is_disagreement_over(record: Record, now_ns: int, *, agrees: bool) -> bool:

@@ -164,7 +164,7 @@ def disagreement_report(inputs: RunInputs) -> ReportFindings | None:
     """Raise or resolve the finding that the venue does not do what is requested."""
     record, name = inputs.record, finding_id(FindingKind.VENUE_DISAGREES, inputs.intent_id)
     if name not in record.findings and is_disagreement_due(record):
-        times = max([record.disagreements, *(facts.cancel_failures for facts in record.orders)])
+        times = max([record.disagreements, record.other_terms, *(facts.cancel_failures for facts in record.orders)])
         text = f"{disagreement_text(record, inputs.symbol)} ({times} times in a row)"
         found = raised(
             name,
