@@ -35,7 +35,8 @@ def venue_ns(event: events.OrderReport) -> int:
 def accepted(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     facts = facts if event.ord_status in ENDS else shown_open(facts, event)
     known = with_totals(with_terms(replace(facts, accepted=True), event), event)
-    if event.exec_type is ExecType.NEW and facts.order.order_type in STOPPED and facts.accepted_ns is None:
+    begins = facts.order.order_type in STOPPED or facts.sent_ns is None
+    if event.exec_type is ExecType.NEW and begins and facts.accepted_ns is None:
         known = replace(known, accepted_ns=event.transact_time_ns)
     return known if event.order_qty == facts.order.quantity else with_size(known, event)
 
@@ -73,16 +74,17 @@ def filled(facts: OrderFacts, event: events.OrderFilled | events.FillCorrected) 
 
 
 def trade_entry(event: events.OrderFilled | events.FillCorrected) -> TradeEntry:
+    corrects = event.ref_fill_key if isinstance(event, events.FillCorrected) else None
     return TradeEntry(
         event.fill_key,
         event.last_qty,
         event.last_px,
         venue_ns(event),
-        event.ref_fill_key if isinstance(event, events.FillCorrected) else None,
+        corrects,
         event.fee,
         event.fee_asset,
         tuple(sorted(event.fees.items())) if event.fees is not None else None,
-        event.life_margin_ns,
+        event.life_margin_ns if corrects is None else None,  # a correction is of its trade's life
     )
 
 

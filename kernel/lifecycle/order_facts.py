@@ -78,7 +78,7 @@ class OrderFacts:
     """Earliest timestamp of its sends: it cannot have traded before. None if no send is known."""
     accepted: bool = False
     accepted_ns: int | None = None
-    """Venue time of its acceptance, if that was reported."""
+    """Venue time of its acceptance, if that was reported of a stop, or of an order that the kernel did not send."""
     triggered: bool = False
     told_type: OrderType | None = None
     """Its type as the venue reports it, if it was sent as a stop."""
@@ -309,8 +309,9 @@ def valid_evidence(facts: OrderFacts) -> list[CumEvidence]:
 
 
 def in_life(facts: OrderFacts, time_ns: int, margin_ns: int, *, ended_ns: int | None) -> bool:
-    """Return whether a venue time is in an order's life: from its creation, else its first send, to its end."""
-    begin_ns = facts.created_ns if facts.created_ns is not None else facts.sent_ns
+    """Return whether a venue time is in an order's life: from its creation, first send or acceptance to its end."""
+    known = (facts.created_ns, facts.sent_ns, facts.accepted_ns)
+    begin_ns = next((begin_ns for begin_ns in known if begin_ns is not None), None)
     begun = begin_ns is None or time_ns >= begin_ns - margin_ns
     return begun and (ended_ns is None or time_ns <= ended_ns + margin_ns)
 

@@ -72,9 +72,13 @@ def match(
         return OrderMatch(reused=tuple(known), candidates=tuple(item for item in known if item[1].live))
     if margin_ns is None and len(same) == 1:
         return OrderMatch(same[0][0])
-    held = [item for item in same if holds_trade(item[1], report, margin_ns)] or [
-        item for item in same if in_life_of(item[1], report, margin_ns) and not is_nameless_reopening(item[1], report)
-    ]
+    held = [item for item in same if holds_trade(item[1], report, margin_ns)]
+    if not held and report.ref_fill_key is None:  # the time of a correction is not that of its trade
+        held = [
+            item
+            for item in same
+            if in_life_of(item[1], report, margin_ns) and not is_nameless_reopening(item[1], report)
+        ]
     if len(held) == 1:
         return OrderMatch(held[0][0])
     # A list shows the order open at another time too; anything else may be a change that is told only once.
@@ -248,8 +252,10 @@ def is_nameless_reopening(facts: OrderFacts, report: ExecutionReport) -> bool:
 
 
 def holds_trade(facts: OrderFacts, report: Report, margin_ns: int | None) -> bool:
-    """Return whether a reported trade is one that the order already has, counted or not."""
+    """Return whether a reported trade, or the one that it corrects or busts, is known of the order, counted or not."""
     given: Any = report
+    if corrects := getattr(report, "ref_fill_key", None):
+        return any(entry.fill_key == corrects for entry in facts.trades)
     if report.exec_type is not ExecType.TRADE or None in (given.fill_key, given.last_qty, given.last_px):
         return False
     time_ns = report.transact_time_ns or 0

@@ -297,7 +297,9 @@ class StatusQuerier:
         facts = facts_of(record, item)
         capabilities = self.venue.capabilities
         by_id = is_queried_alone(capabilities, item.client_order_id, item.exchange_order_id or None)
-        shown_by_id = by_id and not shadowed(self.state.observed_order(intent_id), item)
+        shown_by_id = by_id and not (
+            shadowed(self.state.observed_order(intent_id), item) or may_show_another(capabilities, item)
+        )
         needs_total = facts is not None and not (facts.live or facts.has_total) and facts.final_cum_qty is None
         if facts is not None and needs_total and (facts.gone_ns is not None or not shown_by_id):
             return await self._final_by_trades(record, item)
@@ -561,6 +563,12 @@ def shadowed(order: OrderState | None, item: VenueOrder) -> bool:
         other.client_order_id == item.client_order_id and other.exchange_order_id != item.exchange_order_id
         for other in (order.venue_orders if order is not None else ())
     )
+
+
+def may_show_another(capabilities: VenueCapabilities, item: VenueOrder) -> bool:
+    """Return whether a lookup, for lack of a client order id, may show a newer order with the same venue order id."""
+    by_order_id = status_id(capabilities, item.client_order_id, item.exchange_order_id or None) is None
+    return by_order_id and not capabilities.order_ids_unique and capabilities.lists_trades
 
 
 def traded_since(record: Record, item: VenueOrder) -> int:

@@ -129,6 +129,8 @@ class Personality:
     """Returns the symbol of an order by its true venue id."""
     client_id_of: Any
     """Returns the client order id of an order by its true venue id."""
+    created_ns_of: Any
+    """Returns when an order was placed, by its true venue id."""
     purged: set[str] = field(default_factory=set)
     """True venue ids of orders that the venue has forgotten."""
     omitted: set[str] = field(default_factory=set)
@@ -183,16 +185,22 @@ class Personality:
         symbol_id = event.get("symbol_id") or event.get("order", {}).get("symbol_id", "")
         named = {event.get(name) for name in ("client_order_id", "orig_client_order_id", "target_client_order_id")}
         changed = {
-            name: self._meant(symbol_id, event[name], named)
+            name: self._meant(symbol_id, event[name], named, event)
             for name in ("exchange_order_id", "target_exchange_order_id")
             if event.get(name)
         }
         return event | changed
 
-    def _meant(self, symbol_id: str, shown: str, named: set[str | None]) -> str:
-        """The order that is meant by a shown id: the one with a client order id that is named too, else the newest."""
+    def _meant(self, symbol_id: str, shown: str, named: set[str | None], event: dict[str, Any]) -> str:
+        """The order that is meant by a shown id: the one whose trade or whose client order id is named too, else the
+        newest that was placed by the time of the report."""
         known = self.true_ids(symbol_id, shown)
-        return next((item for item in known if self.client_id_of(item) in named), known[-1] if known else shown)
+        keys = (event.get("ref_fill_key") or event.get("fill_key") or "").split(":")  # paper:SYMBOL:ORDER:TRADE
+        traded = [item for item in known if len(keys) > 2 and item == keys[2]]
+        alike = traded or [item for item in known if self.client_id_of(item) in named] or known
+        told_ns = event.get("transact_time_ns")
+        placed = [item for item in alike if not told_ns or self.created_ns_of(item) <= told_ns]
+        return (placed or alike or [shown])[-1]
 
     # requests
 

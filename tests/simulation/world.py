@@ -524,7 +524,9 @@ class World:
             told = self.exchange.capabilities.model_copy(update={"rate_limits": ()})
             self.exchange.capabilities = told
         names = frozenset(plan.world.get("venue", "plain").split("+"))
-        self.personality = Personality(names, self.clock.now_ns, self._symbol_of, self._client_id_of)
+        self.personality = Personality(
+            names, self.clock.now_ns, self._symbol_of, self._client_id_of, self._created_ns_of
+        )
         self.audit.personality = self.personality
         self.audit.hides_ids = self.personality.capabilities(self.exchange.capabilities).hides_client_ids
         self.sessions: list[ReportQueue] = []
@@ -564,6 +566,10 @@ class World:
     def _client_id_of(self, order_id: str) -> str:
         order = self.exchange.engine.book.order(int(order_id))
         return order.client_order_id if order is not None else ""
+
+    def _created_ns_of(self, order_id: str) -> int:
+        order = self.exchange.engine.book.order(int(order_id))
+        return order.created_ns if order is not None else 0
 
     async def commit_takes(self) -> None:
         """The time that a commit, its answer or its news takes."""

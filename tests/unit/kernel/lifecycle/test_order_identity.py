@@ -69,6 +69,20 @@ def test_a_report_without_client_order_id_belongs_to_the_order_of_its_time() -> 
     assert (found.intent_id, [name for name, _ in found.candidates]) == (None, ["a", "c"])
 
 
+def test_a_correction_belongs_to_the_order_that_has_its_trade() -> None:
+    """A correction without client order id is about the order of its trade, not the one that has the id by then."""
+    journal = Journal()
+    an_order_of(journal, "a", begun=1, ended=5)
+    journal.hear("a", a_trade("t1", 1, at=3, client_id="c-a", exchange_order_id="7"))
+    a, b = journal.record("a"), an_order_of(journal, "b", begun=10)
+    late = a_trade("t2", 1, at=12, **NAMELESS).model_copy(
+        update={"exec_type": ExecType.TRADE_CORRECT, "ref_fill_key": "t1"}
+    )
+    assert match(late, None, [a, b], margin_ns=MARGIN_NS).intent_id == "a"
+    unknown = match(late.model_copy(update={"ref_fill_key": "t0"}), None, [a, b], margin_ns=MARGIN_NS)
+    assert (unknown.intent_id, [name for name, _ in unknown.candidates]) == (None, ["a", "b"])
+
+
 def test_times_do_not_matter_where_ids_are_unique() -> None:
     """Where an id is never given again, the one order that has it is meant at any time."""
     a = an_order_of(Journal(), "a", begun=1, ended=5)
