@@ -143,7 +143,7 @@ def test_many_seeds_are_played_on_several_cores() -> None:
 
 def test_the_auditor_knows_nothing_of_the_kernel() -> None:
     """It and its books import the standard library alone."""
-    own = ("auditor", "bystander_audit", "log_audit", "account")
+    own = ("auditor", "bracket_audit", "bystander_audit", "log_audit", "account")
     names, books = set(), {f"tests.simulation.{name}" for name in own}
     for file in (f"{name}.py" for name in own):
         tree = ast.parse((HERE / file).read_text())
