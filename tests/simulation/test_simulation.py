@@ -20,11 +20,12 @@ from kernel.log import LogSettings
 from kernel.log.factory import LogFactory
 from replay import VerifyReport, verify
 from tests.simulation import loop
-from tests.simulation.hunt import runs
+from tests.simulation.hunt import plan_for, runs
 from tests.simulation.mutants import MUTANTS, planted
 from tests.simulation.plan import Plan, from_seed
 from tests.simulation.player import Outcome, play
 from tests.simulation.shrink import shrunk, size
+from tests.simulation.venue_mutants import BY_NAME
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -34,8 +35,14 @@ QUICK = (
     "silence_is_no",
     "fills_count_each_time",
     "unknown_is_no_obstacle",
+    "a_told_end_is_final",
+    "a_triggered_stop_is_a_duplicate",
+    "a_transfer_is_ignored",
 )
 """Planted bugs that few seeds find; `--bug all` hunts every one."""
+NIGHTLY = [
+    pytest.param(name, marks=pytest.mark.nightly) for name in ("grace_is_forgotten", *BY_NAME) if name not in QUICK
+]
 SEEDS_MAX = 40
 QUICK_SEEDS = 8
 """How many seeds a developer's run plays; the others are for the night."""
@@ -65,11 +72,11 @@ async def verified(outcome: Outcome) -> VerifyReport:
         return await verify(log)
 
 
-@pytest.mark.parametrize("name", [*QUICK, pytest.param("grace_is_forgotten", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("name", [*QUICK, *NIGHTLY])
 def test_a_planted_bug_is_noticed(name: str) -> None:
     """A kernel that breaks a rule of the protocol is caught within a few seeds."""
     with planted(name):
-        assert any(play(from_seed(seed), trace=False).failed for seed in range(SEEDS_MAX))
+        assert any(play(plan_for(name, seed), trace=False).failed for seed in range(SEEDS_MAX))
 
 
 @pytest.mark.parametrize("name", MUTANTS)
@@ -136,7 +143,7 @@ def test_many_seeds_are_played_on_several_cores() -> None:
 
 def test_the_auditor_knows_nothing_of_the_kernel() -> None:
     """It and its books import the standard library alone."""
-    own = ("auditor", "bystander_audit", "log_audit", "account")
+    own = ("auditor", "bracket_audit", "bystander_audit", "log_audit", "account")
     names, books = set(), {f"tests.simulation.{name}" for name in own}
     for file in (f"{name}.py" for name in own):
         tree = ast.parse((HERE / file).read_text())
