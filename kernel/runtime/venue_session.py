@@ -190,12 +190,12 @@ class VenueSession:
         watching = asyncio.create_task(self._watch_stream(), name="venue-watch")
         tasks = [listening, recording, relisting, refreshing, comparing, watching]
         try:
-            ends: list[asyncio.Future[Any]] = [self._ended, recording, relisting]
+            ends: list[asyncio.Future[Any]] = [self._ended, recording, relisting, refreshing]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            for task in (recording, relisting):
+            for task in (recording, relisting, refreshing):
                 if task.done():
                     task.result()
-            if not recording.done():
+            if not recording.done() and self._reference_known.is_set():
                 listening.cancel()  # but an append that is under way is awaited, so that no report is recorded twice (H26)
                 await queue.put(None)
                 await recording
@@ -245,6 +245,8 @@ class VenueSession:
             return  # the session goes on without its stream, if it was reconnected for this just before
         except VenueError as problem:
             logger.warning("the report stream failed: %s", problem)
+        if not self._reference_known.is_set():
+            self._end(STREAM_ENDED)  # nothing is recorded yet, and over a lost connection nothing may ever be known
         await queue.put(None)
 
     def _note_heard(self) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from kernel.errors import ConflictError, ValidationError
+from kernel.errors import ConflictError, LogUnavailableError, ValidationError
+from kernel.events import REFERENCE_STREAM
+from kernel.log.base import Append, Appended
 from kernel.models import OrdStatus
 from kernel.order_spec import AssetMetadata, SymbolStatus
 from kernel.settings import KernelSettings
@@ -148,3 +150,26 @@ async def test_a_contract_is_refused_by_name() -> None:
             await lab.kernel.place_order(order(symbol_id="BTCUSDT-PERP"))
         await lab.kernel.place_order(order())
         assert venue.count("submit") == 1
+
+
+async def test_reference_data_that_cannot_be_recorded() -> None:
+    """An append that fails after a reconnect is made again by the next session, and trading goes on."""
+    async with field_lab() as lab:
+        real, failures = lab.log.append, 0
+
+        async def append(command: Append) -> Appended:
+            nonlocal failures
+            if command.writes[0].stream_id == REFERENCE_STREAM and not failures:
+                failures += 1
+                raise LogUnavailableError("the database is down")
+            return await real(command)
+
+        lab.log.append = append  # type: ignore[method-assign]
+        lab.venue.all_symbols = changed(tick_size=10)
+        await reconnected(lab)
+        await asyncio.sleep(30)
+        assert failures == 1
+        await lab.kernel.wait_ready(1)
+        await lab.kernel.place_order(order(), intent_id="a")
+        assert len(lab.venue.open_orders()) == 1
+        lab.log.append = real  # type: ignore[method-assign]
