@@ -285,8 +285,12 @@ class BystanderAudit(LogAudit):
             intent.over.add(send.generation)
 
     def _check_word(self, intent: Intent, send: Send, event: dict[str, Any]) -> None:
-        """Check that nothing more is sent for a generation that an operator resolved as rejected."""
-        if send.kind != "CANCEL" and event["generation"] in intent.over:
+        """Check that nothing more is sent for a generation that an operator resolved as rejected.
+
+        An exit of a bracket is: as if the venue itself had refused it, it is tried again while the bracket holds something.
+        """
+        is_exit = intent.group is not None and intent.group.is_exit(intent)
+        if send.kind != "CANCEL" and event["generation"] in intent.over and not is_exit:
             self.problem(
                 12, f"{intent.intent_id}'s {send.client_order_id} is sent, though an operator said it was refused"
             )
