@@ -145,7 +145,10 @@ class Externals:
             for name in facts.client_order_ids
         )
         entry = next(filter(None, found), None)
-        if entry is None or (facts.sent_ns is not None and entry.order.first_seen_ns < facts.sent_ns):
+        if entry is None:
+            return []
+        begin_ns = facts.accepted_ns if facts.sent_ns is None and entry.id_reused else facts.sent_ns
+        if begin_ns is not None and entry.order.first_seen_ns < begin_ns:
             return []
         if not entry.id_reused or entry.order.first_seen_ns <= facts.first_seen_ns:
             return [*chain.from_iterable(self.drop(key_of(entry.order)).trades.values())]

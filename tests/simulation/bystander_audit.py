@@ -39,6 +39,8 @@ class BystanderAudit(LogAudit):
         """Venue ids of orders on the account that no kernel placed."""
         self._unexpected: set[tuple[str, str]] = set()
         """Symbol and shown id of the external orders whose trades ever raised a finding."""
+        self._reused: set[tuple[str, str]] = set()
+        """Symbol and shown id that ever raised a finding that they stand for two orders."""
         self._named: dict[str, bool] = {}
         """Venue ids of the external orders that the log has, and whether their client order ids were reported."""
         self._holds: list[tuple[int, str | None, bool]] = []
@@ -155,8 +157,11 @@ class BystanderAudit(LogAudit):
     def _is_hidden(self, order: Order) -> bool:
         """Whether no report told a client order id of an order that the log has: it may be another kernel's, as lists do
         not show that it has none, and what the stream says of it may come while a submit is unresolved."""
-        hides = self.personality is not None and "unnamed-orders" in self.personality.names
-        return hides and self._named.get(order.exchange_order_id) is False
+        if self.personality is None:
+            return False
+        if "ids-reused" in self.personality.names and not order.client_order_id:  # it may be one of ours (H25)
+            return any(order.exchange_order_id in self.personality.true_ids(*shown) for shown in self._reused)
+        return "unnamed-orders" in self.personality.names and self._named.get(order.exchange_order_id) is False
 
     def _on_FindingResolved(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
         super()._on_FindingResolved(intent, event, *rest)
@@ -169,6 +174,8 @@ class BystanderAudit(LogAudit):
             self._unexpected.add((event["finding"]["symbol_id"], about.split("/")[-1]))
         if kind == "SYMBOL_QUARANTINED":
             self._quarantines.setdefault(event["finding"]["symbol_id"], position)
+        if kind == "ID_REUSED" and "/" in about:
+            self._reused.add((event["finding"]["symbol_id"], about.split("/")[-1]))
 
     def _check_foreign(self, unknown: set[str]) -> None:
         """Check the external orders at the end; `unknown`: symbols with an unresolved submit."""
@@ -183,7 +190,8 @@ class BystanderAudit(LogAudit):
                 self.problem(10, f"foreign order {venue_id} works, and nobody took it: the policy is {self.policy}")
             if adopted is None and venue_id in traded and venue_id not in told:
                 self.problem(10, f"foreign order {venue_id} traded, and no finding says so")
-            if adopted is not None and f"UNEXPECTED_TRADE:{venue_id}" in self.standing:
+            own_ids = ids_of(order.symbol_id, venue_id) == [venue_id]  # else the finding names another order
+            if adopted is not None and own_ids and f"UNEXPECTED_TRADE:{venue_id}" in self.standing:
                 self.problem(10, f"the trades of {venue_id} are {adopted}'s, and stand as unexpected")
 
     # -------------------------------------------------------------------------------------------------------- heartbeats

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from kernel import events
+from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.trades import fees_of
 from kernel.models import Evidence, ExecType, OrdStatus
 from kernel.order_spec import Side
 from projections.folds.external_orders import ENDED_MAX, Externals, key_of
+from tests.folding import an_order
 
 
 def observed(position: int, exec_type: ExecType, **fields: Any) -> events.ExternalOrderObserved:
@@ -145,3 +148,17 @@ def test_an_attributed_order_hands_on_which_trade_a_correction_replaces() -> Non
     assert known is not None
     assert [(item.fill_key, item.ref_fill_key) for item in known.trade_entries()] == [("t3", "t1")]
     assert known.order.cum_qty == 4
+
+
+def test_an_adopted_order_takes_no_trades_of_an_earlier_one_with_its_id() -> None:
+    """Where ids are given again, what was recorded before an adopted order was accepted is another order's."""
+    externals = Externals()
+    told = {"fill_key": "t1", "last_px": 100, "last_qty": 5, "id_reused": True}
+    externals.apply(observed(1, ExecType.TRADE, **told))
+    entry = externals.find("7")
+    assert entry is not None
+    terms = an_order().model_copy(update={"symbol_id": entry.order.symbol_id, "side": Side.BUY})
+    begun_ns = entry.order.first_seen_ns + 1
+    facts = OrderFacts("7", (), terms, 5, 100, 0, begun_ns, begun_ns)
+    assert externals.take(replace(facts, client_order_ids=("",), accepted_ns=begun_ns)) == []
+    assert externals.take(replace(facts, client_order_ids=("",), accepted_ns=begun_ns - 1)) != []
