@@ -709,7 +709,7 @@ def without_disagreement(record: Record) -> Record:
     """Allow one more send at once, also for a generation that has failed."""
     orders = tuple(replace(facts, cancel_failures=0) if facts.cancel_failures else facts for facts in record.orders)
     fresh = {"disagreements": 0, "other_terms": 0, "failed_generation": 0, "not_before_ns": 0}
-    return replace(record, orders=orders, recorded=None, **fresh)
+    return replace(record, orders=orders, **fresh)
 
 
 def finding_resolved(record: Record, event: events.FindingResolved) -> Record:
@@ -718,7 +718,7 @@ def finding_resolved(record: Record, event: events.FindingResolved) -> Record:
     if event.finding_id != finding_name(record):
         return after
     if event.recorded and event.evidence is Evidence.OPERATOR:
-        return without_disagreement(after)
+        return replace(without_disagreement(after), recorded=None)
     return replace(after, disagreements=0)
 
 

@@ -50,7 +50,7 @@ HERE = {
 CODES = {
     "orderctl resolve btc-bid-1 --as dead": 4,  # nothing is unknown
     "orderctl resolve btc-bid-1 --order 88123": 2,  # there is no such order
-    "orderctl resolve --finding STORM:BTCUSDT": 2,  # there is no such finding
+    "orderctl resolve --finding ": 2,  # there is no such finding
 }
 """How commands begin that end otherwise than with 0."""
 DIFFERENT = {"diff": {0, 1}}

@@ -20,6 +20,7 @@ SOURCES = {path: path.read_text(encoding="utf-8") for path in sorted((PROJECT / 
 TIMEOUT_S = 500
 QUICK = (
     "tests.simulation --seeds 2 --from 0 --commands 20",
+    "tests.simulation --seeds 1 --from 0 --venue ghosts rounds --commands 20",
     "tests.simulation --seeds 1 --from 4711 --show --commands 20",
     "tests.simulation --seeds 1 --from 4711 --shrink --commands 20",
     "tests.simulation --play FILE",

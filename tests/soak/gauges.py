@@ -20,7 +20,7 @@ from kernel.venues.paper.client import SocketTransport
 FAR_AHEAD = 1_000
 """Events. Waiters for a position further ahead, such as the checkpoint writer's, are not counted."""
 EMPTY_AT_REST = (
-    "queue_pending", "queue_again", "pacing_keys", "looked_attempts", "doubted", "forced", "calls_out", "intent_waiters",
+    "queue_pending", "queue_again", "pacing_keys", "looked_attempts", "forced", "calls_out", "intent_waiters",
     "fold_waiters", "wire_waiting", "wire_reports", "writer_queue", "feed_batches",
 )  # fmt: skip
 """Gauges that must be 0 once every order has ended and no caller waits."""
