@@ -39,6 +39,7 @@ TAKEN_AWAY = {
     "no client ids": ("client_order_ids",),
 }
 TIMEOUT_S = 900
+pytestmark = pytest.mark.xdist_group("conformance")  # it starts processes: one test at a time
 TODAY = date(2026, 11, 30)
 
 
@@ -47,7 +48,8 @@ def run_kit(directory: Path, *removed: str, options: tuple[str, ...] = ()) -> su
     names = ", ".join(f'"{name}"' for name in removed)
     config = directory / "kit.toml"
     config.write_text(
-        f'[conformance]\nremove = [{names}]\n[venue]\namend = "IN_PLACE"\nvalidity_window_ns = 1000000000\n'
+        f"[conformance]\nremove = [{names}]\ntimeout_s = 120\n"
+        '[venue]\namend = "IN_PLACE"\nvalidity_window_ns = 3000000000\n'
     )
     words = ["--pyargs", "replay.testing.conformance", "--venue", "paper", "--config", str(config), "-q"]
     return subprocess.run(
