@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any, Literal, Protocol
 
 from tests.drill.relay import Link, Relay
@@ -21,8 +22,8 @@ Loss = Literal["request", "answer"]
 class Watcher(Protocol):
     """Sees requests before the exchange does."""
 
-    async def saw(self, op: str, params: dict[str, Any]) -> bool:
-        """A request wants to leave. False: it can't be held against the log now, and must not go on."""
+    async def saw(self, op: str, params: dict[str, Any], *, arrived_ns: int) -> bool:
+        """See a request that arrived at this time. False if it can't be compared with the log now, and must not go on."""
 
 
 class Tap(Relay):
@@ -37,11 +38,22 @@ class Tap(Relay):
         return await self._cut_at(loss, timeout_s)
 
     async def _upward(self, reader: asyncio.StreamReader, link: Link) -> None:
-        """Requests, in their order."""
-        while (line := await reader.readline()).endswith(b"\n"):
+        """Requests, in their order; each with the time of its arrival, as it may wait for the one before."""
+        arrivals: asyncio.Queue[tuple[bytes, int]] = asyncio.Queue()
+        reading = asyncio.create_task(read_lines(reader, arrivals))
+        try:
+            await self._pass_on(arrivals, link)
+        finally:
+            reading.cancel()
+
+    async def _pass_on(self, arrivals: asyncio.Queue[tuple[bytes, int]], link: Link) -> None:
+        while True:
+            line, arrived_ns = await arrivals.get()
+            if not line.endswith(b"\n"):
+                return
             request = json.loads(line)
             if request["op"] in CHANGING:
-                if not await self._watcher.saw(request["op"], request["params"]):
+                if not await self._watcher.saw(request["op"], request["params"], arrived_ns=arrived_ns):
                     return
                 if self._comes_to("request"):
                     self._was_cut.set()
@@ -59,3 +71,14 @@ class Tap(Relay):
                 return
             link.client.write(line)
             await link.client.drain()
+
+
+async def read_lines(reader: asyncio.StreamReader, arrivals: asyncio.Queue[tuple[bytes, int]]) -> None:
+    """Put each line with the time of its arrival into the queue; an incomplete line ends it, as does a lost connection."""
+    line = b"\n"
+    while line.endswith(b"\n"):
+        try:
+            line = await reader.readline()
+        except (OSError, ValueError):
+            line = b""
+        arrivals.put_nowait((line, time.time_ns()))

@@ -93,16 +93,15 @@ class Witness:
         self._told.append(pass_on)
 
     # ---------------------------------------------------------------------------------------------------------- the wire
-    async def saw(self, op: str, params: dict[str, Any]) -> bool:
+    async def saw(self, op: str, params: dict[str, Any], *, arrived_ns: int) -> bool:
         """See `Watcher.saw`."""
-        at_ns = time.time_ns()
         self._report.attempts += 1
         if not await self._caught_up_within(HOLD_S):
             self._report.held_back += 1
             return False
         order = params.get("order") or {}
         self.auditor.sent(
-            at_ns=at_ns - WIRE_SLACK_NS,
+            at_ns=arrived_ns - WIRE_SLACK_NS,
             op=op,
             client_order_id=params["client_order_id"],
             symbol_id=params.get("symbol_id") or order["symbol_id"],

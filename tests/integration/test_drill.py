@@ -72,5 +72,6 @@ async def test_a_request_that_was_not_logged_is_found(tmp_path: Path) -> None:
     report = Report(1, say=lambda _: None)
     witness = Witness(NoRows(), auditor, report, exchange_address=str(tmp_path / "none.sock"))
     terms = {"symbol_id": "BTCUSDT", "side": "BUY", "quantity": 1, "price": 2}
-    assert await witness.saw("submit", {"client_order_id": "x", "order": terms, "stamp_ns": 3, "valid_until_ns": 4})
+    request = {"client_order_id": "x", "order": terms, "stamp_ns": 3, "valid_until_ns": 4}
+    assert await witness.saw("submit", request, arrived_ns=5)
     assert [problem.invariant for problem in auditor.problems] == [6]
