@@ -74,7 +74,7 @@ async def test_the_clock_is_ahead_from_the_start() -> None:
 
 @pytest.mark.parametrize("at_first_s", [0, 30])
 async def test_the_trades_cursor_follows_the_venues_time(at_first_s: float) -> None:
-    """Where the host is ahead, from the start or after a step, the cursor passes over no time that the venue has yet to see."""
+    """Where the host is ahead, from the start or after a step, the cursor never passes the venue's time."""
     clock = OffClock(at_first_s)
     async with paper_lab(clock=clock) as (kernel, venue):
         venue.clock = clock  # the adapter's is the host's
