@@ -47,12 +47,15 @@ class VenueClock:
     """True if the last comparison found no difference worth a finding."""
 
     def __post_init__(self) -> None:
+        self._compared_at_ns = 0
+        """This host's clock less the event loop's, which no one sets, when the clocks were compared last."""
         self._refused = asyncio.Event()
         self.venue.on_timestamp_refused = self._refused.set
 
     async def run(self) -> None:
         """Compare now, after each refusal, and repeatedly while the clocks differ."""
         self.readiness.set(VENUE_CLOCK, True, "NotCompared")
+        self._compared_at_ns = self._since_loop_ns()
         try:
             while self.venue.capabilities.tells_time:
                 await self._compare()
@@ -66,6 +69,16 @@ class VenueClock:
                     await self._refused.wait()
         finally:
             self.agrees = False
+
+    def lead_ns(self) -> int:
+        """Return by how much this host is ahead of the venue now, as far as is known; 0 if it is behind.
+
+        A clock that was set since the comparison is ahead by as much more.
+        """
+        return max(0, (self.ahead_ns or 0) + self._since_loop_ns() - self._compared_at_ns)
+
+    def _since_loop_ns(self) -> int:
+        return self.clock.now_ns() - round(asyncio.get_running_loop().time() * NS_PER_S)
 
     def _differs(self) -> bool:
         return self.ahead_ns is not None and not self.agrees
@@ -88,6 +101,7 @@ class VenueClock:
             return
         half_ns = (self.clock.now_ns() - began_ns) // 2
         self.ahead_ns = began_ns + half_ns - venue_ns
+        self._compared_at_ns = self._since_loop_ns()
         capabilities = self.venue.capabilities
         limit_ns = DIFFERENCE_NS_MAX + capabilities.clock_skew_ns + half_ns
         self.agrees = abs(self.ahead_ns) <= limit_ns or capabilities.adjusts_clock

@@ -404,7 +404,10 @@ class VenueSession:
         """Query open orders, trades and balances, record what is new, and return whether the answer was complete."""
         symbols = self.state.intent_symbols()
         since_ns = self._trades_since_ns(symbols)
+        lead_ns = self.venue_clock.lead_ns()
         snapshot = await self._snapshot(since_ns, symbols)
+        # Trades are listed by the venue's time: a cursor ahead of it would pass over trades.
+        cursor_ns = snapshot.began_ns - max(lead_ns, self.venue_clock.lead_ns())
         capabilities = self.venue.capabilities
         self.latency_ms = (snapshot.ended_ns - snapshot.began_ns) // NS_PER_MS
         source = query_source(f"venue:{self.state.exchange_id}", snapshot.began_ns, capabilities)
@@ -421,7 +424,7 @@ class VenueSession:
             await self._close_missing(snapshot, source)
         await self._external.resolve_explained(source)
         await self._external.watch_dead(source)
-        await self._record_snapshot(snapshot, since_ns, symbols)
+        await self._record_snapshot(snapshot, since_ns, cursor_ns, symbols)
         complete = all_complete(snapshot, capabilities)
         if complete:
             if found := drift_events(self.state, now_ns=self.clock.now_ns()):
@@ -506,7 +509,9 @@ class VenueSession:
         await self._fact(events.intent_stream(intent_id), made)
         self.reconciler.query_soon(intent_id)
 
-    async def _record_snapshot(self, snapshot: VenueSnapshot, since_ns: int, symbols: Sequence[str]) -> None:
+    async def _record_snapshot(
+        self, snapshot: VenueSnapshot, since_ns: int, cursor_ns: int, symbols: Sequence[str]
+    ) -> None:
         capabilities = self.venue.capabilities
         listed = snapshot.open_orders_complete and capabilities.lists_open_orders
         traded = snapshot.fills_complete and capabilities.lists_trades
@@ -525,7 +530,7 @@ class VenueSession:
             began_ns=snapshot.began_ns,
             ended_ns=snapshot.ended_ns,
             trades_since_ns=since_ns,
-            trades_cursor_ns=snapshot.began_ns if traded and not self.venue.quarantined else None,
+            trades_cursor_ns=cursor_ns if traded and not self.venue.quarantined else None,
             trades_symbols=trades_scope.covered(snapshot, symbols),
             open_orders=len(snapshot.open_orders) if listed else None,
             text=snapshot.text,

@@ -485,7 +485,9 @@ class Auditor(BracketAudit):
             return
         if self.is_halted(intent.order["symbol_id"]) and self._is_wanted(intent):
             return  # it waits for the halt's end
-        tried_for_ever = status == "BACKING_OFF" and self._is_tried_for_ever(intent)
+        tried_for_ever = (status == "BACKING_OFF" and self._is_tried_for_ever(intent)) or (
+            status == "PENDING" and not live and self._waits_for_tick(intent)
+        )
         if status not in ("SYNCED", "FAILED") and not tried_for_ever:
             self.problem(3, f"{name} ends {status}")
         if shown and shown["cum_qty"] != filled:
@@ -523,6 +525,13 @@ class Auditor(BracketAudit):
         last = next((item for item in reversed(intent.sends) if item.kind != "CANCEL"), None)
         refused = last is not None and last.kind == "SUBMIT" and last.refused and last.generation == intent.generation
         return refused and not live
+
+    def _waits_for_tick(self, intent: Intent) -> bool:
+        """Whether it is a bracket's exit at a price that the changed tick size forbids: it is placed once it may be.
+
+        A finding says so if none of the bracket's exits works (see `_check_exits`).
+        """
+        return intent.group is not None and intent.group.is_exit(intent) and not self._fits(intent)
 
     def _is_rounded(self, order: Order) -> bool:
         """Whether the venue works an order at another price than it was sent with."""

@@ -72,6 +72,18 @@ async def test_the_clock_is_ahead_from_the_start() -> None:
         assert await unmet(kernel) == []
 
 
+@pytest.mark.parametrize("at_first_s", [0, 30])
+async def test_the_trades_cursor_follows_the_venues_time(at_first_s: float) -> None:
+    """Where the host is ahead, from the start or after a step, the cursor never passes the venue's time."""
+    clock = OffClock(at_first_s)
+    async with paper_lab(clock=clock) as (kernel, venue):
+        venue.clock = clock  # the adapter's is the host's
+        clock.off_ns = 30 * NS_PER_S
+        began_ns = clock.inner.now_ns()
+        await asyncio.sleep(200)
+        assert began_ns < (kernel.state.trades_cursor_ns or 0) <= clock.inner.now_ns()
+
+
 async def test_a_small_difference_is_none() -> None:
     """A clock that is half a second off raises nothing and delays nothing."""
     async with paper_lab(clock=OffClock(0.5)) as (kernel, _):
