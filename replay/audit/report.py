@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from replay.formatting.output import Format, Item, Listing, json_line, render
@@ -42,16 +43,9 @@ def problem_data(problem: Problem) -> dict[str, Any]:
 
 def summary_data(report: VerifyReport) -> dict[str, Any]:
     """Return a report without its problems as JSON data."""
-    return {
-        "ok": report.ok,
-        "exchange_id": report.exchange_id,
-        "log_id": report.log_id,
-        "position": report.position,
-        "chain_hash": report.chain_hash,
-        "first_bad_position": report.first_bad_position,
-        "problem_count": report.problem_count,
-        "counts": dict(report.counts),
-    }
+    data = {"ok": report.ok, **asdict(report)}
+    del data["problems"]
+    return data
 
 
 def sentence(report: VerifyReport) -> str:

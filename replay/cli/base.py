@@ -81,11 +81,6 @@ def require_terminal(remedy: str = "give --yes") -> None:
         raise click.UsageError(f"there is no terminal to ask on: {remedy}")
 
 
-def counted(number: int, what: str = "order") -> str:
-    """A count with its noun, as in `2 orders`."""
-    return f"{number} {what}" + ("" if number == 1 else "s")
-
-
 @dataclass(frozen=True)
 class LogTarget:
     """The log of a command."""

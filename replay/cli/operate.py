@@ -19,7 +19,6 @@ from replay.cli.base import (
     Duration,
     LogTarget,
     complete,
-    counted,
     echo_err,
     maybe_intent_argument,
     metrics_options,
@@ -322,7 +321,9 @@ def halt(target: LogTarget, symbol: str | None, yes: bool, break_glass: bool, **
 async def agree_to_halt(kernel: EventSourcedKernel, symbol: str | None) -> bool:
     """Show what would be canceled, and ask."""
     intent_ids = await show_chosen(kernel, symbol, None, err=True)
-    return click.confirm(f"Halt {symbol or 'everything'} and cancel {counted(len(intent_ids))}?", err=True)
+    return click.confirm(
+        f"Halt {symbol or 'everything'} and cancel {output.counted(len(intent_ids), 'order')}?", err=True
+    )
 
 
 def halt_without_log(target: LogTarget, symbol: str | None, yes: bool, given: dict[str, Any]) -> int:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import click
 
+from kernel.errors import ValidationError
 from replay.cli.base import LogTarget, echo, echo_err, option, target_options
+from replay.formatting.progress_bar import progress_bar
+from replay.log_access.atomic_files import write_whole
 from replay.transparency import keys as note_keys
-from replay.transparency import proof_files, signed_note
+from replay.transparency import proofs, signed_note
 
 
 @click.command()
@@ -39,13 +44,36 @@ def prove(
       orderctl prove 17 --notes notes -o event-17.json
       orderctl prove --from 1000 --to 2000 --notes notes -o growth.json
     """
-    query = proof_files.proof_query(position, first, second)
-    text = asyncio.run(proof_files.proof_text(target.log, target.exchange, query, notes=notes, keys=keys))
+    trusted = note_keys.verifier_keys(keys) or None
+    with progress_bar("prove") as progress:
+        work = proof_of(target, position, first, second, notes=notes, keys=trusted, progress=progress)
+        text = asyncio.run(work).text()
     if output is None:
         echo(text)
-    else:
-        proof_files.save(Path(output), text)
-        echo_err(f"{output}: {query}")
+        return
+    save(Path(output), text)
+    grew = f"that the log only grew from {first} to {second} events"
+    echo_err(f"{output}: proves {f'position {position}' if position is not None else grew}")
+
+
+def proof_of(
+    target: LogTarget, position: int | None, first: int | None, second: int | None, **given: Any
+) -> Coroutine[Any, Any, proofs.Proof]:
+    """The proof to make. Raises `ValidationError` unless either a position or two sizes are given."""
+    match position, first, second:
+        case int(), None, None:
+            return proofs.prove(target.log, position, exchange_id=target.exchange, **given)
+        case None, int(), int():
+            return proofs.prove_consistency(target.log, first, second, exchange_id=target.exchange, **given)
+    raise ValidationError("give either a POSITION, or both --from SIZE and --to SIZE")
+
+
+def save(path: Path, text: str) -> None:
+    """Write a proof atomically. Raises `ValidationError` if the file cannot be written."""
+    try:
+        write_whole(path, text)
+    except OSError as problem:
+        raise ValidationError(f"cannot write the proof to {path}: {problem.strerror}") from problem
 
 
 @click.command()

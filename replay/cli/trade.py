@@ -15,7 +15,6 @@ from replay.cli.base import (
     Duration,
     LogTarget,
     complete,
-    counted,
     echo,
     echo_err,
     echo_listing,
@@ -39,7 +38,7 @@ from replay.operations import bulk_cancel
 from replay.views import conditions as waiting
 from replay.views.differences import differences
 
-CONDITIONS = ("working", "filled", "canceled", "terminal", "synced", "rejected", "expired", "failed")
+condition_choice = click.Choice(list(waiting.CONDITIONS), case_sensitive=False)
 timeout_option = option("--timeout", type=Duration(), default="5s", show_default=True, help="How long to wait at most.")
 manifest_option = option("-f", "--filename", "files", multiple=True, metavar="FILE",
                          help="A manifest, YAML or JSON; - is stdin. May be repeated.")  # fmt: skip
@@ -285,7 +284,7 @@ def cancel_all(target: LogTarget, symbol: str | None, owner: str | None, yes: bo
     intent_ids = run_with_client(target, lambda kernel: show_chosen(kernel, symbol, owner, err=not dry_run))
     if dry_run or not intent_ids:
         return 0
-    if not click.confirm(f"Cancel {counted(len(intent_ids))}?", err=True):
+    if not click.confirm(f"Cancel {output.counted(len(intent_ids), 'order')}?", err=True):
         echo_err("nothing was canceled")
         return 1
     return run_with_client(target, lambda kernel: cancel_orders(kernel, intent_ids, symbol, owner))
@@ -304,7 +303,7 @@ async def cancel_orders(
         else:
             click.echo(cleared.line)
             requested += 1
-    echo_err(f"{counted(requested, 'cancel')} requested" if intent_ids else "there is nothing to cancel")
+    echo_err(f"{output.counted(requested, 'cancel')} requested" if intent_ids else "there is nothing to cancel")
     return 0
 
 
@@ -343,13 +342,12 @@ def modify(target: LogTarget, intent_id: str, wait: str, timeout: float, **numbe
 
 def conditions(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     """Parse conditions, repeated or separated by commas."""
-    choice = click.Choice(CONDITIONS, case_sensitive=False)
-    return tuple(choice.convert(word, param, ctx) for words in value for word in words.split(",") if word)
+    return tuple(condition_choice.convert(word, param, ctx) for words in value for word in words.split(",") if word)
 
 
 @click.command()
 @intent_argument
-@option("--for", "condition", required=True, type=click.Choice(CONDITIONS, case_sensitive=False),
+@option("--for", "condition", required=True, type=condition_choice,
         help="The condition.")  # fmt: skip
 @option("--or-fail-on", multiple=True, callback=conditions, metavar="CONDITION,…",
         help="Conditions that end the wait with exit code 1.")  # fmt: skip

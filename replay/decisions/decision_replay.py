@@ -35,7 +35,7 @@ from kernel.streams.event_writer import RECONCILER
 from kernel.streams.rehydration import apply_batch
 from projections.state import State
 from replay.decisions.recorded_leader import RecordedLeader, recorded_capabilities, recorded_settings
-from replay.formatting.output import Item, Listing
+from replay.formatting.output import Item, Listing, counted
 from replay.formatting.progress_bar import Progress
 from replay.log_access.log_reader import checked_pages, open_for_reading
 
@@ -312,8 +312,7 @@ class DecisionReplayer:
 
 def summary(report: DecisionReport) -> str:
     """The report in one line."""
-    attempts = f"{report.attempts} attempt{'' if report.attempts == 1 else 's'}"
-    verdicts = f"{report.verdicts} verdict{'' if report.verdicts == 1 else 's'}"
+    attempts, verdicts = counted(report.attempts, "attempt"), counted(report.verdicts, "verdict")
     text = f"{attempts} and {verdicts} up to position {report.position} decided again: "
     text += "none differs" if report.same else f"{report.difference_count} differ"
     if report.past_backoff:

@@ -16,10 +16,10 @@ PRICES = frozenset({"price", "stop_price", "avg_px", "last_px", "tick_size", "mi
 QUANTITIES = frozenset(
     {
         "quantity", "display_quantity", "cum_qty", "leaves_qty", "inferred_qty", "final_cum_qty", "last_qty", "order_qty",
-        "lot_size", "min_quantity", "max_quantity", "allowed_qty", "excess", "max_excess",
+        "lot_size", "min_quantity", "max_quantity", "allowed_qty", "excess", "max_excess", "bought", "sold",
     }
 )  # fmt: skip
-NOTIONALS = frozenset({"cum_notional", "cost", "realized_pnl", "min_notional", "max_notional"})
+NOTIONALS = frozenset({"cum_notional", "cost", "realized_pnl", "min_notional", "max_notional", "paid", "received"})
 AMOUNTS = frozenset({"total", "locked", "free"})
 AMOUNTS_BY_ASSET = frozenset({"fees", "margin"})
 OPAQUE = frozenset({"metadata", "raw"})

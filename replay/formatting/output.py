@@ -73,10 +73,8 @@ def render(listing: Listing, form: Format) -> str:
     match form:
         case Format.TABLE | Format.WIDE:
             return table_text(listing, wide=form is Format.WIDE)
-        case Format.NAME:
+        case Format.NAME | Format.JSONL:
             return "".join(item_text(listing.kind, item, form) for item in listing.items)
-        case Format.JSONL:
-            return "".join(json_line(item.data) for item in listing.items)
     data = [item.data for item in listing.items]
     whole: Any = data[0] if listing.single and len(data) == 1 else data
     return yaml_text(whole) if form is Format.YAML else json_text(whole)
@@ -184,6 +182,11 @@ def human_duration(seconds: int) -> str:
 
 def two_units(large: int, large_unit: str, small: int, small_unit: str) -> str:
     return f"{large}{large_unit}{small}{small_unit}" if small else f"{large}{large_unit}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A count with its noun, as in `2 orders`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def age(then_ns: int | None, now_ns: int) -> str:

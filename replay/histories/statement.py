@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
-from decimal import Decimal
 
 from kernel.clock import NS_PER_S
 from kernel.errors import ValidationError
 from kernel.log.base import EventLog
-from kernel.order_spec import Side, SymbolMetadata, from_scaled, trimmed
+from kernel.order_spec import Side
 from projections.folds import ledger
 from projections.folds.reference import Reference
-from replay.formatting.decimals import decimal_text
+from replay.formatting.decimals import Scales
 from replay.formatting.output import Item, Listing, escaped
 from replay.formatting.progress_bar import Progress
 from replay.log_access.bookings import BookEntry, entries
@@ -47,12 +46,12 @@ class Line:
     bought: int = 0
     """Net of busts of this day, so it is negative if trades of an earlier day were busted."""
     sold: int = 0
+    realized_pnl: int = 0
+    """Before fees."""
     paid: int = 0
     """Notional of purchases."""
     received: int = 0
     """Notional of sales."""
-    realized_pnl: int = 0
-    """Before fees."""
     fees: dict[str, int] = field(default_factory=dict)
     """Amount paid by asset, at the asset's scale."""
 
@@ -167,52 +166,18 @@ def listing(found: Statement) -> Listing:
 
 
 def _item(line: Line, reference: Reference) -> Item:
-    symbol = reference.symbol(line.symbol_id)
-    figures = {
-        "bought": _quantity(symbol, line.bought),
-        "sold": _quantity(symbol, line.sold),
-        "realized_pnl": _notional(symbol, line.realized_pnl),
-        "paid": _notional(symbol, line.paid),
-        "received": _notional(symbol, line.received),
-    }
-    fees = {asset_id: _amount(reference, asset_id, fee) for asset_id, fee in sorted(line.fees.items())}
+    scales, symbol_id = Scales(reference.symbol, reference.asset), line.symbol_id
+    symbol = reference.symbol(symbol_id)
     quote = None if symbol is None else symbol.quote_asset
-    data = {
-        "day": line.day, "owner": line.owner, "symbol_id": line.symbol_id, "fills": line.fills,
-        "corrections": line.corrections, "busts": line.busts,
-        **{name: _data(figure) for name, figure in figures.items()},
-        "quote_asset": quote, "fees": {asset_id: _data(fee) for asset_id, fee in fees.items()},
-    }  # fmt: skip
-    shown = {name: _text(figure) for name, figure in figures.items()}
-    paid = ", ".join(f"{_text(fee)} {asset_id}" for asset_id, fee in fees.items())
+    data = scales.data(asdict(line), symbol_id) | {"quote_asset": quote}
+    fees = ", ".join(f"{scales.amount(asset_id, fee)} {asset_id}" for asset_id, fee in line.fees.items())
     cells = (
-        line.day, line.owner or "-", line.symbol_id, str(line.fills), shown["bought"], shown["sold"],
-        shown["realized_pnl"], quote or "-", paid or "-", shown["paid"], shown["received"], str(line.corrections),
+        line.day, line.owner or "-", symbol_id, str(line.fills), scales.quantity(symbol_id, line.bought),
+        scales.quantity(symbol_id, line.sold), scales.notional(symbol_id, line.realized_pnl), quote or "-", fees or "-",
+        scales.notional(symbol_id, line.paid), scales.notional(symbol_id, line.received), str(line.corrections),
         str(line.busts),
     )  # fmt: skip
-    return Item(f"{line.day}/{line.owner}/{line.symbol_id}", data, (cells,))
-
-
-def _quantity(symbol: SymbolMetadata | None, value: int) -> Decimal | int:
-    return value if symbol is None else symbol.quantity_to_decimal(value)
-
-
-def _notional(symbol: SymbolMetadata | None, value: int) -> Decimal | int:
-    return value if symbol is None else symbol.notional_to_decimal(value)
-
-
-def _amount(reference: Reference, asset_id: str, value: int) -> Decimal | int:
-    asset = reference.asset(asset_id)
-    return value if asset is None else from_scaled(value, decimals=asset.decimals)
-
-
-def _data(figure: Decimal | int) -> str | int:
-    """Return a decimal as text, or the integer if its scale is unknown."""
-    return decimal_text(figure) if isinstance(figure, Decimal) else figure
-
-
-def _text(figure: Decimal | int) -> str:
-    return trimmed(figure) if isinstance(figure, Decimal) else str(figure)
+    return Item(f"{line.day}/{line.owner}/{symbol_id}", data, (cells,))
 
 
 def csv_text(found: Listing) -> str:

@@ -9,6 +9,6 @@ From the lowest layer to the highest:
 - `process_log`: the process's own log on stderr.
 - `probes`: the pages /healthz, /readyz and /metrics.
 - `http_server`: the HTTP server (Starlette and uvicorn).
-- `serving`: a socket bound early, and pages served at it.
+- `serving`: a socket for the pages, bound early.
 - `run`: the processes of `run` and `paper-exchange`.
 """

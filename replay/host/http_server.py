@@ -1,6 +1,6 @@
 """The HTTP server: Starlette and uvicorn on the kernel's event loop, so that a stalled loop does not answer.
 
-Imported by `replay.host.serving` when there is something to serve. It serves GET and HEAD of read-only pages. Each
+Imported by `replay.host.run` when there is something to serve. It serves GET and HEAD of read-only pages. Each
 connection has one request, bounded in time and memory; their number is bounded too. A failing page is a 500. It installs no
 signal handlers and configures no logging.
 """

@@ -25,7 +25,7 @@ from kernel.venues.paper.matching.config import PaperExchangeOptions
 from kernel.venues.paper.server import serve_paper_exchange, speed_of
 from replay.host.bootstrap import open_kernel
 from replay.host.probes import Probes
-from replay.host.serving import address_of, serving
+from replay.host.serving import address_of
 from replay.host.venue_factory import PaperOptions, paper_config
 from replay.transparency.tree_head_signer import TreeHeadOptions
 from replay.views.health import leader_of
@@ -104,10 +104,12 @@ async def serving_probes(
     if bound is None:
         yield probes
         return
+    from replay.host.http_server import served  # of the extra `server`
+
     ProcessCollector(registry=metrics.registry)
     beating = asyncio.create_task(probes.beat(), name="probes-beat")
     try:
-        async with serving(bound, probes.pages()):
+        async with served(bound, probes.pages()):
             say(f"metrics: http://{address_of(bound)}/metrics")
             yield probes
     finally:

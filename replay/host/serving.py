@@ -1,4 +1,4 @@
-"""HTTP pages at a socket that is bound early. The CLI binds the socket, `replay.host.run` serves pages at it.
+"""A socket for HTTP pages, bound early. The CLI binds it, `replay.host.run` serves pages at it.
 
 The server comes with the extra `server` and is imported only when there is something to serve.
 """
@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import importlib
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from kernel.errors import KernelError
-from replay.host.probes import Page
 
 SERVER = "replay.host.http_server"
 """The server's module."""
@@ -49,12 +48,3 @@ def address_of(bound: socket.socket) -> str:
 
 def address_text(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-@asynccontextmanager
-async def serving(bound: socket.socket, pages: Mapping[str, Page]) -> AsyncIterator[None]:
-    """Serve pages, by path, at a bound socket while the block runs; closes the socket."""
-    from replay.host.http_server import served
-
-    async with served(bound, pages):
-        yield

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from kernel import EventSourcedKernel
 from kernel.errors import LogUnavailableError, NotFoundError, WaitTimeoutError
+from replay.formatting.output import counted
 from replay.views import conditions
 
 NAMES_MAX = 10
@@ -32,7 +33,7 @@ class Halted:
 
     @property
     def line(self) -> str:
-        requested = f"{self.canceled} cancel{'' if self.canceled == 1 else 's'} requested"
+        requested = f"{counted(self.canceled, 'cancel')} requested"
         if not self.left:
             return f"{requested}; no order is open any more"
         names = ", ".join(self.left[:NAMES_MAX]) + (" …" if len(self.left) > NAMES_MAX else "")

@@ -7,5 +7,4 @@
 - `tree_head_check`: compare a log with its tree heads.
 - `import_guard`: compare a log with its tree heads before an import or a restore takes effect.
 - `proofs`: inclusion and consistency proofs.
-- `proof_files`: the functions of `orderctl prove`.
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import inspect
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -184,6 +185,7 @@ def limits_text(limits: Sequence[Any]) -> str:
     return f", {' '.join(words)}" if words else ""
 
 
+@functools.cache
 def member_docs(kind: type[Enum]) -> dict[str, str]:
     """The members of an enum with their docstrings, empty where there is none."""
     docs = dict.fromkeys((str(member.value) for member in kind), "")

@@ -7,7 +7,7 @@ snapshot, pauses, findings and unknown attempts. Conditions are named as in `Eve
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from kernel import EventSourcedKernel, events
@@ -28,7 +28,7 @@ from kernel.safety.readiness import (
 )
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
-from replay.formatting.output import Format, age, aligned, json_line, json_text, yaml_text
+from replay.formatting.output import Format, Item, Listing, age, aligned, render
 
 WINDOW_ROWS = 1_000
 """Rows at the log's end that are searched first; each further search covers twice as many."""
@@ -72,11 +72,9 @@ def leader_after(leader: LeaderStatus, event: events.BaseEvent) -> LeaderStatus:
         case events.LeaderElected():
             return LeaderStatus(event.epoch, event.holder, elected=event)
         case events.KernelStarted():
-            return LeaderStatus(leader.epoch, leader.holder, elected=leader.elected, started=event)
+            return replace(leader, started=event, stopped=None)
         case events.KernelStopped():
-            return LeaderStatus(
-                leader.epoch, leader.holder, elected=leader.elected, started=leader.started, stopped=event
-            )
+            return replace(leader, stopped=event)
     return leader
 
 
@@ -247,16 +245,9 @@ def health_text(found: dict[str, Any], now_ns: int) -> str:
 
 
 def health_as(found: dict[str, Any], form: Format) -> str:
-    match form:
-        case Format.JSON:
-            return json_text(found)
-        case Format.JSONL:
-            return json_line(found)
-        case Format.YAML:
-            return yaml_text(found)
-        case Format.NAME:
-            return f"exchange/{found['exchange_id']}\n"
-    return health_text(found, SystemClock().now_ns())
+    if form in (Format.TABLE, Format.WIDE):
+        return health_text(found, SystemClock().now_ns())
+    return render(Listing("exchange", (), 0, (Item(found["exchange_id"], found, ()),), single=True), form)
 
 
 def since_text(instant_ns: int | None, now_ns: int) -> str:

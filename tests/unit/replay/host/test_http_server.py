@@ -13,8 +13,9 @@ import pytest
 
 from kernel.errors import KernelError
 from replay.host import http_server
+from replay.host.http_server import served
 from replay.host.probes import Page, Reply
-from replay.host.serving import address_of, listening, serving
+from replay.host.serving import address_of, listening
 
 PATIENCE_S = 60.0
 
@@ -42,7 +43,7 @@ async def port() -> AsyncIterator[int]:
     """The port at which the pages are served."""
     with listening("127.0.0.1", 0) as bound:
         assert bound is not None
-        async with serving(bound, PAGES):
+        async with served(bound, PAGES):
             yield bound.getsockname()[1]
 
 
@@ -156,7 +157,7 @@ async def test_it_stops_with_requests_under_way() -> None:
     with listening("127.0.0.1", 0) as bound:
         assert bound is not None
         port = bound.getsockname()[1]
-        async with serving(bound, PAGES):
+        async with served(bound, PAGES):
             under_way = [asyncio.create_task(said(port, request)) for request in (b"GET", SLOW)]
             await asyncio.sleep(0.2)
         await asyncio.wait(under_way, timeout=PATIENCE_S)
@@ -172,7 +173,7 @@ async def test_signals_stay_those_of_the_process() -> None:
     before = [signal.getsignal(number) for number in numbers]
     with listening("127.0.0.1", 0) as bound:
         assert bound is not None
-        async with serving(bound, PAGES):
+        async with served(bound, PAGES):
             assert status(await said(bound.getsockname()[1], GOOD)) == 200
             assert [signal.getsignal(number) for number in numbers] == before
 
