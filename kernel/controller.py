@@ -6,7 +6,6 @@ engine, the engine calls the venue, and the venue's reports come back through th
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
@@ -375,20 +374,16 @@ class EventSourcedKernel(ExchangeKernel):
             and intent.desired is Desired.WORKING
             and symbol_id in (None, intent.order.symbol_id)
         ]
-        canceling = (self._cancel_live(intent_id, actor) for intent_id in live)
-        changed = await asyncio.gather(*canceling, return_exceptions=True)
-        for problem in changed:
-            if isinstance(problem, BaseException):
-                raise problem
-        return changed.count(True)
+        return len((await self._commands.cancel_all(live, actor=actor)).recorded)
 
-    async def _cancel_live(self, intent_id: str, actor: str) -> bool:
-        command = CancelIntent(intent_id, self._clock.now_ns(), is_exit=self.state.is_exit(intent_id))
-        try:
-            return await self._commands.handle(intent_id, command, actor=actor)
-        except (ExchangeError, NotFoundError) as problem:
-            logger.info("%s needs no cancel: %s", intent_id, problem)
-            return False
+    async def cancel_orders(self, intent_ids: Sequence[str]) -> dict[str, ExchangeError | NotFoundError]:
+        """Cancel many orders; returns once the cancels are durable, with the error of each order that needs none.
+
+        Raises:
+            KernelError: A cancel could not be recorded; every other one was tried.
+        """
+        self._runtime.check()
+        return (await self._commands.cancel_all(intent_ids, actor=self._actor)).refused
 
     async def pause(self, intent_id: str | None = None, *, reason: str = "", actor: str | None = None) -> bool:
         """Stop sending requests, cancels included, until `resume`. Commands are still recorded, reports still read.

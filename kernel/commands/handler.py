@@ -6,15 +6,15 @@ conflict.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from kernel import events
 from kernel.clock import Clock, IdFactory
 from kernel.commands.limit_gate import LimitGate
 from kernel.commands.place_group import PlaceGroup, decide_group
-from kernel.errors import ConflictError
-from kernel.lifecycle import IntentCommand, PlaceOrder, Record, decide
+from kernel.errors import ConflictError, ExchangeError, KernelError, NotFoundError
+from kernel.lifecycle import CancelIntent, IntentCommand, PlaceOrder, Record, decide
 from kernel.log.base import Append, EventLog, Write
 from kernel.metrics import Metrics
 from kernel.models import Evidence
@@ -25,6 +25,17 @@ from kernel.streams.rehydration import ensure_loaded
 
 TRIES_MAX = 100
 """Most decisions of one command, each after a conflict."""
+CANCELS_MAX = 1_000
+"""Most cancels in one append."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancels:
+    """What became of the cancels of many intents."""
+
+    recorded: list[str] = field(default_factory=list)
+    refused: dict[str, ExchangeError | NotFoundError] = field(default_factory=dict)
+    """Why others need none; those already canceled are in neither."""
 
 
 @dataclass(eq=False)
@@ -64,6 +75,47 @@ class CommandHandler:
                 continue
             return True
         raise ConflictError(f"intent {intent_id} changed {TRIES_MAX} times while a command was decided: try again")
+
+    async def cancel_all(self, intent_ids: Sequence[str], *, actor: str) -> Cancels:
+        """Cancel many intents, with few appends: after a conflict fewer at a time, later more again.
+
+        Raises the first `KernelError` of an append, after every other intent was tried.
+        """
+        cancels, problems = Cancels(), list[KernelError]()
+        begin, size, conflicts = 0, CANCELS_MAX, 0
+        while part := intent_ids[begin : begin + size]:
+            try:
+                await self._append_cancels(part, cancels, actor=actor)
+            except KernelError as problem:
+                conflicts += 1
+                if isinstance(problem, ConflictError) and conflicts < TRIES_MAX:
+                    await self._catch_up(part)
+                    size = max(1, size // 2)
+                    continue
+                problems.append(problem)
+            begin, size, conflicts = begin + len(part), min(2 * size, CANCELS_MAX), 0
+        if problems:
+            raise problems[0]
+        return cancels
+
+    async def _append_cancels(self, intent_ids: Sequence[str], cancels: Cancels, *, actor: str) -> None:
+        await ensure_loaded(self.log, self.state, *intent_ids)
+        now_ns = self.clock.now_ns()
+        writes: dict[str, tuple[Write, ...]] = {}
+        for intent_id in intent_ids:
+            record = self.state.record(intent_id)
+            try:
+                made = decide(record, CancelIntent(intent_id, now_ns, is_exit=self.state.is_exit(intent_id)))
+            except (ExchangeError, NotFoundError) as problem:
+                cancels.refused[intent_id] = problem
+                continue
+            if made:
+                writes[intent_id] = self._writes(record, made)
+        if writes:
+            command_id = self.ids.command_id(now_ns)
+            together = tuple(write for each in writes.values() for write in each)
+            await self._append(together, command_id, actor=actor, evidence=Evidence.COMMAND)
+            cancels.recorded.extend(writes)
 
     async def _catch_up(self, intent_ids: Iterable[str]) -> None:
         """Wait until the state has all that is in the log, evicted streams included."""

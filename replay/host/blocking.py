@@ -231,6 +231,7 @@ class BlockingKernel:
     place_order_group = blocking_method(EventSourcedKernel.place_order_group)
     modify_order = blocking_method(EventSourcedKernel.modify_order)
     cancel_order = blocking_method(EventSourcedKernel.cancel_order)
+    cancel_orders = blocking_method(EventSourcedKernel.cancel_orders)
     cancel_all_orders = blocking_method(EventSourcedKernel.cancel_all_orders)
     pause = blocking_method(EventSourcedKernel.pause)
     halt = blocking_method(EventSourcedKernel.halt)

@@ -6,21 +6,18 @@ The orders are selected once, so that only orders that were shown are canceled. 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from kernel import EventSourcedKernel
 from kernel.clock import SystemClock
+from kernel.commands.handler import CANCELS_MAX
 from kernel.commands.validation import known_symbols
-from kernel.errors import ExchangeError, NotFoundError
+from kernel.errors import NotFoundError
 from kernel.models import Desired
 from replay.formatting.output import Listing
 from replay.views.listing import item_of
 from replay.views.resources import INTENTS, intent_subject, render_context
-
-AT_ONCE = 256
-"""Concurrent cancels, which the log commits in large groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +66,9 @@ async def clear(kernel: EventSourcedKernel, intent_ids: Sequence[str]) -> AsyncI
 
     An intent that has ended or was deleted meanwhile has a result with its problem. Other errors of a command are raised.
     """
-    for begin in range(0, len(intent_ids), AT_ONCE):
-        for result in await asyncio.gather(*(clear_one(kernel, name) for name in intent_ids[begin : begin + AT_ONCE])):
-            yield result
-
-
-async def clear_one(kernel: EventSourcedKernel, intent_id: str) -> CancelResult:
-    try:
-        await kernel.cancel_order(intent_id, wait="recorded")
-    except (ExchangeError, NotFoundError) as problem:
-        return CancelResult(intent_id, getattr(problem, "text", str(problem)))
-    return CancelResult(intent_id)
+    for begin in range(0, len(intent_ids), CANCELS_MAX):
+        part = intent_ids[begin : begin + CANCELS_MAX]
+        refused = await kernel.cancel_orders(part)
+        for intent_id in part:
+            problem = refused.get(intent_id)
+            yield CancelResult(intent_id, "" if problem is None else getattr(problem, "text", str(problem)))

@@ -29,6 +29,8 @@ class Sizes:
 
     rounds: int
     commands: int
+    canceled: int
+    """Live intents that are canceled together."""
     batches: int
     orders: int
     """Orders that go from intent to venue one by one."""
@@ -47,8 +49,8 @@ class Sizes:
     """Whether a leading process is measured too, which takes minutes."""
 
 
-FULL = Sizes(5, 3_200, 20, 500, 100_000, 200_000, 200_000, 10_000, 1_000_000, memory.FOLDED, leader=True)
-QUICK = Sizes(1, 320, 2, 30, 2_000, 3_000, 4_000, 200, 3_000, (500, 1_500), leader=False)
+FULL = Sizes(5, 3_200, 10_000, 20, 500, 100_000, 200_000, 200_000, 10_000, 1_000_000, memory.FOLDED, leader=True)
+QUICK = Sizes(1, 320, 320, 2, 30, 2_000, 3_000, 4_000, 200, 3_000, (500, 1_500), leader=False)
 
 
 def main() -> None:
@@ -137,6 +139,8 @@ async def measured_on(url: str, directory: Path, sizes: Sizes) -> AsyncIterator[
     backend, rounds = rows.backend_of(url), sizes.rounds
     note(f"durable commands, {backend} …")
     yield await rows.durable_commands(url, directory, rounds=rounds, commands=sizes.commands)
+    note(f"cancel_all_orders, {backend} …")
+    yield await rows.cancel_all(url, directory, rounds=min(rounds, 3), orders=sizes.canceled)
     note(f"append at batch 100, {backend} …")
     yield await rows.batch_append(url, directory, rounds=rounds, batches=sizes.batches)
     note(f"hashing, {backend} …")

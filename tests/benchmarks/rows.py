@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from kernel import events
+from kernel import EventSourcedKernel, events
 from kernel.clock import SeededIds, SystemClock
 from kernel.log import Append, EventLog, Write, hashing, open_log
 from kernel.metrics import Metrics
@@ -132,13 +132,7 @@ async def durable_commands(url: str, directory: Path, *, rounds: int, commands: 
         async with open_kernel(log) as kernel:
 
             async def ours() -> float:
-                async def place(count: int) -> None:
-                    for _ in range(count):
-                        await kernel.place_order(ORDER, wait="recorded")
-
-                began = time.perf_counter()
-                await asyncio.gather(*(place(commands // 32) for _ in range(32)))
-                return commands // 32 * 32 / (time.perf_counter() - began)
+                return commands / await placing_seconds(kernel, commands)
 
             async def floor() -> float:
                 count = max(32, commands // 8)
@@ -153,6 +147,36 @@ async def durable_commands(url: str, directory: Path, *, rounds: int, commands: 
     return Figure(
         f"durable commands, 32 tasks, {backend_of(url)}", ours_per_s / floor_per_s, to_have, to_reach, True,
         {"ours_per_s": round(ours_per_s), "library_save_per_s": round(floor_per_s)},
+    )  # fmt: skip
+
+
+async def placing_seconds(kernel: EventSourcedKernel, count: int) -> float:
+    """Seconds of `place_order(wait="recorded")`, a number of times from 32 tasks."""
+
+    async def place(times: int) -> None:
+        for _ in range(times):
+            await kernel.place_order(ORDER, wait="recorded")
+
+    began = time.perf_counter()
+    await asyncio.gather(*(place(len(range(task, count, 32))) for task in range(32)))
+    return time.perf_counter() - began
+
+
+async def cancel_all(url: str, directory: Path, *, rounds: int, orders: int) -> Figure:
+    """`cancel_all_orders`, until recorded, against placing the same orders."""
+    async with open_log(fresh_url(url, directory), exchange_id=new_exchange_id()) as log:
+        await record_reference(log)
+        async with open_kernel(log) as kernel:
+
+            async def ours() -> float:
+                began = time.perf_counter()
+                assert await kernel.cancel_all_orders() == orders
+                return time.perf_counter() - began
+
+            ours_s, floor_s = await interleaved(rounds, ours, lambda: placing_seconds(kernel, orders))
+    return Figure(
+        f"cancel_all_orders, {orders:,} live, {backend_of(url)}", ours_s / floor_s, 0.3, 0.15, False,
+        {"ours_s": round(ours_s, 2), "placing_s": round(floor_s, 2)},
     )  # fmt: skip
 
 

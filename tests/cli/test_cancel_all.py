@@ -12,9 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli import cli
+from kernel.commands.handler import CANCELS_MAX
 from replay.formatting.order_input import OrderInput, order_of
 from replay.host.bootstrap import open_client
-from replay.operations.bulk_cancel import AT_ONCE, chosen, clear
+from replay.operations.bulk_cancel import chosen, clear
 from tests.cli.world import World, clean_environment
 
 
@@ -139,7 +140,7 @@ def test_what_was_not_shown_stays(idle: World) -> None:
 
 def test_many_are_taken_down_in_groups(idle: World) -> None:
     """More orders than one batch are all canceled, in order of creation, by one call."""
-    names = [f"i{number}" for number in range(AT_ONCE + 44)]
+    names = [f"i{number}" for number in range(CANCELS_MAX + 44)]
 
     async def prepare() -> None:
         async with open_client(idle.url, "paper") as kernel:

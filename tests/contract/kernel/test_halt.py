@@ -10,6 +10,7 @@ import pytest
 
 from kernel import EventSourcedKernel, events
 from kernel.clock import LoopClock, SeededIds
+from kernel.commands import handler
 from kernel.errors import LogUnavailableError, NotFoundError
 from kernel.log import Append, EventLog
 from kernel.log.engine.records import event_of
@@ -204,6 +205,7 @@ async def test_a_halt_includes_orders_just_recorded_by_another_kernel(
 @virtual_time
 async def test_a_cancel_that_cannot_be_recorded_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the log cannot be written, `cancel_all_orders` and `halt` raise after trying every order."""
+    monkeypatch.setattr(handler, "CANCELS_MAX", 1)
     async with a_desk() as desk:
         for name in ("a", "b"):
             await desk.kernel.place_order(buy(), intent_id=name)
@@ -223,3 +225,27 @@ async def test_a_cancel_that_cannot_be_recorded_raises(monkeypatch: pytest.Monke
         ]
         with pytest.raises(LogUnavailableError, match="away"):
             await desk.kernel.halt()
+
+
+@virtual_time
+async def test_cancels_of_many_orders_are_one_append(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All cancels are recorded together, and after a conflict again without the order that changed."""
+    async with a_desk() as desk:
+        for name in ("a", "b", "c"):
+            await desk.kernel.place_order(buy(), intent_id=name)
+        append, sizes = desk.log.append, list[int]()
+
+        async def raced(command: Append) -> object:
+            sizes.append(len(command.writes))
+            if sizes == [3]:
+                await desk.kernel.cancel_order("c", wait="recorded")
+            return await append(command)
+
+        monkeypatch.setattr(desk.log, "append", raced)
+        assert await desk.kernel.cancel_all_orders() == 2
+        assert sizes[0] == 3
+        assert 2 in sizes
+        assert len(await said(desk.log, "IntentCancelRequested")) == 3
+        assert await desk.kernel.cancel_orders(["a", "c"]) == {}
+        refused = await desk.kernel.cancel_orders(["a", "nobody"])
+        assert {name: type(problem) for name, problem in refused.items()} == {"nobody": NotFoundError}
