@@ -16,10 +16,6 @@ From the lowest layer to the highest:
 - `sql`: the state as SQL tables.
 """
 
-from projections.memory import InMemoryActualStateStore, InMemoryIntentStore
-from projections.state import State
-from projections.stores import EventSourcedActualStore, EventSourcedIntentStore
+from kernel.platform.lazy_exports import lazy_exports
 
-__all__ = [
-    "EventSourcedActualStore", "EventSourcedIntentStore", "InMemoryActualStateStore", "InMemoryIntentStore", "State",
-]  # fmt: skip
+__getattr__, __dir__, __all__ = lazy_exports(__name__)

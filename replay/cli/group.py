@@ -12,20 +12,21 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 INTERRUPTED = 130
 
 
-@dataclass
 class Session:
     """State of one call of `orderctl`."""
 
-    debug: bool = False
+    def __init__(self, *, debug: bool = False) -> None:
+        self.debug = debug
 
 
 class LazyCommand(NamedTuple):
@@ -69,6 +70,8 @@ class OrderctlGroup(click.Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete names of commands and options without importing a command."""
+        from click.shell_completion import CompletionItem  # not needed by `--help`
+
         found = [command for name, command in self._lazy.items() if name.startswith(incomplete)]
         options = click.Command.shell_complete(self, ctx, incomplete)
         return [*(CompletionItem(command.name, help=command.help) for command in found), *options]
