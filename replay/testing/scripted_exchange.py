@@ -51,6 +51,8 @@ class ScriptedOrder:
     """An order as the exchange has it."""
 
     number: int
+    id: str
+    """The exchange's order id, such as `#0` (FIX 37)."""
     client_order_id: str
     order: StandardOrder
     status: OrdStatus
@@ -58,13 +60,6 @@ class ScriptedOrder:
     busts: tuple[tuple[str, int], ...] = ()
     """(fill key, instant) of each busted trade."""
     changed_ns: int = 0
-    given_id: str = ""
-    """The id of an earlier order that it was given; empty for one of its own."""
-
-    @property
-    def id(self) -> str:
-        """The exchange's order id, such as `#0` (FIX 37)."""
-        return self.given_id or f"#{self.number}"
 
     @property
     def busted(self) -> frozenset[str]:
@@ -128,12 +123,6 @@ class ExchangeScript:
     """Every request fails with `NotSent`."""
     partial: bool = False
     """Snapshots are incomplete."""
-    hidden: set[str] = field(default_factory=set)
-    """Ids of the orders that no query shows."""
-    nameless: bool = False
-    """Trades are reported without client order ids, on the stream too."""
-    next_id: str = ""
-    """The id that the next order is given; empty for one of its own."""
 
 
 class ScriptedExchange:
@@ -152,11 +141,6 @@ class ScriptedExchange:
         """Held reports by name (`r1`, `r2`, …)."""
         self.venues: list[Port] = []
         """The connected ports."""
-        self.numbered: list[ExecutionReport] | None = None
-        """Every report since `number_reports`; None before. The adapter gets those beyond its cursor at each connect."""
-        self.cursor = 0
-        """How many of the numbered reports are recorded without a gap: kept by the adapter through a crash."""
-        self._recorded: set[int] = set()
         self.trace: Callable[[str, str], None] = lambda channel, text: None
         """Called with a channel (`sent`, `venue`) and a line for each thing that happens."""
         self.name: Callable[[str], str] = lambda client_order_id: client_order_id
@@ -178,28 +162,13 @@ class ScriptedExchange:
         return tuple(self.orders.values())
 
     def order(self, name: str) -> ScriptedOrder:
-        """Return an order by its number, such as `#0`: its exchange order id, unless it was given another order's."""
+        """Return an order by its number, such as `#0`."""
         return self.orders[int(name.removeprefix("#"))]
-
-    def reuse(self, name: str) -> None:
-        """Give the next order the id of an earlier one."""
-        self.script.next_id = name
-
-    def hide_names(self) -> None:
-        """Report trades without client order ids from now on."""
-        self.script.nameless = True
-
-    def restart(self) -> None:
-        """Number trades from 0 again."""
-        self._trades = itertools.count()
 
     def _add(self, client_order_id: str, terms: StandardOrder) -> ScriptedOrder:
         """Return a new order under the next id."""
-        number, given_id = len(self.orders), self.script.next_id
-        order = ScriptedOrder(
-            number, client_order_id, terms, OrdStatus.NEW, changed_ns=self._now_ns(), given_id=given_id
-        )
-        self.script.next_id = ""
+        number = len(self.orders)
+        order = ScriptedOrder(number, f"#{number}", client_order_id, terms, OrdStatus.NEW, changed_ns=self._now_ns())
         self.orders[number] = order
         return order
 
@@ -246,59 +215,6 @@ class ScriptedExchange:
             name: The exchange order id.
         """
         self._end(self.order(name), OrdStatus.EXPIRED)
-
-    def misreport(self, name: str, status: str) -> None:
-        """Report the end of an order that stays open.
-
-        Args:
-            name: The exchange order id.
-            status: `canceled` or `expired`.
-        """
-        ended = replace(self.order(name), status=OrdStatus(status.upper()), changed_ns=self._now_ns())
-        self.trace("venue", f"{name} is reported as {ended.status}, and stays open")
-        self.publish(self.report_of(ended, ExecType(status.upper())))
-
-    def hide(self, name: str) -> None:
-        """Show an order in no query."""
-        self.script.hidden.add(name)
-
-    def unhide(self, name: str) -> None:
-        """Show an order again."""
-        self.script.hidden.discard(name)
-
-    def forget(self, name: str) -> None:
-        """End an order without a report; no query shows it any more."""
-        self._change(self.order(name), status=OrdStatus.CANCELED)
-        self.hide(name)
-        self.trace("venue", f"{name} is forgotten")
-
-    def trigger(self, name: str, *reports: str) -> None:
-        """Trigger a stop: a new order under the same client order id takes its place.
-
-        Args:
-            name: The exchange order id of the stop.
-            reports: The reports, in this order: `triggered`, `expired` and `canceled` are about the stop, `new` and
-                `replaced` about the new order.
-        """
-        ended = OrdStatus.CANCELED if "canceled" in reports else OrdStatus.EXPIRED
-        stop = self._change(self.order(name), status=ended)
-        made = replace(stop, number=len(self.orders), status=OrdStatus.NEW)
-        self.orders[made.number] = made
-        self.trace("venue", f"{stop.id} triggers as {made.id}")
-        for kind in reports:
-            about = made if kind in ("new", "replaced") else stop
-            self.publish(self.report_of(about, ExecType(kind.upper())))
-
-    def mirror(self, name: str, other: str) -> None:
-        """Report a triggered stop as FILLED with the filled quantity of the order that took its place.
-
-        Args:
-            name: The exchange order id of the stop.
-            other: That of the other order.
-        """
-        report = self.report_of(self.order(name), ExecType.ORDER_STATUS)
-        total = {"ord_status": OrdStatus.FILLED, "cum_qty": self.order(other).cum_qty, "exec_id": f"mirror-{name}"}
-        self.publish(report.model_copy(update=total))
 
     def _end(self, order: ScriptedOrder, status: OrdStatus) -> ExecutionReport:
         order = self._change(order, status=status)
@@ -349,10 +265,8 @@ class ScriptedExchange:
         full = then.cum_qty >= order.order.quantity
         status = OrdStatus.FILLED if full else OrdStatus.PARTIALLY_FILLED
         report = self.report_of(replace(then, status=status), ExecType.TRADE)
-        names = {"client_order_id": None} if self.script.nameless else {}
         return report.model_copy(
             update={
-                **names,
                 "exec_id": trade.key,
                 "fill_key": trade.key,
                 "last_qty": trade.quantity,
@@ -370,8 +284,6 @@ class ScriptedExchange:
 
     def publish(self, report: ExecutionReport) -> None:
         """Send a report to every stream, or hold it."""
-        if self.numbered is not None:
-            self.numbered.append(report)
         if "reports" not in self.script.held:
             self._deliver_report(report)
             return
@@ -382,23 +294,6 @@ class ScriptedExchange:
     def _deliver_report(self, report: ExecutionReport) -> None:
         for venue in self.venues:
             venue.receive(report)
-
-    def number_reports(self) -> None:
-        """Number the reports from now on, and repeat at each connect those that the kernel has not recorded."""
-        self.numbered = []
-
-    def unrecorded(self) -> list[ExecutionReport]:
-        """Return the numbered reports beyond the adapter's cursor."""
-        return (self.numbered or [])[self.cursor :]
-
-    def note_recorded(self, report: ExecutionReport) -> None:
-        """Move the adapter's cursor over the unbroken prefix of recorded reports."""
-        before = self.cursor
-        self._recorded |= {number for number, known in enumerate(self.numbered or ()) if known is report}
-        while self.cursor in self._recorded:
-            self.cursor += 1
-        if self.cursor > before:
-            self.trace("venue", f"the adapter's cursor is at report {self.cursor}")
 
     def hold(self, *legs: str) -> None:
         """Hold these legs from now on.
@@ -558,8 +453,7 @@ class ScriptedExchange:
 
     def _seen_by(self, query: str) -> ScriptedOrders:
         """Return the orders from which a query answers."""
-        orders = self.script.stale.get(query, self.truth)
-        return tuple(order for order in orders if query == "trades" or order.id not in self.script.hidden)
+        return self.script.stale.get(query, self.truth)
 
     def do_order(self, client_order_id: str | None, exchange_order_id: str | None, label: str) -> Answer:
         """Execute an order query."""
@@ -597,11 +491,6 @@ class ScriptedExchange:
         """Halt the symbol: refuse submits with a retry delay of 1 s and change the reference data."""
         self.symbol = self.symbol.model_copy(update={"status": SymbolStatus.HALTED})
         self.script.refusal = Rejected("the market is halted", code="HALTED", retry_after_s=1)
-
-    def unhalt(self) -> None:
-        """Resume trading in the symbol."""
-        self.symbol = self.symbol.model_copy(update={"status": SymbolStatus.TRADING})
-        self.script.refusal = None
 
 
 def shown_with(reports: tuple[ExecutionReport, ...], *, client_ids: bool) -> tuple[ExecutionReport, ...]:

@@ -1,4 +1,4 @@
-"""`ScriptedVenue`: one kernel's connection to a `ScriptedExchange`. A test can pause and kill it with its process."""
+"""`ScriptedVenue`: one kernel's connection to a `ScriptedExchange`."""
 
 from __future__ import annotations
 
@@ -44,16 +44,8 @@ class ScriptedVenue(Venue):
         self.exchange = exchange or ScriptedExchange(clock or VirtualClock(), capabilities)
         self.label = label
         self.dead = False
-        self.before_write: Callable[[str], None] = lambda operation: None
-        """Called with the operation when a request is about to leave, after the kernel's last check."""
-        self.may_run = asyncio.Event()
-        """Cleared while the kernel's process is paused."""
-        self.may_run.set()
-        self.audit: Callable[[str], None] = lambda client_order_id: None
-        """Called with the client order id of each submit and cancel request."""
         self._stream: asyncio.Queue[ExecutionReport | None] | None = None
         self._waiting: set[asyncio.Future[Answer]] = set()
-        self._late_writes: set[asyncio.Task[None]] = set()
 
     @property
     def capabilities(self) -> VenueCapabilities:
@@ -65,8 +57,6 @@ class ScriptedVenue(Venue):
         if self.dead or "connect" in self.exchange.script.failing:
             raise NotSent(self.exchange.script.failing.get("connect", "the process was killed"))
         self._stream = asyncio.Queue()
-        for report in self.exchange.unrecorded():
-            self.receive(report)
         if self not in self.exchange.venues:
             self.exchange.venues.append(self)
 
@@ -79,7 +69,6 @@ class ScriptedVenue(Venue):
     def kill(self) -> None:
         """Simulate the death of the kernel's process: nothing leaves any more, and pending calls get no answer."""
         self.dead = True
-        self.may_run.set()
         if self in self.exchange.venues:
             self.exchange.venues.remove(self)
         for future in self._waiting:
@@ -93,16 +82,8 @@ class ScriptedVenue(Venue):
 
     async def reports(self) -> AsyncIterator[ExecutionReport]:
         stream = self._stream
-        while stream is not None:
-            report = await stream.get()
-            await self.may_run.wait()
-            if report is None:
-                return
+        while stream is not None and (report := await stream.get()) is not None:
             yield report
-
-    def recorded(self, report: ExecutionReport) -> None:
-        if not self.dead:
-            self.exchange.note_recorded(report)
 
     async def _call(
         self,
@@ -112,7 +93,6 @@ class ScriptedVenue(Venue):
         *,
         valid_until_ns: int | None = None,
     ) -> Answer:
-        self.before_write(operation)
         script = self.exchange.script
         if self.dead or script.unsendable:
             raise NotSent("the connection is down")
@@ -121,15 +101,10 @@ class ScriptedVenue(Venue):
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
         try:
-            message = Message(self, operation, subject, execute, valid_until_ns, future)
-            if self.may_run.is_set():
-                self._write(message)
-            else:
-                self._write_on_waking(message)
+            self._write(Message(self, operation, subject, execute, valid_until_ns, future))
             answer = await future
         finally:
             self._waiting.discard(future)
-        await self.may_run.wait()
         if isinstance(answer, VenueError):
             raise answer
         return answer
@@ -137,18 +112,6 @@ class ScriptedVenue(Venue):
     def _write(self, message: Message) -> None:
         message.valid_until_ns = self._valid_until_ns(message.valid_until_ns)
         self.exchange.send(message)
-
-    def _write_on_waking(self, message: Message) -> None:
-        """Write when the paused process resumes, before its timers fire: it was paused after its last check."""
-
-        async def write() -> None:
-            await self.may_run.wait()
-            if not self.dead:
-                self._write(message)
-
-        task = asyncio.get_running_loop().create_task(write())
-        self._late_writes.add(task)
-        task.add_done_callback(self._late_writes.discard)
 
     def _valid_until_ns(self, requested_ns: int | None) -> int | None:
         """Return the end of a request's validity: from the attempt's stamp, or from the write where the driver stamps."""
@@ -158,7 +121,6 @@ class ScriptedVenue(Venue):
         return self.exchange.clock.now_ns() + window_ns
 
     async def submit(self, request: SubmitRequest) -> ExecutionReport:
-        self.audit(request.client_order_id)
         exchange = self.exchange
         shown = f"{exchange.name(request.client_order_id)} {terms_of(request.order)}"
         report: ExecutionReport = await self._call(
@@ -176,7 +138,6 @@ class ScriptedVenue(Venue):
         raise Rejected("this venue does not modify orders")
 
     async def cancel(self, request: CancelRequest) -> ExecutionReport:
-        self.audit(request.client_order_id)
         exchange = self.exchange
         target = request.target_exchange_order_id or exchange.name(request.target_client_order_id)
         report: ExecutionReport = await self._call(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import functools
 import json
 import os
@@ -60,8 +61,10 @@ def main() -> None:
         print_history(options)
         return
     print_environment(as_json=options.json)
-    with tempfile.TemporaryDirectory(prefix="kernel-bench-") as directory, running_postgres() as postgres:
-        urls = [url for url in (f"sqlite:///{directory}", postgres) if url.startswith(options.only or "")]
+    with tempfile.TemporaryDirectory(prefix="kernel-bench-") as directory, contextlib.ExitStack() as stack:
+        urls = [] if options.only == "postgresql" else [f"sqlite:///{directory}"]
+        if options.only != "sqlite":
+            urls.append(stack.enter_context(running_postgres()))
         asyncio.run(print_figures(urls, Path(directory), QUICK if options.quick else FULL, as_json=options.json))
 
 

@@ -26,7 +26,8 @@ from kernel.venues.base import Operation, RateLimit, RateLimitKind
 from kernel.venues.paper.matching.config import PaperConfig, built_in_symbols
 from replay import open_kernel
 from tests.benchmarks.measure import note
-from tests.integration.world import ROOT, Process
+from tests.forked import ROOT
+from tests.integration.world import Process
 from tests.postgres import running_postgres
 
 EXCHANGE = "bench"

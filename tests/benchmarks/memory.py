@@ -27,7 +27,7 @@ from kernel.order_spec import StandardOrder
 from projections import State
 from tests.benchmarks import clear_all
 from tests.benchmarks.measure import Figure
-from tests.integration.world import ROOT
+from tests.forked import ROOT
 
 TO_HAVE_KB, TO_REACH_KB = 2.5, 1.0
 RELISTS = 2

@@ -6,8 +6,6 @@ import asyncio
 import os
 import queue
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from click.testing import CliRunner, Result
 from cli import cli
 from kernel.clock import SystemClock
 from kernel.venues import PaperVenue
+from tests.forked import Forked
 from tests.paper_world import limit, submit
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -43,13 +42,7 @@ class Child:
     """A command as a process: its lines as they come, and its exit code."""
 
     def __init__(self, *words: str, **environment: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "cli", *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=clean_environment(**environment),
-        )
+        self.process = Forked("-m", "cli", *words, environment=clean_environment(**environment))
         self.out: queue.Queue[str | None] = queue.Queue()
         self.err: queue.Queue[str | None] = queue.Queue()
         self._threads = [
@@ -92,21 +85,17 @@ class Child:
 
     def close(self) -> None:
         """Let go of it, killed if need be."""
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        self.process.kill()
         for thread in self._threads:
             thread.join()
-        for stream in (self.process.stdout, self.process.stderr):
-            assert stream is not None
-            stream.close()
+        self.process.close()
 
 
-def pump(stream: IO[str] | None, lines: queue.Queue[str | None]) -> None:
+def pump(stream: IO[bytes] | None, lines: queue.Queue[str | None]) -> None:
     """Put every line of a stream into a queue, then None."""
     assert stream is not None
     for line in stream:
-        lines.put(line.rstrip("\n"))
+        lines.put(line.decode().rstrip("\n"))
     lines.put(None)
 
 

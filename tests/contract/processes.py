@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.forked import Forked
 
 APPEND_FOR_EVER = """
 import asyncio, sys
@@ -59,20 +56,16 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 @asynccontextmanager
-async def running(program: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def running(program: str, *arguments: str) -> AsyncIterator[Forked]:
     """Run a Python process with piped output; it is killed at the end."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, *arguments, stdout=asyncio.subprocess.PIPE, cwd=ROOT
-    )
+    process = await asyncio.to_thread(Forked, "-c", program, *arguments)
     try:
         yield process
     finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGKILL)
-        await process.communicate()
+        await asyncio.to_thread(process.close)
 
 
-async def read_line(process: asyncio.subprocess.Process) -> str:
+async def read_line(process: Forked) -> str:
     """Return the next line of a process's output."""
     assert process.stdout is not None
-    return (await asyncio.wait_for(process.stdout.readline(), 60)).decode().strip()
+    return (await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 60)).decode().strip()

@@ -17,6 +17,7 @@ from kernel.models import AttemptKind
 from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, StandardOrderGroup
 from projections import State
 from replay import open_kernel
+from tests.integration.conftest import FIRST_ON_POSTGRESQL, FIRST_ON_SQLITE
 from tests.integration.world import World
 
 PARENT, PROFIT, LOSS = "parent", "profit", "loss"
@@ -59,6 +60,7 @@ async def poor_world(log_url: str, exchange_id: str, tmp_path: Path) -> AsyncIte
         yield running
 
 
+@FIRST_ON_SQLITE
 async def test_the_children_never_exceed_what_the_parent_filled(world: World) -> None:
     """At each step, killed at three kinds of moments, the children have at most what the parent has filled."""
     async with open_kernel(world.url, exchange_id=world.exchange_id) as strategy:
@@ -82,6 +84,7 @@ async def test_the_children_never_exceed_what_the_parent_filled(world: World) ->
         await same_when_folded_again(strategy)
 
 
+@FIRST_ON_POSTGRESQL
 async def test_the_stop_works_for_what_was_bought(poor_world: World) -> None:
     """Fees are taken from what is bought, and there is nothing else to sell: from the first fill on, and after each kill,
     the stop works for the rest of what was bought."""

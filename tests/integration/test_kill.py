@@ -23,6 +23,8 @@ from tests.integration.world import Process, World
 RESTING = StandardOrder(
     symbol_id="BTCUSDT", side=Side.BUY, order_type=OrderType.LIMIT, quantity=10_000, price=6_000_000
 )
+FILLS = 300
+"""Fills of the strategy that is killed."""
 TAKING = RESTING.model_copy(update={"price": 6_500_000})
 
 
@@ -120,10 +122,10 @@ async def same_when_folded_again(world: World, acknowledged: list[str], truth: d
 
 
 async def test_a_strategy_has_each_fill_once(world: World, tmp_path: Path) -> None:
-    """A strategy killed twice resumes from its last position, and has each of 1,000 fills once."""
+    """A strategy killed twice resumes from its last position, and has each of its fills once."""
     book = tmp_path / "book.txt"
-    strategy = Process("tests.integration.strategy", world.url, world.exchange_id, "1000", str(book))
-    for killed_after in (150, 600):
+    strategy = Process("tests.integration.strategy", world.url, world.exchange_id, str(FILLS), str(book))
+    for killed_after in (FILLS // 7, FILLS // 2):
         await strategy.start(wait=False)
         await lines_in(book, killed_after)
         await strategy.kill()
@@ -132,9 +134,9 @@ async def test_a_strategy_has_each_fill_once(world: World, tmp_path: Path) -> No
     assert await asyncio.wait_for(strategy.ended(), 240) == 0
     keys = [line.split()[1] for line in lines_of(book)]
     truth = await world.truth()
-    assert len(keys) == len(set(keys)) == 1000
-    assert len(truth["trades"]) == 1000
-    assert len(truth["orders"]) == 1000
+    assert len(keys) == len(set(keys)) == FILLS
+    assert len(truth["trades"]) == FILLS
+    assert len(truth["orders"]) == FILLS
 
 
 async def lines_in(path: Path, count: int) -> None:

@@ -14,8 +14,8 @@ from replay.readmodel.sync import open_tables, sync_tables
 from tests.benchmarks.made_log import make_log
 from tests.integration.world import Process
 
-EVENTS = 8_000
-KILLS = 4
+EVENTS = 4_000
+KILLS = 3
 MOMENT_S_MAX = 0.3
 
 

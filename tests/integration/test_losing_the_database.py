@@ -40,11 +40,17 @@ RESTING = StandardOrder(
 )
 
 
-@pytest.fixture
-def server() -> Iterator[OwnPostgres]:
-    """A PostgreSQL that a test may stop."""
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[OwnPostgres]:
     with own_postgres() as running:
         yield running
+
+
+@pytest.fixture
+def server(own_server: OwnPostgres) -> OwnPostgres:
+    """A PostgreSQL that a test may stop; it runs when the test begins."""
+    own_server.start()
+    return own_server
 
 
 class WatchedVenue(PaperVenue):

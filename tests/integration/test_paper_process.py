@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import signal
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,41 +19,38 @@ from kernel.order_spec import OcoMode, OrderType
 from kernel.venues import ExecutionReport, FaultPlan, FaultRates, PaperConfig, PaperVenue
 from kernel.venues.paper.faults import fault
 from replay.log_access.atomic_files import write_whole
+from tests.forked import Forked
 from tests.paper_world import BUY, LAST, LOT, SELL, SYMBOL, cancel, group, limit, market, modify, submit
 
 CLOCK = SystemClock()
-ROOT = Path(__file__).parents[2]
 
 
 class ExchangeProcess:
     """One run of the exchange process."""
 
-    def __init__(self, process: asyncio.subprocess.Process, address: str) -> None:
+    def __init__(self, process: Forked, address: str) -> None:
         self.process = process
         self.address = address
 
     @classmethod
     async def start(cls, *arguments: str) -> ExchangeProcess:
         """Start it; returns when it listens."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.paper_process", *arguments,
-            cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+        process = await asyncio.to_thread(Forked, "-m", "tests.paper_process", *arguments)
         assert process.stdout is not None
-        address = (await process.stdout.readline()).decode().strip()
-        return cls(process, address)
+        return cls(process, (await asyncio.to_thread(process.stdout.readline)).decode().strip())
 
     async def kill(self, how: signal.Signals = signal.SIGKILL) -> tuple[int, str]:
         """End it with a signal; its exit code and what it said."""
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(how)
+        self.process.send_signal(how)
         return await self.end()
 
     async def end(self) -> tuple[int, str]:
         """Wait until it has ended; its exit code and what it said."""
-        _, said = await self.process.communicate()
-        assert self.process.returncode is not None
-        return self.process.returncode, said.decode()
+        assert self.process.stderr is not None
+        said = "" if self.process.stderr.closed else (await asyncio.to_thread(self.process.stderr.read)).decode()
+        code = await asyncio.to_thread(self.process.wait)
+        self.process.close()
+        return code, said
 
 
 @contextlib.asynccontextmanager

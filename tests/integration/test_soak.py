@@ -22,7 +22,7 @@ def plan(directory: Path, *, warm_up_s: float, load_s: float, sample_s: float) -
 async def test_nothing_is_left_behind(tmp_path: Path) -> None:
     """After a load, tasks, threads, files, connections, queues and maps are back to their numbers, and memory has grown as
     the state has."""
-    assert await Soak(plan(tmp_path, warm_up_s=5, load_s=8, sample_s=5), say=print).run() == []
+    assert await Soak(plan(tmp_path, warm_up_s=3, load_s=4, sample_s=3), say=print).run() == []
 
 
 @pytest.mark.nightly

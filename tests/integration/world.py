@@ -10,14 +10,13 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import IO, Any, Self
 
 from kernel.venues import PaperVenue
+from tests.forked import Forked
 
-ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 180
 
 
@@ -25,50 +24,43 @@ class Process:
     """A child process that prints a line when it is up."""
 
     def __init__(self, module: str, *arguments: str) -> None:
-        self._command = [sys.executable, "-m", module, *arguments]
-        self._child: asyncio.subprocess.Process | None = None
+        self._command = ("-m", module, *arguments)
+        self._child: Forked | None = None
 
     @property
     def pid(self) -> int | None:
         """Its process id; None when it is not there."""
-        return self._child.pid if self._child is not None and self._child.returncode is None else None
+        return self._child.pid if self._child is not None and self._child.poll() is None else None
 
     def signal(self, number: signal.Signals) -> bool:
         """Send it a signal. Whether it was there."""
-        if self._child is None or self._child.returncode is not None:
+        if self._child is None or self._child.poll() is not None:
             return False
         self._child.send_signal(number)
         return True
 
     async def start(self, *, wait: bool = True, talk: IO[bytes] | None = None) -> str:
         """Start it; with `wait`, return the first line that it prints. What it says on stderr goes to `talk`, if given."""
-        self._child = await asyncio.create_subprocess_exec(
-            *self._command,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=asyncio.subprocess.PIPE if wait else asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL if talk is None else talk,
-        )
-        if not wait:
+        with Path(os.devnull).open("wb") as nowhere:  # noqa: ASYNC230 it never blocks
+            stdout, stderr = None if wait else nowhere, nowhere if talk is None else talk
+            self._child = await asyncio.to_thread(Forked, *self._command, stdout=stdout, stderr=stderr)
+        if self._child.stdout is None:
             return ""
-        assert self._child.stdout is not None
-        line = await asyncio.wait_for(self._child.stdout.readline(), START_TIMEOUT_S)
+        line = await asyncio.wait_for(asyncio.to_thread(self._child.stdout.readline), START_TIMEOUT_S)
         return line.decode().strip()
 
     async def kill(self) -> None:
         """SIGKILL, and wait until it is gone. Nothing happens when it is not there."""
         if self._child is None:
             return
-        if self._child.returncode is None:
-            self._child.kill()
-        await self._child.communicate()
+        await asyncio.to_thread(self._child.close)
         self._child = None
 
     async def ended(self) -> int:
         """Its exit code, once it ended by itself."""
         assert self._child is not None
-        code = await self._child.wait()
-        await self._child.communicate()
+        code = await asyncio.to_thread(self._child.wait)
+        self._child.close()
         self._child = None
         return code
 

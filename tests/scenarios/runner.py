@@ -18,7 +18,7 @@ with # are comments. `play` runs the commands and returns the expected text; the
       relist K0                    the kernel takes a snapshot of the venue
       show                         show the state of log and venue
       end                          faults stop, time passes, and log and venue must agree
-    Commands of the exchange, `venue: …`, are the methods of `ScriptedExchange` and the words of `Script.venue`.
+    Commands of the exchange, `venue: …`, are the methods of `TranscriptExchange` and the words of `Script.venue`.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 from kernel.settings import KernelSettings
 from kernel.venues.base import Dedupe, ReadLag, TriggerDialect, VenueCapabilities
 from replay.host.bootstrap import build_kernel
-from replay.testing import ScriptedVenue
-from replay.testing.scripted_exchange import ScriptedExchange, describe_order
+from replay.testing.scripted_exchange import describe_order
+from tests.scenarios.exchange import TranscriptExchange, TranscriptVenue
 from tests.scenarios.narrative import Names, Narrator
 
 SEPARATOR = "----"
@@ -142,7 +142,7 @@ class Process:
         self.commands: set[asyncio.Task[None]] = set()
         """Commands that wait for an answer here."""
         self.lease = GrantedLease()
-        self.venue = ScriptedVenue(world.exchange, name)
+        self.venue = TranscriptVenue(world.exchange, name)
         self.venue.may_run = self.may_run
         self.venue.before_write = self._reached
         self.venue.audit = world.audit
@@ -198,7 +198,7 @@ class World:
         self.recorder = recorder
         self.names = Names()
         self.narrator = Narrator(self.names, lambda: self.began_ns)
-        self.exchange = ScriptedExchange(self.clock)
+        self.exchange = TranscriptExchange(self.clock)
         self.exchange.trace = self.tell
         self.exchange.name = self.names
         self.settings = KernelSettings()

@@ -158,7 +158,7 @@ async def test_a_killed_holder_releases_the_lease(database: SQLiteBackend | Post
             assert holder.split(":")[1] == str(process.pid)
             assert not await lease.acquire(wait=False)
             process.kill()
-            await process.wait()
+            process.wait()
         assert await asyncio.wait_for(lease.acquire(), 60)
         await lease.release()
 

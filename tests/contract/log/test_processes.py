@@ -17,7 +17,7 @@ async def test_a_killed_writer_loses_nothing_acknowledged(database: SQLiteBacken
             acknowledged.append(int(await read_line(process)))
         process.kill()
         assert process.stdout is not None
-        acknowledged += [int(line) for line in (await process.stdout.read()).split() if line]
+        acknowledged += [int(line) for line in process.stdout.read().split() if line]
     async with database.open() as log:
         rows = [row async for page in log.read() for row in page]
         verify_rows(rows, after=0, chain=GENESIS)

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.errors import ValidationError
@@ -170,7 +170,6 @@ ACTS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(acts=ACTS, held_max=st.sampled_from([1, 10]))
 def test_entries_sum_to_the_positions(acts: list[tuple[Any, ...]], held_max: int) -> None:
     """After any fills, repeated reports, corrections and busts, and with any cache size, the entries add up to the ledger's

@@ -446,7 +446,7 @@ async def test_a_killed_import_leaves_no_log(database: SQLiteBackend | PostgresB
             await asyncio.to_thread(feed.write, half)
             assert await read_line(process) == "1000"
             process.kill()
-            await process.wait()
+            process.wait()
     with pytest.raises(NotFoundError):
         open_log(database.url, exchange_id=database.exchange_id, create=False)
     assert await import_log(path, database.url, exchange_id=database.exchange_id) == head

@@ -323,7 +323,6 @@ class QueueModel(RuleBasedStateMachine):
         assert self.queue.pending == len(self.ready) + len(self.working)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(Priority), st.integers(0, 3), st.integers(0, 3_000)), min_size=1, max_size=150)
 )

@@ -85,7 +85,6 @@ def waits(budget: RateLimiter, priority: Priority, now_ns: int) -> RateLimitWait
 
 
 # ---------------------------------------------------------------------------------------------------------- properties
-@settings(max_examples=200, deadline=None)
 @given(
     st.lists(LIMITS, min_size=1, max_size=3, unique_by=lambda limit: limit.window_ns),
     st.lists(
@@ -122,7 +121,6 @@ def test_a_venue_that_counts_never_refuses(
     assert all(wait_ns > 0 for wait_ns in late)
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     st.integers(2, 60),
     st.floats(0.01, 0.9),

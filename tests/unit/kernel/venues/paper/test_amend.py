@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.clock import NS_PER_S
@@ -310,7 +310,6 @@ acts = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(acts, st.sampled_from([IN_PLACE, CANCEL_REPLACE]), st.sampled_from(AmendQuantity), st.booleans())
 def test_the_books_balance(day: list[Any], dialect: AmendDialect, meant: AmendQuantity, atomic: bool) -> None:
     """Under any amends no balance is negative, reports add up to the order, and no funds stay locked without an order."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.errors import OutcomeUnknown, Rejected
@@ -408,7 +408,6 @@ acts = st.lists(
 prices = st.tuples(st.integers(-6, -1), st.integers(1, 6), st.integers(1, 6), st.integers(-6, -1))
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.sampled_from(sorted(ALL)), prices, acts, st.sampled_from([AmendDialect.IN_PLACE, AmendDialect.CANCEL_REPLACE])
 )

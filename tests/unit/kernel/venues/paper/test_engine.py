@@ -675,7 +675,6 @@ def perform(bench: Bench, act: tuple[Any, ...], number: int) -> None:
         return
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(acts, max_size=25))
 def test_the_books_balance(day: list[tuple[Any, ...]]) -> None:
     """Balances are never negative, no funds are locked without an order, and fills explain balances and quantities."""
