@@ -328,8 +328,10 @@ def with_requested_terms(facts: OrderFacts, orders: Sequence[OrderFacts], unreso
     """
     changed_to = facts.changed_to
     for attempt in unresolved:
-        if attempt.kind is not AttemptKind.AMEND or attempt.new_order or not aims_at(attempt, facts):
+        if attempt.kind is not AttemptKind.AMEND or not aims_at(attempt, facts):
             continue
+        if attempt.new_order and attempt.client_order_id not in facts.client_order_ids:
+            continue  # the change makes another order
         if outcome_from_facts(attempt, facts) is not AttemptOutcome.ACCEPTED:
             return facts
         changed_to = RequestedTerms(attempt.quantity or 0, attempt.price)

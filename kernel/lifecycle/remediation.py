@@ -98,11 +98,12 @@ REMEDIATION = {
         "place a second stop at the exchange: the kernel does not know it, and its own may still be accepted",
     ),
     FindingKind.CLOCK_SKEW: Remedy(
-        "A host's clock differs by more than a second from the exchange's, or is behind the newest event of the log.",
+        "A host's clock differs by more than a second from the exchange's, requests were refused for their timestamps, or"
+        " the clock is behind the newest event of the log.",
         "`orderctl get findings` (the text names the host); `VENUE_CLOCK` in `orderctl health`",
-        "set that host's clock (NTP): until then its requests are refused, or stay valid too long; where the exchange tells"
-        " its time, the finding is resolved by the next comparison, otherwise by"
-        " `orderctl resolve --finding {finding_id} --evidence TEXT`",
+        "set that host's clock (NTP): until then its requests are refused, or stay valid too long; the finding is"
+        " resolved by the next comparison, where the exchange does not tell its time by 150 s without a refusal; one about"
+        " the log by `orderctl resolve --finding {finding_id} --evidence TEXT`",
         "let that kernel lead before its clock is set",
     ),
     FindingKind.FALSE_END: Remedy(

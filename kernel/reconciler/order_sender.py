@@ -225,8 +225,8 @@ class OrderSender:
     async def _rejected(self, intent_id: str, attempt: Attempt, refusal: Rejected) -> None:
         failures, delay = self._failures(attempt, self.state.record(intent_id))
         retry_after_ns = 0 if refusal.retry_after_s is None else ns(refusal.retry_after_s)
-        if (refusal.rate_limit is not None or refusal.timestamp) and refusal.retry_after_s is not None:
-            # The rejection is not about the order, and all calls wait for the limit or the clock: the delay does not grow.
+        if refusal.rate_limit is not None and refusal.retry_after_s is not None:
+            # The rejection is not about the order, and all calls wait for the limit: the delay does not grow.
             failures, delay = failures - 1, delay_ns(1)
         retry_at_ns: int | None = None
         if refusal.retry_after_s is not None or self._is_tried_again(intent_id, attempt):

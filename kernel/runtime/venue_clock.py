@@ -1,7 +1,8 @@
 """Compares this host's clock with the venue's: at each connect, and after a request was refused for its timestamp.
 
 Used by the session. One finding for the host tells the difference, and is resolved once the clocks agree. After a refusal
-nothing more is sent while they differ (condition `VENUE_CLOCK`), as it would be refused too.
+nothing more is sent while they differ (condition `VENUE_CLOCK`), as it would be refused too. Where the venue does not tell
+its time, the refusals alone raise the finding, and their end resolves it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ REFUSED_INTERVAL_NS = 5 * NS_PER_S
 """Interval of comparisons while requests are refused."""
 DIFFERING_INTERVAL_NS = 60 * NS_PER_S
 """Interval of comparisons while the clocks differ and nothing was refused."""
+REFUSAL_NS = 150 * NS_PER_S
+"""Without a refusal for so long, longer than a refused order waits, the clocks count as agreeing again."""
 
 
 @dataclass(eq=False)
@@ -67,8 +70,24 @@ class VenueClock:
                     self._refused.clear()
                     self.readiness.set(VENUE_CLOCK, True, "Compared" if self.agrees else "NotCompared", self._text())
                     await self._refused.wait()
+            await self._watch_refusals()
         finally:
             self.agrees = False
+
+    async def _watch_refusals(self) -> None:
+        """Raise and resolve the finding without the venue's time; a finding of an earlier session may be open."""
+        while True:
+            await self._sleep(REFUSAL_NS)
+            await self.findings.settled()
+            if self._refused.is_set():
+                self._refused.clear()
+                text = f"the venue refuses requests for their timestamps: the clock of {self.host} differs from its own"
+                self.findings.raise_finding(FindingKind.CLOCK_SKEW, self.host, text)
+            else:
+                self.findings.resolve(
+                    FindingKind.CLOCK_SKEW, self.host, "no request is refused for its timestamp any more"
+                )
+                await self._refused.wait()
 
     def lead_ns(self) -> int:
         """Return by how much this host is ahead of the venue now, as far as is known; 0 if it is behind.

@@ -10,7 +10,7 @@ from kernel import EventSourcedKernel
 from kernel.clock import NS_PER_S, Clock, LoopClock
 from kernel.errors import Rejected
 from kernel.models import OrdStatus
-from kernel.venues.base import ExecutionReport, SubmitRequest
+from kernel.venues.base import ExecutionReport
 from tests.scenarios.field.lab import field_lab, order, paper_lab
 
 pytestmark = pytest.mark.looptime
@@ -92,22 +92,34 @@ async def test_a_small_difference_is_none() -> None:
         assert not skews(kernel, resolved=True)
 
 
-async def test_a_venue_that_does_not_tell_its_time() -> None:
-    """Without the venue's clock a refusal for the timestamp is tried again, and ends nothing."""
+@pytest.mark.parametrize("cancels", [False, True])
+async def test_a_venue_that_does_not_tell_its_time(cancels: bool) -> None:
+    """Requests refused for their timestamps are tried again, ever less often, and a finding says so."""
     async with field_lab() as lab:
-        accept, refusals = lab.venue.on_submit, []
+        if cancels:
+            await lab.kernel.place_order(order(), intent_id="a")
+        refusals: list[object] = []
 
-        def refusing(request: SubmitRequest) -> ExecutionReport:
-            if len(refusals) == 5:
-                return accept(request)
+        def refusing(request: object) -> ExecutionReport:
             refusals.append(request)
             raise Rejected("Timestamp for this request is outside of the recvWindow.", code="-1021", timestamp=True)
 
-        lab.venue.on_submit = refusing
-        await lab.kernel.place_order(order(), intent_id="a", wait="recorded")
-        await asyncio.sleep(30)
-        assert (await lab.kernel.get_order_state("a")).status.ord_status is OrdStatus.NEW
-        assert len(refusals) == 5
+        accept, cancel = lab.venue.on_submit, lab.venue.on_cancel
+        lab.venue.on_submit = lab.venue.on_cancel = refusing
+        if cancels:
+            await lab.kernel.cancel_order("a", wait="recorded")
+        else:
+            await lab.kernel.place_order(order(), intent_id="a", wait="recorded")
+        await asyncio.sleep(180)
+        assert 5 <= len(refusals) <= 10
+        [found] = skews(lab.kernel)
+        assert "refuses requests for their timestamps" in found
+        lab.venue.on_submit, lab.venue.on_cancel = accept, cancel
+        await asyncio.sleep(70)
+        status = OrdStatus.CANCELED if cancels else OrdStatus.NEW
+        assert (await lab.kernel.get_order_state("a")).status.ord_status is status
+        await asyncio.sleep(200)
+        assert not skews(lab.kernel)
 
 
 async def test_a_time_that_cannot_be_read() -> None:

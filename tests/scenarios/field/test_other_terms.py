@@ -233,9 +233,10 @@ async def test_a_self_trade_decrement_is_braked() -> None:
         assert "requested 1, the venue works 0.25" in lab.findings()["VENUE_DISAGREES"]
 
 
-async def test_a_replace_without_effect_is_braked() -> None:
-    """A replace that is confirmed with the old terms is repeated ever more rarely, then the change has failed."""
-    async with field_lab(amend=AmendDialect.IN_PLACE) as lab:
+@pytest.mark.parametrize("amend", [AmendDialect.IN_PLACE, AmendDialect.CANCEL_REPLACE])
+async def test_a_replace_without_effect_is_braked(amend: AmendDialect) -> None:
+    """A replace that is confirmed with the old terms, and the old venue id, is repeated ever more rarely and then fails."""
+    async with field_lab(amend=amend) as lab:
 
         def on_modify(request: ModifyRequest) -> ExecutionReport:
             item = lab.venue.target(request)
