@@ -57,7 +57,7 @@ REMEDIATION = {
         "assume that one of them is a duplicate",
     ),
     FindingKind.ID_REUSED: Remedy(
-        "The exchange has one order id for two orders: another order has the id of one of an intent.",
+        "One order id stands for two orders: another order has the exchange's or the client order id of one of an intent.",
         "`orderctl get external`, `orderctl get orders -o wide`",
         "compare the fills of both orders with the exchange's list; if it gives ids again, the adapter should declare"
         " `order_ids_unique=False`; then `orderctl resolve --finding {finding_id} --evidence TEXT`",
