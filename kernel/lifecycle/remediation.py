@@ -133,6 +133,13 @@ REMEDIATION = {
         " `orderctl resolve --finding {finding_id} --evidence TEXT`",
         "resolve it before the adapter is corrected: the next such error raises it again",
     ),
+    FindingKind.STREAM_SILENT: Remedy(
+        "The exchange's stream of reports is connected and did not bring what a query showed, or its heartbeat.",
+        "`VENUE_STREAM` in `orderctl health`, `venue_stream_reconnects_total` in `orderctl metrics`",
+        "nothing is lost: the kernel reconnects at most once a minute and queries the account, and the next report resolves"
+        " this; if it stays, check the exchange's status page and what stands between (proxy, firewall)",
+        "restart in a loop: the fills are known from the queries",
+    ),
     FindingKind.SYMBOL_QUARANTINED: Remedy(
         "The exchange's data of one symbol do not fit the log: other decimals, or data that contradict each other.",
         "`orderctl get findings` (the text has both values), `orderctl get symbols`",
