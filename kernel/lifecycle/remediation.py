@@ -91,7 +91,7 @@ REMEDIATION = {
         "cancel the group for this reason: the fills stand",
     ),
     FindingKind.EXIT_MISSING: Remedy(
-        "A bracket's entry has filled and no exit of it works: no stop if it has one, else none at all.",
+        "A bracket's entry has filled, and for all or a part of it no exit works: no stop if it has one, else none at all.",
         "`orderctl describe group NAME`, and the exchange's open orders",
         "the kernel goes on trying; fix what the text names (funds locked by another order, a quantity below the symbol's"
         " minimum), or close the position yourself and cancel the group's orders",
