@@ -51,7 +51,7 @@ class Group:
     is_closable: bool = False
     """True of a bracket with an exit that works, may work or will be placed: trades outside the group can close it."""
     exit_missing_ns: int | None = None
-    """Since when a bracket holds something without an exit that works; None if it does not."""
+    """Since when a bracket holds something for which no exit works; None if it does not."""
 
     @property
     def parent(self) -> str | None:
@@ -89,6 +89,8 @@ class ExitReport(NamedTuple):
     """Since when the exit is missing; None: it is not, any more."""
     held: int
     """What the bracket holds, at the quantity scale."""
+    unprotected: int
+    """The part of it for which no exit works."""
     guards: tuple[str, ...]
     """The exits of which one should work."""
 

@@ -257,9 +257,11 @@ def plan_change(
         return step
     if amend is AmendDialect.NONE or not is_modifiable(intent, order, in_place=amend is AmendDialect.IN_PLACE):
         return Cancel(working, "the venue cannot change these terms: cancel, then place the rest")
-    if was_refused(intent, order, working):
+    total = own_quantity(intent, order, working)
+    # An exit that may not grow goes on working: without it nothing would be protected.
+    if was_refused(intent, order, working) and not (intent.is_exit and total > working.quantity):
         return Cancel(working, "the venue rejected the change: cancel, then place the rest")
-    total = own_quantity(intent, order, working) + (working.carried_qty or 0)
+    total += working.carried_qty or 0
     return Modify(working, rest_of(intent.order, total))
 
 

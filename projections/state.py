@@ -344,9 +344,11 @@ class State:
         missing = group.exit_missing_ns is not None and self._data.exit_is_missing(group)
         if is_open == missing:
             return None
-        guards = tuple(item.intent_id for item in self._data.guards(group))
+        guards = self._data.guards(group)
         held = group.open_qty - self._data.exit_terms(group).fees
-        return ExitReport(group, group.exit_missing_ns if missing else None, held, guards)
+        works = max((sum(facts.leaves_qty for facts in item.live_orders) for item in guards), default=0)
+        names = tuple(item.intent_id for item in guards)
+        return ExitReport(group, group.exit_missing_ns if missing else None, held, held - works, names)
 
     def order_state(self, intent_id: str) -> OrderState | None:
         record = self._data.known(intent_id)

@@ -118,13 +118,15 @@ class StateData:
         return stops or wanted
 
     def exit_is_missing(self, group: Group) -> bool:
-        """Whether a bracket holds something that could be sold, and none of its guards works.
+        """Whether a bracket holds something that could be sold, and none of its guards works, or none for all of it.
 
         What is less than a lot counts until something was closed: it is the whole position.
         """
         guards = self.guards(group)
-        if group.parent is None or group.open_qty <= 0 or any(item.live_orders for item in guards):
+        if group.parent is None or group.open_qty <= 0:
             return False
+        if working := [item for item in guards if item.live_orders]:
+            return all(self.is_kept_small(group, item) for item in working)
         if group.open_qty == group.filled[group.parent] and guards:
             return group.open_qty > self.exit_terms(group).fees
         return any(
@@ -133,6 +135,14 @@ class StateData:
             for item in guards
             if item.intent is not None
         )
+
+    def is_kept_small(self, group: Group, exit_: Record) -> bool:
+        """Whether a working exit is smaller than its bracket permits, as the venue rejects that it grows."""
+        if exit_.intent is None or not exit_.failures:
+            return False
+        working = sum(facts.leaves_qty for facts in exit_.live_orders)
+        permitted = self.permitted_quantity(group, exit_.intent_id, exit_.intent.order.quantity)
+        return permitted > exit_.cum_qty + working
 
     def is_closable(self, group: Group) -> bool:
         """Whether an exit of a bracket works, may work or will be placed."""

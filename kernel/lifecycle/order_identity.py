@@ -34,6 +34,8 @@ class OrderMatch:
     """Intents and their orders whose venue order id the report gives to another order."""
     candidates: tuple[tuple[str, OrderFacts], ...] = ()
     """Those that it casts doubt on: they are queried before their intents submit anything."""
+    sender: tuple[str, StandardOrder] | None = None
+    """The intent that sent its client order id, and the terms, if the report has another symbol or side."""
 
 
 def life_margin_ns(capabilities: VenueCapabilities) -> int | None:
@@ -99,7 +101,8 @@ def match_by_client_id(
     ]
     terms = [facts.order for facts in named] or sent_terms(record)
     if terms and not any(has_terms_of(order, report) for order in terms):
-        return OrderMatch(reused=tuple((record.intent_id, facts) for facts in named) or tuple(known))
+        reused = tuple((record.intent_id, facts) for facts in named) or tuple(known)
+        return OrderMatch(reused=reused, sender=(record.intent_id, terms[0]))
     others = [
         (intent_id, facts)
         for intent_id, facts in known
@@ -126,16 +129,21 @@ def shows(record: Record, facts: OrderFacts, report: ExecutionReport) -> bool:
 
 
 def reuse_findings(report: ExecutionReport, found: OrderMatch, *, now_ns: int) -> list[events.FindingRaised]:
-    """Return the finding that a venue order id stands for two orders; none if it does not."""
-    if not found.reused:
+    """Return the finding that an order id, the venue's or ours, stands for two orders; none if it does not."""
+    if not found.reused and found.sender is None:
         return []
     order_id = report.exchange_order_id or ""
     told = f"{report.side or 'an order'} in {report.symbol_id} (client order id {report.client_order_id or 'not told'})"
-    ours = "; ".join(
-        f"intent {intent_id}, {facts.order.side} in {facts.order.symbol_id} (client order id {facts.client_order_id})"
-        for intent_id, facts in found.reused
-    )
-    text = f"the venue gives the order id {order_id} to {told}, but it is that of {ours}"
+    if found.sender is not None:
+        intent_id, order = found.sender
+        text = f"the venue shows {told} as order {order_id}, but intent {intent_id} sent that client order id for"
+        text += f" {order.side} in {order.symbol_id}"
+    else:
+        ours = "; ".join(
+            f"intent {name}, {facts.order.side} in {facts.order.symbol_id} (client order id {facts.client_order_id})"
+            for name, facts in found.reused
+        )
+        text = f"the venue gives the order id {order_id} to {told}, but it is that of {ours}"
     name = reuse_finding_id(report.symbol_id, report.side, order_id)
     return [raised(name, FindingKind.ID_REUSED, text, symbol_id=report.symbol_id, now_ns=now_ns)]
 

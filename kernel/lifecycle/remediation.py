@@ -57,7 +57,7 @@ REMEDIATION = {
         "assume that one of them is a duplicate",
     ),
     FindingKind.ID_REUSED: Remedy(
-        "The exchange has one order id for two orders: another order has the id of one of an intent.",
+        "One order id stands for two orders: another order has the exchange's or the client order id of one of an intent.",
         "`orderctl get external`, `orderctl get orders -o wide`",
         "compare the fills of both orders with the exchange's list; if it gives ids again, the adapter should declare"
         " `order_ids_unique=False`; then `orderctl resolve --finding {finding_id} --evidence TEXT`",
@@ -91,7 +91,7 @@ REMEDIATION = {
         "cancel the group for this reason: the fills stand",
     ),
     FindingKind.EXIT_MISSING: Remedy(
-        "A bracket's entry has filled and no exit of it works: no stop if it has one, else none at all.",
+        "A bracket's entry has filled, and for all or a part of it no exit works: no stop if it has one, else none at all.",
         "`orderctl describe group NAME`, and the exchange's open orders",
         "the kernel goes on trying; fix what the text names (funds locked by another order, a quantity below the symbol's"
         " minimum), or close the position yourself and cancel the group's orders",
@@ -133,6 +133,13 @@ REMEDIATION = {
         "nothing is lost: the outcome of the call is unknown and is queried; have the adapter corrected, then"
         " `orderctl resolve --finding {finding_id} --evidence TEXT`",
         "resolve it before the adapter is corrected: the next such error raises it again",
+    ),
+    FindingKind.STREAM_SILENT: Remedy(
+        "The exchange's stream of reports is connected and did not bring what a query showed, or its heartbeat.",
+        "`VENUE_STREAM` in `orderctl health`, `venue_stream_reconnects_total` in `orderctl metrics`",
+        "nothing is lost: the kernel reconnects at most once a minute and queries the account, and the next report resolves"
+        " this; if it stays, check the exchange's status page and what stands between (proxy, firewall)",
+        "restart in a loop: the fills are known from the queries",
     ),
     FindingKind.SYMBOL_QUARANTINED: Remedy(
         "The exchange's data of one symbol do not fit the log: other decimals, or data that contradict each other.",

@@ -72,9 +72,13 @@ def exit_missing_report(inputs: RunInputs, found: ExitReport, guards: Sequence[M
     name = finding_id(FindingKind.EXIT_MISSING, group.group_id)
     event: events.BaseEvent = events.FindingResolved(finding_id=name, text="an exit works, or nothing is held")
     if found.missing_ns is not None:
-        held = inputs.symbol.quantity_to_decimal(found.held) if inputs.symbol is not None else found.held
+        decimal = inputs.symbol.quantity_to_decimal if inputs.symbol is not None else Decimal
+        part = f", {decimal(found.unprotected)} of it" if found.unprotected < found.held else ""
         reasons = "; ".join(missing_reason(item, found.held) for item in guards)
-        text = f"the bracket {group.group_id} holds {held} {group.symbol_id} without an exit that works: {reasons}"
+        text = (
+            f"the bracket {group.group_id} holds {decimal(found.held)} {group.symbol_id}{part} without an exit that works:"
+            f" {reasons}"
+        )
         event = raised(name, FindingKind.EXIT_MISSING, text, symbol_id=group.symbol_id, now_ns=inputs.now_ns)
     stream_id = events.group_stream(group.group_id)
     return ReportFindings(stream_id, (event,), group.version, "the missing exit of its bracket was not reported")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from kernel import events
@@ -27,6 +27,7 @@ from kernel.metrics import Metrics, observe_ns
 from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, Evidence
 from kernel.reconciler.decision import LocalRejection, SendOrder
 from kernel.reconciler.rate_limiter import Permit, VenueRateLimiter
+from kernel.reconciler.suspect_query import Ingest, unrecorded
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.streams.event_writer import RECONCILER, EventWriter, ReportSource
@@ -52,6 +53,8 @@ class OrderSender:
     epoch: int = 0
     calls: set[int] = field(default_factory=set)
     """Positions of the attempts whose call is running."""
+    ingest: Ingest = unrecorded
+    """Records an answer that is about another order; set by the session."""
 
     async def send(self, decision: SendOrder) -> None:
         """Append the attempt, make its call and append the answer; send nothing if another append came first.
@@ -215,6 +218,7 @@ class OrderSender:
         answer = bound(report, attempt)
         if (await self.writer.match(answer, source)).intent_id != intent_id:
             await self._unknown(intent_id, attempt, f"the venue's answer is about another order: {answer}")
+            await self.ingest([answer], replace(source, attempt_position=None))
             return
         try:
             await self.writer.report(intent_id, [answer], source)

@@ -136,6 +136,10 @@ class StatusQuerier:
                 return QueryOutcome(resolved=False)  # the answer is about another order
             self._last_queries.pop(order.intent_id, None)
             return QueryOutcome(resolved=True)
+        if named := [report for report in answer.others if attempt.client_order_id in client_ids_of(report)]:
+            await self.suspects.ingest(named, self._source(answer.began_ns))
+        if any(other.client_order_id == attempt.client_order_id for other in self.state.external_orders()):
+            raise OutcomeUnknown(f"another order has the client order id {attempt.client_order_id}")
         suspects: list[ExternalOrder] = []
         if self.venue.capabilities.hides_client_ids:
             suspects = await self.suspects.remaining(order.intent_id, answer.others, began_ns=answer.began_ns)
@@ -429,10 +433,14 @@ class StatusQuerier:
     async def _answer_about(
         self, report: ExecutionReport, client_order_id: str | None, intent_id: str, *, began_ns: int
     ) -> ExecutionReport:
-        """Return the answer to a lookup, which may lack the id that it was asked by; another order's is no evidence."""
+        """Return the answer to a lookup, which may lack the id that it was asked by.
+
+        Another order's is recorded for that order, and is no evidence.
+        """
         if client_order_id and not client_ids_of(report):
             report = report.model_copy(update={"client_order_id": client_order_id})
         if await self._owner(report, began_ns) != intent_id:
+            await self.suspects.ingest([report], self._source(began_ns))
             raise OutcomeUnknown(f"asked for an order of intent {intent_id}, the venue showed another one: {report}")
         return report
 

@@ -99,8 +99,8 @@ class VenueReconciler:
         return self._queue.pending
 
     def record_with(self, ingest: Ingest) -> None:
-        """Record through `ingest` what status queries show besides the order in question."""
-        self._querier.suspects.ingest = ingest
+        """Record through `ingest` what answers show besides the order in question."""
+        self._querier.suspects.ingest = self._sender.ingest = ingest
 
     def lead(self, epoch: int) -> None:
         self.epoch = self._sender.epoch = self._querier.epoch = epoch

@@ -120,7 +120,7 @@ class ExternalOrders:
             await self._fact(reused, source, also=also)
 
     def reused(self, report: ExecutionReport, found: OrderMatch) -> list[events.FindingRaised]:
-        """Return the finding to raise for a venue order id that stands for two orders, unless it is unresolved."""
+        """Return the finding to raise for an order id that stands for two orders, unless it is unresolved."""
         made = reuse_findings(report, found, now_ns=self.clock.now_ns())
         return [event for event in made if not self._is_raised(event.finding.finding_id)]
 
@@ -255,7 +255,7 @@ class ExternalOrders:
 
     async def _adopt(self, report: ExecutionReport, found: OrderMatch, source: ReportSource) -> str | None:
         """Create an intent for the order, and return its id; None if the order is left alone."""
-        may_be_ours = found.reused and not report.client_order_id
+        may_be_ours = found.sender is not None or (found.reused and not report.client_order_id)
         intent = self._intent_for(report) if not may_be_ours and self._is_adoptable(report, source) else None
         if intent is None:
             return None

@@ -7,7 +7,9 @@ not raised again, and one that is not open is not resolved.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from kernel import events
 from kernel.clock import Clock
@@ -26,16 +28,30 @@ class FindingWriter:
     clock: Clock
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False)
     """The appends that are under way, by finding id."""
+    _later: dict[str, Callable[[], object]] = field(default_factory=dict, init=False)
+    """The newest call about a finding whose append was under way: repeated when that has ended."""
 
     def is_open(self, kind: FindingKind, name: str) -> bool:
         """Return whether a finding is raised and not resolved."""
         known = self.state.finding(finding_id(kind, name))
         return known is not None and known.resolved_at_ns is None
 
-    def raise_finding(self, kind: FindingKind, name: str, text: str, *, symbol_id: str | None = None) -> bool:
-        """Raise a finding; return whether it is new."""
+    def raise_finding(
+        self,
+        kind: FindingKind,
+        name: str,
+        text: str,
+        *,
+        symbol_id: str | None = None,
+        holds: Callable[[str], bool] = lambda known: True,
+    ) -> bool:
+        """Raise a finding; return whether it is new. An open one is raised again if its text no longer `holds`."""
         key = finding_id(kind, name)
-        if key in self.tasks or self.is_open(kind, name):
+        if key in self.tasks:
+            self._later[key] = partial(self.raise_finding, kind, name, text, symbol_id=symbol_id, holds=holds)
+            return False
+        known = self.state.finding(key)
+        if known is not None and known.resolved_at_ns is None and holds(known.text):
             return False
         self._append(key, raised(key, kind, text, symbol_id=symbol_id, now_ns=self.clock.now_ns()))
         return True
@@ -43,7 +59,9 @@ class FindingWriter:
     def resolve(self, kind: FindingKind, name: str, text: str) -> None:
         """Resolve a finding, if it is open."""
         key = finding_id(kind, name)
-        if key not in self.tasks and self.is_open(kind, name):
+        if key in self.tasks:
+            self._later[key] = partial(self.resolve, kind, name, text)
+        elif self.is_open(kind, name):
             self._append(key, events.FindingResolved(finding_id=key, text=text))
 
     async def settled(self) -> None:
@@ -56,4 +74,10 @@ class FindingWriter:
         )
         task = asyncio.create_task(log_reports(append, f"the finding {key}"), name="kernel-finding")
         self.tasks[key] = task
-        task.add_done_callback(lambda _: self.tasks.pop(key))
+        task.add_done_callback(partial(self._ended, key))
+
+    def _ended(self, key: str, task: asyncio.Task[None]) -> None:
+        del self.tasks[key]
+        later = self._later.pop(key, None)
+        if later is not None and not task.cancelled():
+            later()

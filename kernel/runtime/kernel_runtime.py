@@ -169,7 +169,7 @@ class KernelRuntime:
             at_head = self.readiness[readiness.PROJECTIONS_AT_HEAD]
             unknown = replace(at_head, status=False, reason="LogUnavailable", message=str(problem))
             conditions = [unknown if item is at_head else item for item in conditions]
-        exits = readiness.exits_condition(self.state.findings(), created_at_ns=self.state.created_at_ns)
+        advisory = readiness.advisory_conditions(self.state.findings(), created_at_ns=self.state.created_at_ns)
         connected = self.readiness[readiness.VENUE_CONNECTED].status
         session = self.leader.session if self.leader is not None else None
         metrics = self.engine.get_metrics()
@@ -177,7 +177,7 @@ class KernelRuntime:
             "exchange_id": self.log.exchange_id,
             "ready": readiness.all_hold(conditions),
             "leader": self.readiness[readiness.LEASE_HELD].status,
-            "conditions": [item.as_dict() for item in (*conditions, exits)],
+            "conditions": [item.as_dict() for item in (*conditions, *advisory)],
             "position": self.state.position,
             "lag_events": lag,
             "venue": {"connected": connected, "latency_ms": session.latency_ms if session else None},

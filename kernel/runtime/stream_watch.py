@@ -66,14 +66,17 @@ class StreamWatch:
 
     def answered(self, now_ns: int) -> None:
         """Note that the venue answered a request: the stream should report that too, or did so just before."""
-        if not self._heard_any or now_ns - self._heard_ns > self.echo_ns:
+        if not self._heard_lately(now_ns):
             self._interval_ns = self.echo_ns
             self._probe_at_ns = now_ns + self.echo_ns
 
     def found(self, now_ns: int) -> None:
-        """Note that a query showed news; the stream may still bring them."""
-        if self._found_ns is None:
+        """Note that a query showed news; the stream may still bring them, or did so just before."""
+        if self._found_ns is None and not self._heard_lately(now_ns):
             self._found_ns = now_ns
+
+    def _heard_lately(self, now_ns: int) -> bool:
+        return self._heard_any and now_ns - self._heard_ns <= self.echo_ns
 
     def failed(self, now_ns: int) -> None:
         """Note that the adapter cannot read the stream: one message may fail at each connect, whatever comes before it."""

@@ -1,8 +1,9 @@
 """Compares this host's clock with the venue's: at each connect, and after a request was refused for its timestamp.
 
 Used by the session. One finding for the host tells the difference, and is resolved once the clocks agree. After a refusal
-nothing more is sent while they differ (condition `VENUE_CLOCK`), as it would be refused too. Where the venue does not tell
-its time, the refusals alone raise the finding, and their end resolves it.
+nothing more is sent while they differ (condition `VENUE_CLOCK`), as it would be refused too; where the adapter takes stamps
+in venue time (`adjusts_clock`), requests are stamped by the difference instead and go on. Where the venue does not tell its
+time, the refusals alone raise the finding, and their end resolves it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from kernel.clock import NS_PER_S, Clock
 from kernel.errors import VenueError
 from kernel.models import FindingKind
 from kernel.runtime.finding_writer import FindingWriter
-from kernel.safety.readiness import VENUE_CLOCK, Readiness
+from kernel.safety.readiness import REFUSED_FOR_CLOCK, VENUE_CLOCK, Readiness
 from kernel.venues.guard import GuardedVenue
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,10 @@ REFUSAL_NS = 150 * NS_PER_S
 """Without a refusal for so long, longer than a refused order waits, the clocks count as agreeing again."""
 
 
+Reading = tuple[int, int, int]
+"""The host's time before a query, the venue's, and the host's after it."""
+
+
 @dataclass(eq=False)
 class VenueClock:
     """The difference between this host's clock and one venue's."""
@@ -41,8 +46,8 @@ class VenueClock:
     findings: FindingWriter
     readiness: Readiness
     clock: Clock
-    ask: Callable[[], Awaitable[int]]
-    """Queries the venue's time."""
+    ask: Callable[[Callable[[], Awaitable[Reading]]], Awaitable[Reading]]
+    """Makes the query when the rate limit permits."""
     host: str = field(default_factory=socket.gethostname)
     ahead_ns: int | None = field(default=None, init=False)
     """This host's clock less the venue's, as last compared; None if it never was."""
@@ -62,14 +67,13 @@ class VenueClock:
         try:
             while self.venue.capabilities.tells_time:
                 await self._compare()
-                refused = self._refused.is_set()
-                if self._differs():
-                    self.readiness.set(VENUE_CLOCK, not refused, "Refused" if refused else "Differs", self._text())
-                    await self._sleep(REFUSED_INTERVAL_NS if refused else DIFFERING_INTERVAL_NS)
-                else:
-                    self._refused.clear()
+                if self.ahead_ns is None or self.agrees:
                     self.readiness.set(VENUE_CLOCK, True, "Compared" if self.agrees else "NotCompared", self._text())
                     await self._refused.wait()
+                    continue
+                refused = self._refused.is_set()
+                self.readiness.set(VENUE_CLOCK, not refused, "Refused" if refused else "Differs", self._text())
+                await self._sleep(REFUSED_INTERVAL_NS if refused else DIFFERING_INTERVAL_NS)
             await self._watch_refusals()
         finally:
             self.agrees = False
@@ -99,36 +103,50 @@ class VenueClock:
     def _since_loop_ns(self) -> int:
         return self.clock.now_ns() - round(asyncio.get_running_loop().time() * NS_PER_S)
 
-    def _differs(self) -> bool:
-        return self.ahead_ns is not None and not self.agrees
-
     def _text(self) -> str:
         """Return the difference as a sentence; empty if it is not known."""
         if self.ahead_ns is None:
             return ""
         side = "ahead of" if self.ahead_ns > 0 else "behind"
-        return f"the clock of {self.host} is {abs(self.ahead_ns) / NS_PER_S:.3f} s {side} the venue's"
+        text = f"the clock of {self.host} is {abs(self.ahead_ns) / NS_PER_S:.3f} s {side} the venue's"
+        if self._refused.is_set():
+            return f"{text}: {REFUSED_FOR_CLOCK}"
+        return f"{text}: requests are stamped in venue time" if self.venue.stamp_shift_ns else text
 
     async def _compare(self) -> None:
         """Compare the clocks, and raise or resolve the finding; after a failed query the difference is not known."""
-        began_ns = self.clock.now_ns()
         try:
-            venue_ns = await self.ask()
+            began_ns, venue_ns, ended_ns = await self.ask(self._read)
         except VenueError as problem:
             logger.warning("the venue's time cannot be read: %s", problem)
+            self._refused.clear()
             self.ahead_ns, self.agrees = None, False
             return
-        half_ns = (self.clock.now_ns() - began_ns) // 2
+        half_ns = (ended_ns - began_ns) // 2
         self.ahead_ns = began_ns + half_ns - venue_ns
         self._compared_at_ns = self._since_loop_ns()
         capabilities = self.venue.capabilities
-        limit_ns = DIFFERENCE_NS_MAX + capabilities.clock_skew_ns + half_ns
-        self.agrees = abs(self.ahead_ns) <= limit_ns or capabilities.adjusts_clock
+        self.agrees = abs(self.ahead_ns) <= DIFFERENCE_NS_MAX + capabilities.clock_skew_ns + half_ns
+        is_adjusted = capabilities.adjusts_clock and (self._refused.is_set() or not self.agrees)
+        # Rounded so that no request stays valid for longer than its attempt says.
+        self.venue.stamp_shift_ns = -self.ahead_ns - half_ns if is_adjusted else 0
+        if self.agrees or is_adjusted:
+            self._refused.clear()
         await self.findings.settled()
         if self.agrees:
             self.findings.resolve(FindingKind.CLOCK_SKEW, self.host, "the clock agrees with the venue's")
-        else:
-            self.findings.raise_finding(FindingKind.CLOCK_SKEW, self.host, self._text())
+            return
+        text = self._text()
+        self.findings.raise_finding(
+            FindingKind.CLOCK_SKEW,
+            self.host,
+            text,
+            holds=lambda known: (REFUSED_FOR_CLOCK in known) == (REFUSED_FOR_CLOCK in text),
+        )
+
+    async def _read(self) -> Reading:
+        began_ns = self.clock.now_ns()
+        return began_ns, await self.venue.time_ns(), self.clock.now_ns()
 
     async def _sleep(self, interval_ns: int) -> None:
         """Wait for the interval, or for the first refusal."""

@@ -34,7 +34,7 @@ from kernel.runtime.finding_writer import FindingWriter
 from kernel.runtime.reference_data import Listing, ReferenceData
 from kernel.runtime.stream_watch import StreamStep, StreamWatch
 from kernel.runtime.venue_clock import VenueClock
-from kernel.safety.readiness import VENUE_CLOCK, VENUE_CONNECTED, VENUE_SNAPSHOT_COMPLETE, VENUE_STREAM, Readiness
+from kernel.safety.readiness import VENUE_CLOCK, VENUE_CONNECTED, VENUE_SNAPSHOT_COMPLETE, Readiness
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.streams.event_writer import EventWriter, ReportSource, query_source
@@ -106,11 +106,14 @@ class VenueSession:
         self._silence = STREAM_SILENT
         """Why the stream is silent, if it is."""
         self.venue.on_answer = self._note_answer
-        self.venue_clock = VenueClock(self.venue, self.findings, self.readiness, self.clock, self._ask_time)
+        ask_time = partial(self._query, Operation.CONNECT)
+        self.venue_clock = VenueClock(self.venue, self.findings, self.readiness, self.clock, ask_time)
         self.reconciler.record_with(self.ingest)
         self._relist_requested = asyncio.Event()
         self._ended: asyncio.Future[SessionEnd] | None = None
         """Why the running session must end; None without one."""
+        self._listed: frozenset[str | None] = frozenset()
+        """Venue order ids in the newest list of open orders since the connect."""
         self._recorded_capabilities: dict[str, Any] = {}
         """The venue's capabilities as last recorded by this leader."""
 
@@ -181,6 +184,7 @@ class VenueSession:
         self._silence = STREAM_SILENT
         self._watch.connected(self.clock.now_ns(), heartbeat_ns=self.venue.capabilities.heartbeat_ns)
         self._reference_known.clear()
+        self._listed = frozenset()
         queue: asyncio.Queue[ExecutionReport | None] = asyncio.Queue(REPORTS_MAX)
         listening = asyncio.create_task(self._listen(queue), name="venue-stream")
         recording = asyncio.create_task(self._record_reports(queue), name="venue-reports")
@@ -239,7 +243,7 @@ class VenueSession:
                     await queue.put(report)
         except AdapterError as problem:
             self._silence = SessionEnd("AdapterError", str(problem))
-            self.readiness.set(VENUE_STREAM, False, self._silence.reason, self._silence.message)
+            self._report_silence()
             self._watch.failed(self.clock.now_ns())
             self._watch_changed.set()
             return  # the session goes on without its stream, if it was reconnected for this just before
@@ -250,9 +254,11 @@ class VenueSession:
         await queue.put(None)
 
     def _note_heard(self) -> None:
-        if self._watch.silent:
-            self.readiness.set(VENUE_STREAM, True, "Heard")
         self._watch.heard(self.clock.now_ns())
+        self.findings.resolve(FindingKind.STREAM_SILENT, self.state.exchange_id, "the stream brought a report")
+
+    def _report_silence(self) -> None:
+        self.findings.raise_finding(FindingKind.STREAM_SILENT, self.state.exchange_id, self._silence.message)
 
     def _note_answer(self) -> None:
         self._watch.answered(self.clock.now_ns())
@@ -265,7 +271,7 @@ class VenueSession:
                 case StreamStep.PROBE:
                     self.relist_now()
                 case StreamStep.SILENT:
-                    self.readiness.set(VENUE_STREAM, False, self._silence.reason, self._silence.message)
+                    self._report_silence()
                     self._end(self._silence)
             self._watch_changed.clear()
             await self._first_of(self._watch_changed, self._watch.due_ns())
@@ -397,9 +403,6 @@ class VenueSession:
         assets = await self._query(Operation.ASSETS, self.venue.assets)
         return assets, await self._query(Operation.SYMBOLS, self.venue.symbols)
 
-    async def _ask_time(self) -> int:
-        return await self._query(Operation.CONNECT, self.venue.time_ns)
-
     async def relist(self) -> bool:
         """Query open orders, trades and balances, record what is new, and return whether the answer was complete."""
         symbols = self.state.intent_symbols()
@@ -411,11 +414,7 @@ class VenueSession:
         capabilities = self.venue.capabilities
         self.latency_ms = (snapshot.ended_ns - snapshot.began_ns) // NS_PER_MS
         source = query_source(f"venue:{self.state.exchange_id}", snapshot.began_ns, capabilities)
-        changed = await self.ingest((*snapshot.fills, *snapshot.open_orders), source)
-        # The first snapshot shows what changed before the connect, which no stream brings.
-        if changed and self.readiness[VENUE_SNAPSHOT_COMPLETE].status:
-            self._watch.found(self.clock.now_ns())
-            self._watch_changed.set()
+        await self._ingest_found((*snapshot.fills, *snapshot.open_orders), source)
         if moved := transfer_events(self.state, snapshot.transfers):
             await self._fact(events.VENUE_STREAM, moved)
         if not capabilities.lists_open_orders:
@@ -432,6 +431,16 @@ class VenueSession:
             self.metrics.relisted_ns = self.clock.now_ns()
             self.readiness.set(VENUE_SNAPSHOT_COMPLETE, True, "SnapshotTaken")
         return complete
+
+    async def _ingest_found(self, reports: Iterable[ExecutionReport], source: ReportSource) -> None:
+        """Record what a query shows; the stream should have brought it, if it happened since the connect."""
+        # The first snapshot shows what changed before.
+        if await self.ingest(reports, source) and self.readiness[VENUE_SNAPSHOT_COMPLETE].status:
+            self._note_found()
+
+    def _note_found(self) -> None:
+        self._watch.found(self.clock.now_ns())
+        self._watch_changed.set()
 
     async def _snapshot(self, since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
         """Query what the venue lists; nothing, where it lists nothing."""
@@ -462,7 +471,7 @@ class VenueSession:
             logger.info("the status of order %s is not known: %s", facts.exchange_order_id, problem)
             return
         if report is not None:
-            await self.ingest([report], source)
+            await self._ingest_found([report], source)
 
     def _trades_since_ns(self, symbols: Sequence[str]) -> int:
         """Return the oldest cursor of what is asked for, minus the overlap, the query's lag and the clocks' skew.
@@ -493,6 +502,7 @@ class VenueSession:
             (LookScope.OPEN_ORDERS,), snapshot.began_ns, snapshot.ended_ns, (), False, source.reflects_ns
         )
         work = []
+        shown_before, self._listed = self._listed, frozenset(listed)
         for intent_id in self.state.live_intent_ids():
             record = self.state.record(intent_id)
             for facts in record.orders:
@@ -500,6 +510,8 @@ class VenueSession:
                 is_listed = any(shows(record, facts, report) for report in listed.get(facts.exchange_order_id, ()))
                 if not asked or is_listed or not snapshot.covers(facts.order):
                     continue
+                if facts.live and facts.exchange_order_id in shown_before and not record.unresolved:
+                    self._note_found()
                 if made := missed_events(record, facts, answer, capabilities):
                     work.append(partial(self._record_missed, intent_id, made))
         for begin in range(0, len(work), INTENTS_AT_ONCE):

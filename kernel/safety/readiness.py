@@ -1,19 +1,19 @@
 """The conditions under which the kernel acts. While one is missing, commands are recorded and nothing is sent.
 
 Set by the runtime and its session, read by the engine and by `health_check`. Advisory conditions need attention and stop
-nothing.
+nothing; they follow from the findings, so that every process that reads the log shows them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from kernel.clock import Clock
 from kernel.errors import Remedy
-from kernel.lifecycle.remediation import REMEDIATION
+from kernel.lifecycle.remediation import REMEDIATION, TO_DO
 from kernel.models import Finding, FindingKind
 
 LEASE_HELD = "LEASE_HELD"
@@ -53,13 +53,13 @@ REMEDIES = {
     ),
     VENUE_CLOCK: Remedy(
         "The exchange does not refuse requests because this host's clock differs from its own.",
-        "`orderctl get findings` (`CLOCK_SKEW` has the difference), the condition's message in `health_check()`",
+        "`orderctl get findings` (`CLOCK_SKEW` has the difference)",
         "set the host's clock (NTP); the kernel compares every 5 seconds and then continues by itself",
         "restart the kernel: its requests are refused until the clock is set",
     ),
     VENUE_STREAM: Remedy(
         "The report stream brings what queries show; orders are sent in either case.",
-        "the condition's message in `health_check()`, `venue_reports_total` and `venue_stream_reconnects_total` in"
+        "`orderctl get findings` (`STREAM_SILENT`), `venue_reports_total` and `venue_stream_reconnects_total` in"
         " `orderctl metrics`",
         "wait: the kernel reconnects, and queries more often meanwhile; if it stays, check the exchange's status page and"
         " what stands between (proxy, firewall)",
@@ -79,12 +79,14 @@ REMEDIES = {
     ),
 }  # fmt: skip
 """Every condition, with its entry in the runbook."""
-CONDITIONS = tuple(name for name in REMEDIES if name != EXITS_WORKING)
-"""The conditions that `Readiness` keeps; EXITS_WORKING follows from the findings."""
-ADVISORY = frozenset({VENUE_STREAM, EXITS_WORKING})
-"""Conditions that only inform: the kernel is ready without them."""
-HOLD_AT_FIRST = frozenset({VENUE_CLOCK, VENUE_STREAM})
+ADVISORY = (VENUE_STREAM, EXITS_WORKING)
+"""Conditions that only inform, and that follow from the findings: the kernel is ready without them."""
+CONDITIONS = tuple(name for name in REMEDIES if name not in ADVISORY)
+"""The conditions that `Readiness` keeps."""
+HOLD_AT_FIRST = frozenset({VENUE_CLOCK})
 """Conditions that hold until the opposite is found."""
+REFUSED_FOR_CLOCK = "the venue refuses requests for it"
+"""In the text of a CLOCK_SKEW finding: nothing is sent until the clocks agree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +104,47 @@ class Condition:
         return asdict(self)
 
 
-def exits_condition(findings: Iterable[Finding], *, created_at_ns: int) -> Condition:
-    """Return whether no bracket lacks an exit that works, from the findings of a log created at this instant."""
-    found = [item for item in findings if item.kind is FindingKind.EXIT_MISSING]
-    if missing := [item for item in found if item.resolved_at_ns is None]:
-        names = ", ".join(item.finding_id.partition(":")[2] for item in missing)
-        return Condition(EXITS_WORKING, False, "ExitMissing", names, min(item.raised_at_ns for item in missing))
+def advisory_conditions(findings: Iterable[Finding], *, created_at_ns: int) -> list[Condition]:
+    """Return the conditions that follow from the findings of a log created at this instant."""
+    silent, missing = FindingKind.STREAM_SILENT, FindingKind.EXIT_MISSING
+    found = [item for item in findings if item.kind in (silent, missing)]
+    exits = [item for item in found if item.kind is missing]
+    streams = [item for item in found if item.kind is silent]
+    return [
+        _from_findings(VENUE_STREAM, ("NotSilent", "StreamSilent"), streams, observation, created_at_ns),
+        _from_findings(EXITS_WORKING, ("AllWorking", "ExitMissing"), exits, subject, created_at_ns),
+    ]
+
+
+def _from_findings(
+    name: str, reasons: tuple[str, str], found: Sequence[Finding], tell: Callable[[Finding], str], created_at_ns: int
+) -> Condition:
+    """Return a condition that holds while none of the findings is open; `reasons` are those of true and false."""
+    if still_open := [item for item in found if item.resolved_at_ns is None]:
+        since_ns = min(item.raised_at_ns for item in still_open)
+        return Condition(name, False, reasons[1], ", ".join(map(tell, still_open)), since_ns)
     since_ns = max((item.resolved_at_ns or 0 for item in found), default=created_at_ns)
-    return Condition(EXITS_WORKING, True, "AllWorking", "", since_ns)
+    return Condition(name, True, reasons[0], "", since_ns)
+
+
+def clock_condition(findings: Iterable[Finding], host: str, *, created_at_ns: int) -> Condition:
+    """Return the condition VENUE_CLOCK of a leader on this host, as its findings show it."""
+    found = [item for item in findings if item.kind is FindingKind.CLOCK_SKEW and subject(item) == host]
+    refused = [item for item in found if item.resolved_at_ns is not None or REFUSED_FOR_CLOCK in item.text]
+    shown = _from_findings(VENUE_CLOCK, ("Agrees", "Refused"), refused, observation, created_at_ns)
+    if differing := [item for item in found if item not in refused]:
+        shown = Condition(VENUE_CLOCK, True, "Differs", observation(differing[0]), shown.since_ns)
+    return shown
+
+
+def subject(finding: Finding) -> str:
+    """Return what a finding is about: its id without the kind."""
+    return finding.finding_id.partition(":")[2]
+
+
+def observation(finding: Finding) -> str:
+    """Return the text of a finding without its remedy."""
+    return finding.text.partition(TO_DO)[0]
 
 
 def all_hold(conditions: Iterable[Condition]) -> bool:

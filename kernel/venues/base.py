@@ -182,7 +182,8 @@ class VenueCapabilities(Model):
     tells_time: bool = False
     """`time_ns` returns the venue's clock."""
     adjusts_clock: bool = False
-    """The adapter stamps requests with the venue's clock, so that the host's may differ."""
+    """Requests are stamped in venue time, so that none is refused while the host's clock differs. The kernel shifts the
+    stamps by the difference that it measures with `tells_time`; a driver that stamps by itself does so too."""
     amend: AmendDialect = AmendDialect.NONE
     """How a working order is changed."""
     amend_quantity: AmendQuantity = AmendQuantity.TOTAL
@@ -284,7 +285,7 @@ class VenueRequest(Model):
     """A request that changes something at the venue."""
 
     stamp_ns: InstantNs
-    """The request's timestamp, Unix nanoseconds."""
+    """The request's timestamp, Unix nanoseconds: by the host's clock, or by the venue's with `adjusts_clock`."""
     valid_until_ns: InstantNs | None = None
     """The venue must refuse the request after this instant, where it supports that."""
 

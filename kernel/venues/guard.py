@@ -27,6 +27,7 @@ from kernel.venues.base import (
     SubmitRequest,
     Venue,
     VenueCapabilities,
+    VenueRequest,
     VenueSnapshot,
 )
 
@@ -39,6 +40,7 @@ NO_NUMBERS = dict.fromkeys(
 )
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
+Request = TypeVar("Request", bound=VenueRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class GuardedVenue(Venue):
         """Called when the venue has answered a request that changes an order."""
         self.on_timestamp_refused: Callable[[], None] = lambda: None
         """Called when the venue refuses a request for its timestamp."""
+        self.stamp_shift_ns = 0
+        """What is added to the stamps of requests, so that they are in venue time."""
         self.quarantined: frozenset[str] = frozenset()
         """Symbols whose numbers do not have the log's scales."""
 
@@ -106,16 +110,18 @@ class GuardedVenue(Venue):
             logger.warning("closing the session with the venue failed: %s", problem)
 
     async def submit(self, request: SubmitRequest) -> ExecutionReport:
-        return self._stripped(await self._call("submit", is_report, request))
+        return self._stripped(await self._call("submit", is_report, self._shifted(request)))
 
     async def submit_group(self, request: SubmitGroupRequest) -> list[ExecutionReport]:
-        return await self._call("submit_group", list_of(ExecutionReport), request)
+        orders = tuple(map(self._shifted, request.orders))
+        group = self._shifted(request).model_copy(update={"orders": orders})
+        return await self._call("submit_group", list_of(ExecutionReport), group)
 
     async def modify(self, request: ModifyRequest) -> ExecutionReport:
-        return self._stripped(await self._call("modify", is_report, request))
+        return self._stripped(await self._call("modify", is_report, self._shifted(request)))
 
     async def cancel(self, request: CancelRequest) -> ExecutionReport:
-        return self._stripped(await self._call("cancel", is_report, request))
+        return self._stripped(await self._call("cancel", is_report, self._shifted(request)))
 
     async def order(
         self, symbol_id: str, client_order_id: str | None, exchange_order_id: str | None
@@ -169,6 +175,16 @@ class GuardedVenue(Venue):
         if report.symbol_id in self.quarantined and report.exec_type in TRADES:
             return None
         return self._stripped(report)
+
+    def _shifted(self, request: Request) -> Request:
+        if not self.stamp_shift_ns:
+            return request
+        valid_until_ns = request.valid_until_ns
+        shifted = {
+            "stamp_ns": max(0, request.stamp_ns + self.stamp_shift_ns),
+            "valid_until_ns": None if valid_until_ns is None else max(0, valid_until_ns + self.stamp_shift_ns),
+        }
+        return request.model_copy(update=shifted)
 
     def _stripped(self, report: ExecutionReport) -> ExecutionReport:
         return report.model_copy(update=NO_NUMBERS) if report.symbol_id in self.quarantined else report

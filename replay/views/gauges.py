@@ -27,7 +27,7 @@ from kernel.metrics import QUEUE, EngineReading, LimitReading, Metrics, RateWind
 from kernel.models import AttemptOutcome, FindingKind, ReconciliationStatus
 from kernel.plan import difference
 from kernel.platform.version import kernel_version
-from kernel.safety.readiness import CONDITIONS, EXITS_WORKING
+from kernel.safety.readiness import ADVISORY, CONDITIONS
 from kernel.state import KernelState
 from kernel.venues.base import RateLimitKind
 
@@ -98,7 +98,7 @@ def log_gauges(
     yield info
     yield gauge("ready", "Whether all conditions hold (1) or not (0).", health["ready"])
     conditions = {item["type"]: item["status"] for item in health["conditions"]}
-    types = (*CONDITIONS, EXITS_WORKING)
+    types = (*CONDITIONS, *ADVISORY)
     yield gauges("condition", "Whether the readiness condition holds (1) or not (0).", conditions, type=types)
     yield gauge("epoch", "Epoch of the newest leader.", epoch)
     yield gauge("projection_position", "Position of the last event folded.", position)

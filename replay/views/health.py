@@ -23,8 +23,9 @@ from kernel.safety.readiness import (
     VENUE_CONNECTED,
     VENUE_SNAPSHOT_COMPLETE,
     Condition,
+    advisory_conditions,
     all_hold,
-    exits_condition,
+    clock_condition,
 )
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
@@ -46,6 +47,10 @@ class LeaderStatus:
     elected: events.LeaderElected | None = None
     started: events.KernelStarted | None = None
     stopped: events.KernelStopped | None = None
+
+    @property
+    def host(self) -> str:
+        return self.holder.partition(":")[0]
 
 
 class HealthInputs(NamedTuple):
@@ -156,7 +161,8 @@ def recorded_at_ns(event: events.BaseEvent | None) -> int | None:
 
 
 def conditions_of(seen: HealthInputs, state: KernelState) -> list[Condition]:
-    """The readiness conditions and the warnings, as far as the log shows them."""
+    """Every condition of `health_check`, as the log and the lease show it."""
+    findings = [*state.findings()]
     at_head = seen.position >= seen.head
     folded = f"this process has folded position {seen.position} of {seen.head}"
     return [
@@ -164,8 +170,9 @@ def conditions_of(seen: HealthInputs, state: KernelState) -> list[Condition]:
         Condition(PROJECTIONS_AT_HEAD, at_head, "Folded" if at_head else "Behind", folded, seen.now_ns),
         connection_condition(seen),
         snapshot_condition(seen),
+        clock_condition(findings, seen.leader.host, created_at_ns=state.created_at_ns),
         Condition(NOT_PAUSED, not state.paused, state.trading_status.status, state.paused_by, seen.now_ns),
-        exits_condition(state.findings(), created_at_ns=state.created_at_ns),
+        *advisory_conditions(findings, created_at_ns=state.created_at_ns),
     ]
 
 

@@ -180,12 +180,20 @@ class BracketAudit(BystanderAudit):
         wanted = [item for item in group.members[1:] if item.desired == "WORKING"]
         stops = [item for item in wanted if item.order.get("stop_price") is not None]
         guards = stops or wanted
-        works = any(order.open for item in guards for order in self._by_intent[item.intent_id])
+        working = {
+            item.intent_id: sum(
+                order.quantity - order.cum_qty for order in self._by_intent[item.intent_id] if order.open
+            )
+            for item in guards
+        }
+        works = any(working.values())
         missing = any(self.exit_quantity(item, filled, 0) > filled[item.intent_id] for item in guards)
         finding_id = f"EXIT_MISSING:{group.group_id}"
         if self.is_halted(group.members[0].order["symbol_id"]) or finding_id in self.dealt_with:
             return
         if missing and not works and finding_id not in self.standing:
             self.problem(14, f"{group.group_id} holds something, none of its exits works, and no finding says so")
-        if works and finding_id in self.standing:
-            self.problem(14, f"{group.group_id} has an exit that works, and a finding that it has none")
+        totals = [(item, filled[item.intent_id] + open_) for item in guards if (open_ := working[item.intent_id])]
+        whole = any(total >= self.exit_quantity(item, filled, total) for item, total in totals)
+        if whole and finding_id in self.standing:
+            self.problem(14, f"{group.group_id} has an exit that works for all of it, and a finding that it has none")

@@ -104,7 +104,7 @@ async def test_health_shows_every_condition() -> None:
         assert health["venue"] == {"connected": True, "latency_ms": 0}
         assert [item["type"] for item in health["conditions"]] == [
             "LEASE_HELD", "PROJECTIONS_AT_HEAD", "VENUE_CONNECTED", "VENUE_SNAPSHOT_COMPLETE", "VENUE_CLOCK",
-            "VENUE_STREAM", "NOT_PAUSED", "EXITS_WORKING",
+            "NOT_PAUSED", "VENUE_STREAM", "EXITS_WORKING",
         ]  # fmt: skip
         assert all(item["status"] for item in health["conditions"])
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -10,8 +12,9 @@ from kernel import EventSourcedKernel
 from kernel.clock import NS_PER_S, Clock, LoopClock
 from kernel.errors import Rejected
 from kernel.models import OrdStatus
-from kernel.venues.base import ExecutionReport
-from tests.scenarios.field.lab import field_lab, order, paper_lab
+from kernel.venues.base import AmendDialect, ExecutionReport, SubmitRequest, VenueRequest
+from replay.views.health import health
+from tests.scenarios.field.lab import FieldVenue, field_lab, order, paper_lab
 
 pytestmark = pytest.mark.looptime
 
@@ -30,6 +33,38 @@ class OffClock(Clock):
         await self.inner.sleep_until(instant_ns - self.off_ns)
 
 
+class StrictVenue(FieldVenue):
+    """A venue that tells its time and refuses requests whose stamps are not within a second of it."""
+
+    off_s = 0.0
+    """Its clock less the host's."""
+    latency_s = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.stamps: list[float] = []
+        self.on_submit = self.checked(self.accept)
+        self.on_modify = self.checked(self.do_modify)
+        self.on_cancel = self.checked(self.do_cancel)
+
+    def checked(self, act: Callable[[Any], ExecutionReport]) -> Callable[[Any], ExecutionReport]:
+        def check(request: VenueRequest) -> ExecutionReport:
+            now_ns = self.clock.now_ns() + round(self.off_s * NS_PER_S)
+            self.stamps.append((request.stamp_ns - now_ns) / NS_PER_S)
+            assert request.valid_until_ns == request.stamp_ns + 5 * NS_PER_S
+            if abs(request.stamp_ns - now_ns) > NS_PER_S:
+                raise Rejected("Timestamp for this request is outside of the recvWindow.", timestamp=True)
+            return act(request)
+
+        return check
+
+    async def time_ns(self) -> int:
+        await asyncio.sleep(self.latency_s)
+        told_ns = self.clock.now_ns() + round(self.off_s * NS_PER_S)
+        await asyncio.sleep(self.latency_s)
+        return told_ns
+
+
 def skews(kernel: EventSourcedKernel, *, resolved: bool = False) -> list[str]:
     """The texts of the open findings about clocks, or of all."""
     found = [item for item in kernel.state.findings() if item.kind == "CLOCK_SKEW"]
@@ -37,7 +72,12 @@ def skews(kernel: EventSourcedKernel, *, resolved: bool = False) -> list[str]:
 
 
 async def unmet(kernel: EventSourcedKernel) -> list[str]:
-    return [item["type"] for item in (await kernel.health_check())["conditions"] if not item["status"]]
+    """The conditions that do not hold; the log shows that of the clock to every process."""
+    [shown] = [item for item in (await health(kernel))["conditions"] if item["type"] == "VENUE_CLOCK"]
+    found = [item["type"] for item in (await kernel.health_check())["conditions"] if not item["status"]]
+    assert shown["status"] is ("VENUE_CLOCK" not in found)
+    assert bool(skews(kernel)) is (shown["reason"] != "Agrees")
+    return found
 
 
 @pytest.mark.parametrize(("off_s", "text"), [(3, "3.000 s ahead of the venue's"), (-8, "8.000 s behind the venue's")])
@@ -128,3 +168,31 @@ async def test_a_time_that_cannot_be_read() -> None:
         await lab.kernel.place_order(order(), intent_id="a")
         assert (await lab.kernel.get_order_state("a")).status.ord_status is OrdStatus.NEW
         assert "time_ns of the venue adapter raised AttributeError" in lab.findings()["ADAPTER_ERROR"]
+
+
+@pytest.mark.parametrize("off_s", [-3.0, 8.0])
+async def test_requests_in_venue_time(off_s: float) -> None:
+    """Where the adapter takes stamps in venue time, orders go on at once; the finding stands until the clocks agree."""
+    async with field_lab(
+        venue_type=StrictVenue, tells_time=True, adjusts_clock=True, amend=AmendDialect.IN_PLACE
+    ) as lab:
+        assert isinstance(lab.venue, StrictVenue)
+        lab.venue.off_s = off_s
+        await lab.kernel.place_order(order(), intent_id="a", wait="recorded")
+        await asyncio.sleep(5)
+        assert await unmet(lab.kernel) == []
+        [text] = skews(lab.kernel)
+        assert text.partition(". To do")[0].endswith("the venue's: requests are stamped in venue time")
+        await lab.kernel.modify_order("a", order(price=5_900_000))
+        await lab.kernel.cancel_order("a")
+        state = await lab.kernel.get_order_state("a")
+        assert state.status.ord_status is OrdStatus.CANCELED
+        assert [lab.venue.count(call) for call in ("submit", "modify", "cancel")] == [2, 1, 1]
+        assert all(-0.5 <= stamp <= 0 for stamp in lab.venue.stamps[1:]), "never valid for longer than recorded"
+        assert state.attempts[-1].stamp_ns == lab.venue.clock.now_ns(), "the log keeps the host's time"
+        lab.venue.off_s = 0
+        await asyncio.sleep(65)
+        assert not skews(lab.kernel)
+        assert len(skews(lab.kernel, resolved=True)) == 1
+        await lab.kernel.place_order(order(), intent_id="b")
+        assert lab.venue.stamps[-1] == 0

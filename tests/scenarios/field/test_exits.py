@@ -11,7 +11,7 @@ from kernel.clock import NS_PER_S, LoopClock
 from kernel.errors import Rejected
 from kernel.models import ExecType, OrdStatus, ReconciliationStatus
 from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup
-from kernel.venues.base import AmendDialect, ExecutionReport, SubmitRequest, VenueCapabilities
+from kernel.venues.base import AmendDialect, ExecutionReport, ModifyRequest, SubmitRequest, VenueCapabilities
 from kernel.venues.paper.matching.config import full_symbols
 from tests.scenarios.field.lab import BTCUSDT, COIN, FieldOrder, FieldVenue, Lab, field_lab, order, paper_lab
 
@@ -396,3 +396,34 @@ async def test_a_reduce_only_order_at_the_paper_exchange_does_not_turn_the_posit
         assert [item.quantity for item in await kernel.get_positions()] == [0]
         assert not [item for item in kernel.state.findings() if item.resolved_at_ns is None]
         assert "target" not in kernel.state.live_intent_ids()
+
+
+async def test_an_exit_that_may_not_grow_works_on() -> None:
+    """The venue refuses to enlarge the stop: the smaller one works, what it leaves open is reported and tried again."""
+    async with field_lab(amend=AmendDialect.IN_PLACE) as lab:
+        entry = await place(lab, bracket(COIN, order("SELL", COIN, kind="STOP", stop_price=6_000_000)))
+        lab.venue.fill(entry, COIN // 4)
+        await asyncio.sleep(5)
+        assert exits(lab) == {"STOP": COIN // 4}
+        blocked = True
+
+        def on_modify(request: ModifyRequest) -> ExecutionReport:
+            if blocked:
+                raise Rejected("insufficient balance", code="-2010")
+            return lab.venue.do_modify(request)
+
+        lab.venue.on_modify = on_modify
+        lab.venue.fill(entry, COIN // 4)
+        for _ in range(300):
+            await asyncio.sleep(1)
+            assert exits(lab) == {"STOP": COIN // 4}
+        assert 8 <= lab.venue.count("modify") <= 40
+        text = lab.findings()["EXIT_MISSING"]
+        part = "the bracket b holds 0.50000000 BTCUSDT, 0.25000000 of it without an exit that works: STOP profit: AMEND"
+        assert text.startswith(part)
+        assert "insufficient balance" in text
+        blocked = False
+        await asyncio.sleep(60)
+        assert exits(lab) == {"STOP": COIN // 2}
+        assert lab.findings() == {}
+        assert lab.venue.count("cancel") == 0

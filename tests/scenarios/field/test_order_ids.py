@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kernel.errors import OutcomeUnknown
-from kernel.models import ExecType, ExternalOrderPolicy, OrdStatus, ReconciliationStatus
+from kernel.models import AttemptOutcome, ExecType, ExternalOrderPolicy, OrdStatus, ReconciliationStatus
 from kernel.order_spec import Side
 from kernel.settings import KernelSettings
 from kernel.venues.base import CancelRequest, ExecutionReport, SubmitRequest
@@ -17,6 +17,7 @@ from tests.scenarios.field.lab import COIN, FieldOrder, FieldVenue, Lab, field_l
 virtual_time = pytest.mark.looptime
 RELIST_S = 65
 SYNCED = ReconciliationStatus.SYNCED
+SELLS, ETH = {"side": "SELL"}, {"symbol_id": "ETHUSDT", "price": 300_000}
 
 
 def give_ids(venue: FieldVenue, *ids: str) -> None:
@@ -282,3 +283,61 @@ async def test_an_adopted_order_shares_its_id_with_an_order_of_another_symbol(to
         state = await lab.kernel.get_order_state("ext-7")
         assert (state.status.ord_status, state.reconciliation_status) == (OrdStatus.CANCELED, SYNCED)
         assert not lab.findings()
+
+
+@virtual_time
+@pytest.mark.parametrize(
+    ("terms", "lookup", "answered"),
+    [
+        (SELLS, True, True), (SELLS, True, False), (SELLS, False, True), (SELLS, False, False),
+        (ETH, True, True), (ETH, False, True), (ETH, False, False),
+    ],
+)  # fmt: skip
+async def test_another_order_under_the_client_order_id_of_an_unknown_submit(
+    terms: dict[str, Any], lookup: bool, answered: bool
+) -> None:
+    """It is an external order with a finding at once; the submit stays unknown, and nothing is placed in its place."""
+    async with field_lab(lookup=lookup) as lab:
+
+        def on_submit(request: SubmitRequest) -> ExecutionReport:
+            made = lab.venue.new_order(request.model_copy(update={"order": order(**terms)}))
+            if answered:
+                return lab.venue.report(made, ExecType.NEW)
+            raise OutcomeUnknown("no answer")
+
+        lab.venue.on_submit = on_submit
+        await lab.kernel.place_order(order(), intent_id="a", wait="recorded")
+        await asyncio.sleep(1 if answered else 10)
+        other = lab.venue.open_orders()[0].order
+        text = lab.findings()["ID_REUSED"]
+        assert f"shows {other.side} in {other.symbol_id}" in text
+        assert "intent a sent that client order id for BUY in BTCUSDT" in text
+        assert [item.symbol_id for item in lab.kernel.state.external_orders()] == [other.symbol_id]
+        await asyncio.sleep(RELIST_S)
+        state = await lab.kernel.get_order_state("a")
+        assert state.attempts[-1].outcome == "UNKNOWN"
+        assert (lab.venue.count("submit"), lab.venue.count("cancel")) == (1, 0)
+        assert lab.findings().keys() == {"ID_REUSED", "UNKNOWN_TOO_LONG"}
+        lab.venue.on_submit = lab.venue.accept
+        await lab.kernel.resolve_attempt("a", AttemptOutcome.DEAD, evidence="the venue says so")
+        await asyncio.sleep(5)
+        assert lab.venue.count("submit") == 2
+
+
+@virtual_time
+async def test_an_adopting_kernel_leaves_an_order_under_its_own_client_order_id_alone() -> None:
+    """Whatever the policy, an order of another side under the client order id of a submit of ours is only reported."""
+    settings = KernelSettings(external_orders=ExternalOrderPolicy.CANCEL, external_orders_of_kernels=True)
+    async with field_lab(settings=settings) as lab:
+
+        def on_submit(request: SubmitRequest) -> ExecutionReport:
+            lab.venue.tell(
+                lab.venue.report(lab.venue.new_order(request.model_copy(update={"order": order("SELL")})), ExecType.NEW)
+            )
+            raise OutcomeUnknown("no answer")
+
+        lab.venue.on_submit = on_submit
+        await lab.kernel.place_order(order(), intent_id="a", wait="recorded")
+        await asyncio.sleep(1)
+        assert "ID_REUSED" in lab.findings()
+        assert [*lab.kernel.state.live_intent_ids()] == ["a"]

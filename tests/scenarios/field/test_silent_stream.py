@@ -10,13 +10,21 @@ import pytest
 from kernel.clock import NS_PER_S
 from kernel.models import OrdStatus
 from kernel.venues.base import ExecutionReport
+from replay.views.health import health
 from tests.scenarios.field.lab import COIN, Lab, field_lab, order
 
 pytestmark = pytest.mark.looptime
 
 
 async def unmet(lab: Lab) -> list[str]:
-    return [item["type"] for item in (await lab.kernel.health_check())["conditions"] if not item["status"]]
+    """The conditions that do not hold; the log shows those of the stream to every process."""
+    conditions = (await lab.kernel.health_check())["conditions"]
+    outside = (await health(lab.kernel))["conditions"]
+    assert sorted(item["type"] for item in outside) == sorted(item["type"] for item in conditions)
+    assert [item for item in outside if item["type"] == "VENUE_STREAM"] == [
+        item for item in conditions if item["type"] == "VENUE_STREAM"
+    ]
+    return [item["type"] for item in conditions if not item["status"]]
 
 
 async def seconds_until_filled(lab: Lab, intent_id: str) -> int:
@@ -39,6 +47,7 @@ async def test_a_fill_that_the_stream_does_not_bring(after_s: int) -> None:
         await asyncio.sleep(7)
         assert await unmet(lab) == ["VENUE_STREAM"]
         assert (await lab.kernel.health_check())["ready"]
+        assert "does not bring what it should" in lab.findings()["STREAM_SILENT"]
         assert lab.venue.count("connect") == 2
         await lab.kernel.cancel_order("b")
         await asyncio.sleep(300)
@@ -47,6 +56,38 @@ async def test_a_fill_that_the_stream_does_not_bring(after_s: int) -> None:
         lab.venue.fill(lab.venue.open_orders()[0], COIN)
         await asyncio.sleep(1)
         assert await unmet(lab) == []
+        assert lab.findings() == {}
+
+
+@pytest.mark.parametrize("lists", [True, False])
+async def test_an_end_that_the_stream_does_not_bring(lists: bool) -> None:
+    """Long after the last request, an order that the venue ended is found by the relist, and the stream is renewed."""
+    async with field_lab(lists_open_orders=lists) as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        await asyncio.sleep(600)
+        item = lab.venue.open_orders()[0]
+        item.open, item.status = False, OrdStatus.CANCELED
+        await asyncio.sleep(75)
+        assert (await lab.kernel.get_order_state("a")).status.ord_status is OrdStatus.CANCELED
+        assert await unmet(lab) == ["VENUE_STREAM"]
+        assert lab.findings().keys() == {"STREAM_SILENT"}
+        assert lab.venue.count("connect") == 2
+        await asyncio.sleep(600)
+        assert lab.venue.count("connect") == 2
+
+
+async def test_an_end_before_the_connect_is_no_news() -> None:
+    """What ended while the kernel was not connected, no stream brings."""
+    async with field_lab() as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        await asyncio.sleep(100)
+        item = lab.venue.open_orders()[0]
+        item.open, item.status = False, OrdStatus.CANCELED
+        lab.venue.tell(None)  # type: ignore[arg-type]
+        await asyncio.sleep(100)
+        assert (await lab.kernel.get_order_state("a")).status.ord_status is OrdStatus.CANCELED
+        assert await unmet(lab) == []
+        assert lab.venue.count("connect") == 2
 
 
 async def test_a_stream_that_stops_later() -> None:

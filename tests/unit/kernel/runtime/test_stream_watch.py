@@ -60,6 +60,14 @@ def test_an_echo_just_before_the_answer_counts() -> None:
     assert watch.due_ns() is None
 
 
+def test_news_that_the_stream_brought_just_before() -> None:
+    """A report may be read before the query and recorded after it."""
+    watch = a_watch()
+    watch.heard(10)
+    watch.found(10)
+    assert watch.due_ns() is None
+
+
 def test_news_that_the_stream_lacks() -> None:
     """It is silent a while after a query showed news, unless it brings something; it is renewed once a minute at most."""
     watch = a_watch()
