@@ -263,12 +263,14 @@ def test_an_exit_that_the_symbol_does_not_take_waits(changed: dict[str, int]) ->
 
 
 def test_a_change_for_the_group_that_was_refused_is_made_by_a_cancel() -> None:
-    """Also while it backs off, where less may work; for more, the order stays until then."""
+    """Also while it backs off, where less may work; for more, the order stays until then. Without one it is repeated."""
     refused = an_attempt(AttemptOutcome.REJECTED, AttemptKind.AMEND).model_copy(update={"generation": 1})
     backing_off = a_state(an_order(), attempts=(refused,), not_before_ns=10, failures=1)
-    assert isinstance(plan(an_intent(2), backing_off, now_ns=0, **IN_PLACE), Cancel)
-    assert isinstance(plan(an_intent(4), backing_off, now_ns=0, **IN_PLACE), WaitUntil)
-    assert isinstance(plan(an_intent(4), backing_off, now_ns=10, **IN_PLACE), Cancel)
+    less, more = (an_intent(total).model_copy(update={"group_id": "g"}) for total in (2, 4))
+    assert isinstance(plan(less, backing_off, now_ns=0, **IN_PLACE), Cancel)
+    assert isinstance(plan(more, backing_off, now_ns=0, **IN_PLACE), WaitUntil)
+    assert isinstance(plan(more, backing_off, now_ns=10, **IN_PLACE), Cancel)
+    assert isinstance(plan(an_intent(4), backing_off, now_ns=10, **IN_PLACE), Modify)
 
 
 def test_the_shown_part_of_less_is_no_change() -> None:
