@@ -272,8 +272,11 @@ def is_shrunk_by_group(intent: OrderIntent, order: OrderState, working: VenueOrd
 
 
 def was_refused(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:
-    """Return whether the venue rejected the newest attempt, an amend that only followed the group."""
-    last = order.attempts[-1] if order.attempts else None
+    """Return whether the venue rejected the newest attempt, an amend that only followed the group.
+
+    Without a group, a rejection that does not end the generation may be repeated: the amend is due again later.
+    """
+    last = order.attempts[-1] if order.attempts and intent.group_id is not None else None
     if last is None or last.kind is not AttemptKind.AMEND or last.outcome is not AttemptOutcome.REJECTED:
         return False
     return last.generation == working.generation == intent.generation

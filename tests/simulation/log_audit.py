@@ -354,8 +354,6 @@ class LogAudit:
             return
         orders = self._by_intent[intent.intent_id]
         changes = [item for item in intent.sends if item.kind == "AMEND" and item.generation == intent.generation]
-        if any(order.exchange_order_id in self.reduced for order in orders):
-            return  # its terms are not the old ones: the venue reduced it, and refuses the change back
         alone = len(orders) == 1 and orders[0].open and orders[0].cum_qty < intent.order["quantity"]
         if alone and intent.desired == "WORKING" and changes and all(item.refused for item in changes):
             self.problem(3, f"{intent.intent_id} is canceled, though only a change of it was refused")

@@ -263,15 +263,20 @@ def test_an_exit_that_the_symbol_does_not_take_waits(changed: dict[str, int]) ->
 
 
 def test_a_change_for_the_group_that_was_refused_is_made_by_a_cancel() -> None:
-    """Also while it backs off, where less may work; for more, the order stays until then, and an exit stays for good."""
+    """Also while it backs off, where less may work; for more, the order stays until then, and an exit stays for good.
+
+    Without a group the change is repeated.
+    """
     refused = an_attempt(AttemptOutcome.REJECTED, AttemptKind.AMEND).model_copy(update={"generation": 1})
     backing_off = a_state(an_order(), attempts=(refused,), not_before_ns=10, failures=1)
-    assert isinstance(plan(an_intent(2), backing_off, now_ns=0, **IN_PLACE), Cancel)
-    assert isinstance(plan(an_intent(4), backing_off, now_ns=0, **IN_PLACE), WaitUntil)
-    assert isinstance(plan(an_intent(4), backing_off, now_ns=10, **IN_PLACE), Cancel)
-    assert isinstance(plan(as_exit(an_intent(2)), backing_off, now_ns=10, **IN_PLACE), Cancel)
-    assert isinstance(plan(as_exit(an_intent(4)), backing_off, now_ns=0, **IN_PLACE), WaitUntil)
-    grown = plan(as_exit(an_intent(4)), backing_off, now_ns=10, **IN_PLACE)
+    less, more = (an_intent(total).model_copy(update={"group_id": "g"}) for total in (2, 4))
+    assert isinstance(plan(less, backing_off, now_ns=0, **IN_PLACE), Cancel)
+    assert isinstance(plan(more, backing_off, now_ns=0, **IN_PLACE), WaitUntil)
+    assert isinstance(plan(more, backing_off, now_ns=10, **IN_PLACE), Cancel)
+    assert isinstance(plan(an_intent(4), backing_off, now_ns=10, **IN_PLACE), Modify)
+    assert isinstance(plan(as_exit(less), backing_off, now_ns=10, **IN_PLACE), Cancel)
+    assert isinstance(plan(as_exit(more), backing_off, now_ns=0, **IN_PLACE), WaitUntil)
+    grown = plan(as_exit(more), backing_off, now_ns=10, **IN_PLACE)
     assert isinstance(grown, Modify), "an exit that works is not taken away to be made larger"
 
 
