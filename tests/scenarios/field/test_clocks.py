@@ -12,7 +12,7 @@ from kernel import EventSourcedKernel
 from kernel.clock import NS_PER_S, Clock, LoopClock
 from kernel.errors import Rejected
 from kernel.models import OrdStatus
-from kernel.venues.base import AmendDialect, ExecutionReport, SubmitRequest, VenueRequest
+from kernel.venues.base import AmendDialect, ExecutionReport, VenueRequest
 from replay.views.health import health
 from tests.scenarios.field.lab import FieldVenue, field_lab, order, paper_lab
 
