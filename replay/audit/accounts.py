@@ -147,7 +147,11 @@ class Lives:
     begun: dict[str, int] = field(default_factory=dict)
     """Client order id of a submit to its first send, or to the creation that the venue told."""
     ended: dict[str, int] = field(default_factory=dict)
-    """Client order id of a submit to the earliest end other than a fill that the venue told."""
+    """Client order id of a submit to the earliest end other than a fill that the venue told, since it was open last."""
+    newest_ends: dict[str, int] = field(default_factory=dict)
+    """The same to the newest end that was told at any time."""
+    reopened: set[str] = field(default_factory=set)
+    """Client order ids of submits whose order turned out to be open after an end: the venue may repeat that end (H21)."""
     named: dict[str, set[str]] = field(default_factory=dict)
     """Venue order id to the client order ids of the submits that have it."""
 
@@ -178,7 +182,16 @@ class Lives:
             peak = self.filled.get(client_order_id, (0, 0))
             self.filled[client_order_id] = max(peak, (event.cum_qty, -time_ns))
         if event.ord_status in ENDS or event.exec_type in END_REPORTS:
-            self.ended[client_order_id] = min(time_ns, self.ended.get(client_order_id, time_ns))
+            newest_ns = self.newest_ends.get(client_order_id, 0)
+            queried = isinstance(event, events.OrderStateObserved) and event.began_ns is not None
+            if client_order_id not in self.reopened or queried or time_ns > newest_ns:
+                self.ended[client_order_id] = min(time_ns, self.ended.get(client_order_id, time_ns))
+                self.newest_ends[client_order_id] = max(time_ns, newest_ns)
+
+    def reopen(self, client_order_id: str) -> None:
+        """Forget the end of an order that is open again: trades after it are of its life."""
+        self.ended.pop(client_order_id, None)
+        self.reopened.add(client_order_id)
 
     def end_of(self, client_order_id: str) -> int | None:
         """Return when an order ended or was filled, as far as the venue told."""

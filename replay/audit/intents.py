@@ -85,6 +85,9 @@ def applied(book: Book, event: events.BaseEvent, around: Surroundings) -> list[W
     found = [] if book.is_damaged else [*check_event(book, event, around)]
     book.record = after = evolve(before, event)
     record_facts(book, event)
+    for old, new in zip(before.orders, after.orders, strict=False):
+        if new.false_ends > old.false_ends:
+            book.lives.reopen(after.submit_id(new.client_order_ids[0]))
     counted = isinstance(event, FILLS) or (book.fills.bounded and isinstance(event, events.OrderReport))
     if isinstance(event, FILLS):
         book.fills.apply(event, submit_id_of(book, event))

@@ -228,8 +228,8 @@ class Rebuild:
 
     async def compare_state(self, live: State) -> None:
         """Compare with a state that another task folds, when both are at the same position."""
-        if self._state.position > live.position:
-            self._state = State()
+        if self._state.position > live.position or self._state.retention != live.retention:
+            self._state = State(live.retention)
         for _ in range(MEETINGS_MAX):
             await self.go_to(live.position)
             if self._state.position == live.position:  # nothing runs between this and the comparison

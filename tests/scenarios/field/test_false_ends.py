@@ -274,3 +274,24 @@ def test_the_end_of_a_canceled_order_waits_where_ends_are_false(confirm: bool) -
             assert left.price == 5_900_000
 
     run_virtually(main)
+
+
+def test_a_trade_after_a_false_end_without_its_client_order_id() -> None:
+    """At a venue that gives ids again, the trade is the order's own once newer evidence shows that order open."""
+
+    async def main() -> None:
+        async with field_lab(order_ids_unique=False) as lab:
+            item = await placed(lab)
+            lab.venue.end(item, OrdStatus.EXPIRED)
+            await asyncio.sleep(130)
+            item.open, item.status = True, OrdStatus.NEW
+            trade = lab.venue.fill(item, COIN // 4, tell=False)
+            lab.venue.trades[0] = trade.model_copy(update={"client_order_id": None})
+            await asyncio.sleep(130)
+            assert await lab.position() == COIN // 4
+            say_ended(lab, item)
+            item.open = False
+            await asyncio.sleep(130)
+            assert (await status_of(lab), await lab.position()) == (OrdStatus.CANCELED, COIN // 4)
+
+    run_virtually(main)
