@@ -30,7 +30,7 @@ from kernel.reconciler.rate_limiter import Permit, VenueRateLimiter
 from kernel.reconciler.suspect_query import Ingest, unrecorded
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
-from kernel.streams.event_writer import RECONCILER, EventWriter, ReportSource
+from kernel.streams.event_writer import RECONCILER, EventWriter, stream_source
 from kernel.venues.base import CancelRequest, ExecutionReport, ModifyRequest, Operation, SubmitRequest, Venue
 
 Answer = TypeVar("Answer")
@@ -209,12 +209,8 @@ class OrderSender:
         """
         if attempt.makes_order and report.client_order_id is None:
             report = report.model_copy(update={"client_order_id": attempt.client_order_id})
-        source = ReportSource(
-            f"venue:{self.state.exchange_id}",
-            Evidence.STREAM,
-            attempt_position=attempt.position,
-            confirm_all_ends=self.venue.capabilities.confirm_all_ends,
-        )
+        actor = f"venue:{self.state.exchange_id}"
+        source = stream_source(actor, self.venue.capabilities, attempt_position=attempt.position)
         answer = bound(report, attempt)
         if (await self.writer.match(answer, source)).intent_id != intent_id:
             await self._unknown(intent_id, attempt, f"the venue's answer is about another order: {answer}")

@@ -21,7 +21,7 @@ from kernel.clock import NS_PER_MS, Clock, IdFactory
 from kernel.errors import KernelError, OutcomeUnknown, VenueError
 from kernel.lifecycle import Record
 from kernel.lifecycle.order_facts import OrderFacts
-from kernel.lifecycle.order_identity import OrderMatch, life_margin_ns, shows
+from kernel.lifecycle.order_identity import OrderMatch, shows
 from kernel.metrics import Metrics, Operation, RelistResult, value_of
 from kernel.models import Evidence, FindingKind, LookScope
 from kernel.reconciler.status_answer import StatusAnswer, missed_events
@@ -37,7 +37,8 @@ from kernel.runtime.venue_clock import VenueClock
 from kernel.safety.readiness import VENUE_CLOCK, VENUE_CONNECTED, VENUE_SNAPSHOT_COMPLETE, Readiness
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
-from kernel.streams.event_writer import EventWriter, ReportSource, query_source
+from kernel.streams.event_writer import EventWriter, ReportSource, query_source, stream_source
+from kernel.streams.report_matching import parts_of
 from kernel.venues.base import ExecutionReport, VenueSnapshot, all_complete
 from kernel.venues.guard import AdapterDefect, AdapterError
 
@@ -282,12 +283,7 @@ class VenueSession:
         The adapter is informed of each report once: it is durable, was known, or makes no event (H26). After a failed
         append it is not, and a new leader folds the log to its head before it reads the stream again.
         """
-        source = ReportSource(
-            f"venue:{self.state.exchange_id}",
-            Evidence.STREAM,
-            confirm_all_ends=self.venue.capabilities.confirm_all_ends,
-            life_margin_ns=life_margin_ns(self.venue.capabilities),
-        )
+        source = stream_source(f"venue:{self.state.exchange_id}", self.venue.capabilities)
         await self._reference_known.wait()
         while True:
             batch = [await queue.get()]
@@ -306,6 +302,12 @@ class VenueSession:
 
     async def ingest(self, reports: Iterable[ExecutionReport], source: ReportSource) -> bool:
         """Record new reports in their intents' streams, or as external orders; return whether an order of ours changed."""
+        changed = False
+        for part in parts_of(reports, margin_ns=source.life_margin_ns):
+            changed |= await self._ingest_part(part, source)
+        return changed
+
+    async def _ingest_part(self, reports: Sequence[ExecutionReport], source: ReportSource) -> bool:
         ours: dict[str, list[ExecutionReport]] = defaultdict(list)
         external: list[tuple[ExecutionReport, OrderMatch]] = []
         for report in reports:

@@ -54,6 +54,17 @@ class ReportSource:
     """See `order_identity.life_margin_ns`."""
 
 
+def stream_source(actor: str, capabilities: VenueCapabilities, *, attempt_position: int | None = None) -> ReportSource:
+    """Return the source of the reports of the stream, or of the answer to an attempt."""
+    return ReportSource(
+        actor,
+        Evidence.STREAM,
+        attempt_position=attempt_position,
+        confirm_all_ends=capabilities.confirm_all_ends,
+        life_margin_ns=life_margin_ns(capabilities),
+    )
+
+
 def query_source(actor: str, began_ns: int, capabilities: VenueCapabilities) -> ReportSource:
     """Return the source of the reports of a status query that began at an instant."""
     lag_ns = capabilities.read_lag.longest_ns + capabilities.hosts_skew_ns
@@ -165,7 +176,7 @@ class EventWriter:
         await ensure_loaded(self._log, self._state, intent_id)
         record = self._state.record(intent_id)
         appends = []
-        for report in (*self._trades_known_as_external(record, reports), *reports):
+        for report in (*self._trades_known_as_external(record, reports, source.life_margin_ns), *reports):
             if is_stop_still_shown(record, report, source):
                 continue
             made = decide_report(
@@ -185,18 +196,24 @@ class EventWriter:
         await asyncio.gather(*appends)
 
     def _trades_known_as_external(
-        self, record: Record, reports: Iterable[ExecutionReport]
+        self, record: Record, reports: Iterable[ExecutionReport], margin_ns: int | None
     ) -> Iterable[ExecutionReport]:
-        """Yield the trades of orders that these reports show to be the intent's, and that were recorded as external."""
+        """Yield the trades of orders that these reports show to be the intent's, and that were recorded as external.
+
+        Where order ids are given again, those of before its send are another order's.
+        """
         known = {facts.exchange_order_id for facts in record.orders}
         for report in reports:
-            order = self._state.external_order(report.exchange_order_id or "")
+            order = self._state.external_order_of(report)
             if order is None or order.exchange_order_id in known or report.client_order_id is None:
                 continue
             known.add(order.exchange_order_id)
-            side, named = report.side or order.side, order.client_order_id in (None, report.client_order_id)
-            if named and side is not None and (order.symbol_id, order.side or side) == (report.symbol_id, side):
-                yield from trade_reports(report, self._state.external_trades(order), side)
+            trades = self._state.external_trades(order)
+            if margin_ns is not None:
+                sent = [item.stamp_ns for item in record.attempts if item.client_order_id == report.client_order_id]
+                trades = [entry for entry in trades if sent and entry.time_ns >= min(sent) - margin_ns]
+            if (side := report.side or order.side) is not None:
+                yield from trade_reports(report, trades, side)
 
     async def _fact(
         self, intent_id: str, made: list[events.BaseEvent], report: ExecutionReport, source: ReportSource

@@ -19,7 +19,7 @@ async def match_report(
 ) -> OrderMatch:
     """Return to which intent a report belongs, evicted or not."""
     found = match_in_memory(state, report, margin_ns=margin_ns)
-    if not state.evicted_count or is_matched(state, report, found) or is_known_external(state, report):
+    if not state.evicted_count or is_final(state, report, found, margin_ns=margin_ns):
         return found
     upto = state.position
     named = [
@@ -29,6 +29,23 @@ async def match_report(
         named += await log.intent_ids_of(exchange_order_id=order_id, upto=upto)
     await ensure_loaded(log, state, *named)
     return match_in_memory(state, report, margin_ns=margin_ns, evicted=named)
+
+
+def parts_of(reports: Iterable[ExecutionReport], *, margin_ns: int | None) -> Iterable[list[ExecutionReport]]:
+    """Split reports where one must be recorded before the next can be matched.
+
+    Where order ids are given again, a report without a client order id is matched by the lives of the orders under its id.
+    """
+    part: list[ExecutionReport] = []
+    named: dict[str | None, bool] = {}  # order id → whether all its reports in the part have a client order id
+    for report in reports:
+        order_id, is_named = report.exchange_order_id, bool(client_ids_of(report))
+        if margin_ns is not None and order_id in named and not (is_named and named[order_id]):
+            yield part
+            part, named = [], {}
+        part.append(report)
+        named[order_id] = is_named and named.get(order_id, True)
+    yield part
 
 
 def match_in_memory(
@@ -42,11 +59,17 @@ def match_in_memory(
     return match(report, by_client_id, [state.record(name) for name in names], margin_ns=margin_ns)
 
 
-def is_matched(state: KernelState, report: ExecutionReport, found: OrderMatch) -> bool:
-    """Return whether a match holds whatever is evicted: an id that memory does not know may be an evicted order's."""
+def is_final(state: KernelState, report: ExecutionReport, found: OrderMatch, *, margin_ns: int | None) -> bool:
+    """Return whether a match holds whatever is evicted.
+
+    An id that memory does not know may be an evicted order's; where order ids are given again, so may any without a client
+    order id.
+    """
     ids = client_ids_of(report)
+    if not ids and margin_ns is not None:
+        return False
     named = not ids or any(state.intent_id_of(client_order_id=client_id) is not None for client_id in ids)
-    return found.intent_id is not None and named
+    return (found.intent_id is not None and named) or is_known_external(state, report)
 
 
 def order_ids_of(report: ExecutionReport) -> list[str]:

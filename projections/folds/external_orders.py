@@ -85,7 +85,8 @@ class Externals:
     def apply(self, event: events.ExternalOrderObserved) -> list[Booking]:
         """Apply a report; returns the bookings that it causes."""
         order_id = event.exchange_order_id or event.client_order_id or event.fill_key or ""
-        known = self.find(order_id, event.symbol_id, event.side, event.client_order_id)
+        traded = frozenset(filter(None, (event.fill_key, event.ref_fill_key)))
+        known = self.find(order_id, event.symbol_id, event.side, event.client_order_id, traded=traded)
         trades = dict(known.trades) if known is not None else {}
         void = known.void if known is not None else frozenset()
         corrected = known.corrected if known is not None else {}
@@ -127,12 +128,21 @@ class Externals:
         symbol_id: str | None = None,
         side: Side | None = None,
         client_order_id: str | None = None,
+        *,
+        traded: frozenset[str] = frozenset(),
     ) -> ExternalEntry | None:
-        """Return the order under a venue order id that agrees with what is told of it, the newest of several."""
+        """Return the order under a venue order id that agrees with what is told of it: of several, one with a trade of
+        `traded`, else the newest."""
         fitting = [key for key in reversed(self._by_id.get(order_id, ())) if key.fits(symbol_id, side, client_order_id)]
         if not fitting:
             return None
-        return self.entries[max(fitting, key=lambda key: (key.side == side, key.client_order_id == client_order_id))]
+
+        def fit(key: ExternalKey) -> tuple[bool, bool, bool]:
+            entry = self.entries[key]
+            has_traded = not traded.isdisjoint(entry.trades.keys() | entry.void)
+            return has_traded, key.side == side, key.client_order_id == client_order_id
+
+        return self.entries[max(fitting, key=fit)]
 
     def take(self, facts: OrderFacts) -> list[Booking]:
         """Remove an order that turned out to be an intent's, or its trades that did; returns their bookings.

@@ -10,6 +10,7 @@ import random
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 from typing import Any, TypeVar
 
 from kernel.clock import NS_PER_S
@@ -52,7 +53,7 @@ HISTORY_NS = 60 * NS_PER_S
 ROUND = 7
 """Prices are rounded down to a multiple of this."""
 REUSED = 7
-"""Venue order ids run from 1 to this and begin anew."""
+"""Venue order ids run from 1 to this and begin anew, less those of open orders; beyond it if all of those are open."""
 Request = TypeVar("Request", SubmitRequest, CancelRequest, ModifyRequest)
 
 
@@ -131,6 +132,8 @@ class Personality:
     """Returns the client order id of an order by its true venue id."""
     created_ns_of: Any
     """Returns when an order was placed, by its true venue id."""
+    is_open: Any
+    """Returns whether an order is open, by its true venue id."""
     purged: set[str] = field(default_factory=set)
     """True venue ids of orders that the venue has forgotten."""
     omitted: set[str] = field(default_factory=set)
@@ -157,11 +160,18 @@ class Personality:
             return order_id
         if order_id not in self._shown:
             symbol_id = self.symbol_of(order_id)
-            given = sum(self.symbol_of(known) == symbol_id for known in self._shown)
-            shown = str(given % REUSED + 1 if "ids-reused" in self.names else given + 1)
-            self._shown[order_id] = shown
+            shown = self._shown[order_id] = self._next_id(symbol_id)
             self._true[symbol_id, shown].append(order_id)
         return self._shown[order_id]
+
+    def _next_id(self, symbol_id: str) -> str:
+        """The next id in a symbol. It is given again once its order has ended: no venue has two open ones under one id."""
+        known = {order_id: shown for order_id, shown in self._shown.items() if self.symbol_of(order_id) == symbol_id}
+        if "ids-reused" not in self.names:
+            return str(len(known) + 1)
+        taken = {shown for order_id, shown in known.items() if self.is_open(order_id)}
+        numbers = chain((number % REUSED + 1 for number in range(len(known), len(known) + REUSED)), count(REUSED + 1))
+        return next(shown for number in numbers if (shown := str(number)) not in taken)
 
     def true_id(self, symbol_id: str, shown: str | None) -> str | None:
         """The order that a kernel means by a venue id: the newest with it."""

@@ -394,6 +394,7 @@ class SimExchange(PaperExchange):
         self._known_trades = len(book.trades)
         order = book.order(int(report.exchange_order_id or 0))
         if order is not None and order.own:
+            self._world.personality.shown_id(str(order.order_id))  # it has its id before any report of it arrives
             self.named.add(order.client_order_id)
             if "triggers" in self._world.personality.names:  # the end of a stop that triggered may not be reported
                 stops = [item for item in book.own_orders() if item.client_order_id == order.client_order_id]
@@ -525,7 +526,7 @@ class World:
             self.exchange.capabilities = told
         names = frozenset(plan.world.get("venue", "plain").split("+"))
         self.personality = Personality(
-            names, self.clock.now_ns, self._symbol_of, self._client_id_of, self._created_ns_of
+            names, self.clock.now_ns, self._symbol_of, self._client_id_of, self._created_ns_of, self._is_open
         )
         self.audit.personality = self.personality
         self.audit.hides_ids = self.personality.capabilities(self.exchange.capabilities).hides_client_ids
@@ -570,6 +571,10 @@ class World:
     def _created_ns_of(self, order_id: str) -> int:
         order = self.exchange.engine.book.order(int(order_id))
         return order.created_ns if order is not None else 0
+
+    def _is_open(self, order_id: str) -> bool:
+        order = self.exchange.engine.book.order(int(order_id))
+        return order is not None and order.open
 
     async def commit_takes(self) -> None:
         """The time that a commit, its answer or its news takes."""

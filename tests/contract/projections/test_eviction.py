@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kernel import events
+from kernel.clock import NS_PER_S
 from kernel.errors import AlreadyExistsError, ConflictError, ExchangeError, NotFoundError
 from kernel.events import VENUE_STREAM, OrderAccepted, OrderFilled, intent_stream
 from kernel.lifecycle import finding_id, raised
@@ -180,6 +181,32 @@ async def test_a_client_order_id_of_an_evicted_order_is_not_a_nameless_orders() 
         for margin_ns in (None, 1):
             found = await match_report(bench.log, bench.kernel.state, trade, margin_ns=margin_ns)
             assert found.intent_id == "old"
+
+
+@virtual_time
+async def test_a_trade_of_an_evicted_order_is_not_an_external_orders_with_its_id() -> None:
+    """Where ids are given again, a trade without client order id is that of the order of its time, evicted or not."""
+    async with a_bench(keeping=SHORT) as bench:
+        await bench.kernel.place_order(bid(), intent_id="old")
+        (old,) = (await bench.kernel.get_order_state("old")).venue_orders
+        await bench.kernel.cancel_order("old")
+        await asyncio.sleep(60)
+        for number in range(20):
+            await bench.kernel.place_order(bid(), intent_id=f"n{number}")
+            await bench.kernel.cancel_order(f"n{number}")
+        other = events.ExternalOrderObserved(
+            symbol_id="BTCUSDT", exchange_order_id=old.exchange_order_id, exec_type=ExecType.NEW, side=Side.BUY
+        )
+        write = Write(VENUE_STREAM, (other,))
+        await bench.log.append(Append(fresh_command_id(), (write,), "venue:x", Evidence.STREAM))
+        await bench.kernel.state.reached((await bench.log.head()).position)
+        trade = report_of(
+            bench, exec_type=ExecType.TRADE, side=Side.BUY, fill_key="late", last_qty=LOT, last_px=LAST,
+            exchange_order_id=old.exchange_order_id, transact_time_ns=old.first_seen_ns,
+        )  # fmt: skip
+        assert "old" not in {intent.intent_id for intent in await bench.kernel.get_all_intents()}
+        found = await match_report(bench.log, bench.kernel.state, trade, margin_ns=NS_PER_S)
+        assert found.intent_id == "old"
 
 
 @virtual_time

@@ -224,6 +224,35 @@ async def test_an_end_learned_later_moves_trades() -> None:
 
 
 @virtual_time
+async def test_an_end_counts_for_what_is_reported_with_it() -> None:
+    """A trade without client order id that arrives together with the end of our order is that of the next with its id."""
+    async with field_lab(order_ids_unique=False, lookup=False) as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        await asyncio.sleep(1)
+        ours = lab.venue.orders["BTCUSDT", "1"]
+        ended = lab.venue.report(ours, ExecType.CANCELED, ord_status=OrdStatus.CANCELED)
+        await asyncio.sleep(10)
+        lab.venue.tell(ended)
+        fill_without_client_id(lab.venue, foreign(lab.venue, "1"), COIN // 2)
+        await asyncio.sleep(1)
+        assert not [event async for page in lab.log.read() for event in page if event.topic == "OrderFilled"]
+        assert {"ID_REUSED", "UNEXPECTED_TRADE"} == lab.findings().keys()
+
+
+@virtual_time
+async def test_an_id_that_an_external_order_had_brings_none_of_its_trades() -> None:
+    """Where ids are given again, what traded under an id before our order was sent is not our order's."""
+    async with field_lab(order_ids_unique=False) as lab:
+        other = foreign(lab.venue, "1")
+        fill_without_client_id(lab.venue, other, COIN // 2)
+        lab.venue.end(other, OrdStatus.CANCELED)
+        await asyncio.sleep(10)
+        await lab.kernel.place_order(order(), intent_id="a")
+        await asyncio.sleep(RELIST_S)
+        assert (await cum_qty(lab, "a"), await lab.position()) == (0, 0)
+
+
+@virtual_time
 async def test_nothing_is_submitted_while_a_trade_may_be_of_either() -> None:
     """A trade that may be of two orders of ours is external; both are queried, and CumQty brings the real fill."""
     async with field_lab(order_ids_unique=False) as lab:

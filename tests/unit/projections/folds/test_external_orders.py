@@ -162,3 +162,14 @@ def test_an_adopted_order_takes_no_trades_of_an_earlier_one_with_its_id() -> Non
     facts = OrderFacts("7", (), terms, 5, 100, 0, begun_ns, begun_ns)
     assert externals.take(replace(facts, client_order_ids=("",), accepted_ns=begun_ns)) == []
     assert externals.take(replace(facts, client_order_ids=("",), accepted_ns=begun_ns - 1)) != []
+
+
+def test_a_correction_is_about_the_order_that_has_its_trade() -> None:
+    """Of two orders under one id, a bust or correction without client order id changes the one that traded."""
+    externals = Externals()
+    trade = {"last_px": 100, "last_qty": 5}
+    externals.apply(observed(1, ExecType.TRADE, client_order_id="web-1", fill_key="t1", **trade))
+    externals.apply(observed(2, ExecType.NEW, client_order_id="web-2"))
+    bookings = externals.apply(observed(3, ExecType.TRADE_CANCEL, fill_key="t2", ref_fill_key="t1"))
+    assert [booking.signed_quantity for booking in bookings] == [-5]
+    assert [*externals.entries.values()][-1].order.client_order_id == "web-1"
