@@ -488,7 +488,7 @@ class Auditor(BracketAudit):
         if self.is_halted(intent.order["symbol_id"]) and self._is_wanted(intent):
             return  # it waits for the halt's end
         tried_for_ever = (status == "BACKING_OFF" and self._is_tried_for_ever(intent)) or (
-            status == "PENDING" and not live and self._waits_for_tick(intent)
+            status in ("PENDING", "BACKING_OFF") and not live and self._waits_for_tick(intent)
         )
         if status not in ("SYNCED", "FAILED") and not tried_for_ever:
             self.problem(3, f"{name} ends {status}")
