@@ -43,6 +43,8 @@ class Send:
     generation: int = 0
     left: bool = False
     """Whether it left for the wire."""
+    beside: str = ""
+    """The unknown submit of its symbol and side that it could not be told from; empty without one."""
     no: bool = False
     """Whether the log resolves it as rejected, not sent, or absent."""
     refused: bool = False

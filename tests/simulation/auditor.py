@@ -62,6 +62,8 @@ class Auditor(BracketAudit):
         if send.left:
             self.problem(6, f"{op} {client_order_id}, logged at {send.position}, was sent twice")
         send.left = True
+        if send.beside:
+            self.problem(7, f"{client_order_id} is submitted while {send.beside}, of its symbol and side, is unknown")
         if send.no:
             self.problem(6, f"{op} {client_order_id} was sent after the log had its outcome")
         if not leads:

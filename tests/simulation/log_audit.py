@@ -322,7 +322,7 @@ class LogAudit:
             self.problem(8, f"{who} takes a new id though {last.client_order_id} is not spent")
 
     def _check_alone(self, intent: Intent, send: Send, event: dict[str, Any]) -> None:
-        """Check that no other order is sent that could not be told from one that is unknown (H20)."""
+        """Note a submit that could not be told from one that is unknown (H20); a problem once it leaves for the wire."""
         if not self.hides_ids:
             return
         for other in self.intents.values():
@@ -332,10 +332,7 @@ class LogAudit:
             unknown = [item for item in other.sends if 0 < item.unknown_at <= event["state_position"]]
             left = [item for item in unknown if not item.no and not self._seen(item.client_order_id)]
             if any(item.kind == "SUBMIT" for item in left):
-                who = f"{intent.intent_id}'s {send.client_order_id}"
-                self.problem(
-                    7, f"{who} is submitted while {left[0].client_order_id}, of its symbol and side, is unknown"
-                )
+                send.beside = left[0].client_order_id
 
     def _check_amend(self, intent: Intent, send: Send, event: dict[str, Any]) -> None:
         """Check that this modify may be sent now."""
