@@ -512,10 +512,11 @@ class State:
         return self._data.ledger.expected()
 
 
-def folded_alone(rehydrated: Sequence[events.BaseEvent]) -> State:
-    """A fold of a few streams by themselves: only their intents' records and their groups mean something."""
+def folded_alone(streams: Sequence[events.BaseEvent], *, position: int = 0) -> State:
+    """A fold of all events of a few streams, in order, by themselves. It has what these streams alone determine."""
     state = State()
     touched: dict[str, None] = {}
-    for event in rehydrated:
+    for event in streams:
         state._fold.fold(event, event.envelope, touched)
+    state._data.position = position
     return state

@@ -162,6 +162,10 @@ class EventLog(ABC):
         """Return the events of one stream after a version; checks each row's leaf hash."""
 
     @abstractmethod
+    async def newest(self, stream_id: str, topic: str, *, upto: int, limit: int) -> list[BaseEvent]:
+        """Return the newest events of one topic in a stream up to a position, in order; checks each row's leaf hash."""
+
+    @abstractmethod
     async def intent_ids_of(
         self, *, client_order_id: str | None = None, exchange_order_id: str | None = None, upto: int
     ) -> list[str]:

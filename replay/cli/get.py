@@ -53,4 +53,4 @@ def get(
     if watch:
         run_with_client(target, lambda kernel: echo_watch(listing.watch(kernel, query), form))
     else:
-        run_with_source(target, as_of, listed)
+        run_with_source(target, as_of, listed, names=listing.streams_of(query))

@@ -56,7 +56,10 @@ def describe(target: LogTarget, words: tuple[str, ...], events_max: int, as_of: 
       orderctl describe external/1042
       orderctl describe $ID --as-of 1200
     """
-    run_with_source(target, as_of, lambda source: show_page(pages.page(source, words, events_max=events_max)))
+    names = pages.streams_of(words)
+    run_with_source(
+        target, as_of, lambda source: show_page(pages.page(source, words, events_max=events_max)), names=names
+    )
 
 
 async def show_page(text: Awaitable[str]) -> None:

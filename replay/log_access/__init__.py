@@ -8,4 +8,5 @@ From the lowest layer to the highest:
 - `checkpoints`: finds and writes checkpoints.
 - `bookings`: what each event booked, with its intent's owner.
 - `as_of`: the state at a position or an instant.
+- `stream_state`: the state of single intents and groups.
 """

@@ -64,6 +64,12 @@ def described(words: Sequence[str]) -> tuple[Resource, str]:
     return query.resource, query.names[0]
 
 
+def streams_of(words: Sequence[str]) -> Sequence[str]:
+    """Return the intent or group whose streams are all that a page needs; none for an external order."""
+    resource, name = described(words)
+    return () if resource is EXTERNAL else (name,)
+
+
 async def page(source: StateSource, words: Sequence[str], *, events_max: int = 10) -> str:
     """Return the page of an intent, a group or an external order (see `described`). Raises `NotFoundError`."""
     resource, name = described(words)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import TYPE_CHECKING
 
-from kernel import EventSourcedKernel, events
+from kernel import events
 from kernel.errors import NotFoundError, ValidationError, Violation
 from kernel.groups import Group
 from kernel.state import KernelState
@@ -34,6 +35,9 @@ from replay.views.resources import (
     order_subject,
     render_context,
 )
+
+if TYPE_CHECKING:
+    from kernel import EventSourcedKernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,11 @@ def query_of(words: Sequence[str], *, owner: str | None = None, symbol_id: str |
         text = "{constraint} cannot be filtered by {value}; filters: {limit}"
         raise ValidationError(violations=[Violation("filter", query.resource.kind, limit, ", ".join(wrong), text)])
     return query
+
+
+def streams_of(query: ResourceQuery) -> Sequence[str]:
+    """Return the intents and groups whose streams are all that a query needs; none if it needs more."""
+    return query.names if query.resource in (INTENTS, ORDERS, GROUPS, FILLS) else ()
 
 
 def resource_named(word: str) -> Resource:
@@ -105,8 +114,7 @@ async def _listed(source: StateSource, query: ResourceQuery) -> tuple[Listing, i
     await ensure_loaded(source.log, state, *query.names)
     subjects: Iterable[Subject]
     if query.resource is FILLS:
-        found = await fills(source.log, intent_id=None, symbol_id=None, after=None, upto=position)
-        subjects = map(fill_subject, found)
+        subjects = map(fill_subject, await _fills(source, query))
     else:
         subjects = chain(query.resource.subjects(state), _named(query, state))
     if query.owner is not None:
@@ -124,6 +132,15 @@ async def _listed(source: StateSource, query: ResourceQuery) -> tuple[Listing, i
     resource = query.resource
     single = len(query.names) == 1 and [item.name for item in items] == list(query.names)
     return Listing(resource.kind, resource.columns, resource.narrow, tuple(items), single), position
+
+
+async def _fills(source: StateSource, query: ResourceQuery) -> list[events.OrderFilled]:
+    """Return all fills, or those of the intents named; a name may also be the key of a fill."""
+    state, found = source.state, list[events.OrderFilled]()
+    are_intents = query.names and all(state.record(name).version for name in query.names)
+    for intent_id in dict.fromkeys(query.names) if are_intents else (None,):
+        found += await fills(source.log, intent_id=intent_id, symbol_id=None, after=None, upto=state.position)
+    return sorted(found, key=lambda fill: fill.position)
 
 
 def _named(query: ResourceQuery, state: KernelState) -> Iterator[Subject]:

@@ -99,6 +99,10 @@ class RecordedLog(EventLog):
     async def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
         return await self._read(self._recorder.repeated_commands, after, upto)
 
+    async def newest(self, stream_id: str, topic: str, *, upto: int, limit: int) -> list[BaseEvent]:
+        query = RowQuery(stream_id=stream_id, topics=(topic,), upto=upto, descending=True, limit=limit)
+        return [_checked_event(row) for row in reversed(await self._read(self._recorder.select, query))]
+
     async def read_stream(self, stream_id: str, after_version: int = 0) -> list[BaseEvent]:
         events: list[BaseEvent] = []
         page_rows = self.settings.page_rows
@@ -116,10 +120,14 @@ def _stream_events(rows: list[StoredRow], after_version: int) -> list[BaseEvent]
     for version, row in enumerate(rows, start=after_version + 1):
         if row.version != version:
             raise IntegrityError(f"version {version} of stream {row.stream_id} is missing", position=row.position)
-        if hashing.leaf_hash(row) != row.leaf_hash:
-            raise IntegrityError("a column was changed: the leaf hash does not match", position=row.position)
-        events.append(event_of(row))
+        events.append(_checked_event(row))
     return events
+
+
+def _checked_event(row: StoredRow) -> BaseEvent:
+    if hashing.leaf_hash(row) != row.leaf_hash:
+        raise IntegrityError("a column was changed: the leaf hash does not match", position=row.position)
+    return event_of(row)
 
 
 class Tail(AsyncIterator[list[BaseEvent]]):

@@ -540,3 +540,16 @@ async def test_a_stream_is_read_across_pages(backend: Backend) -> None:
         assert [event.version for event in await log.read_stream(intent_stream("a"))] == list(range(1, 9))
         assert [event.version for event in await log.read_stream(intent_stream("b"), 6)] == [7, 8]
         assert await log.read_stream(intent_stream("none")) == []
+
+
+async def test_the_newest_events_of_a_topic_in_a_stream(log: EventLog) -> None:
+    """They come in order, up to a position, and none of another topic or stream."""
+    for _ in range(4):
+        await log.append(an_append("a"))
+        await log.append(an_append("b"))
+    stream_id, topic = intent_stream("a"), an_event("a").topic
+    assert [event.version for event in await log.newest(stream_id, topic, upto=9, limit=2)] == [3, 4]
+    assert [event.version for event in await log.newest(stream_id, topic, upto=7, limit=2)] == [2, 3]
+    assert [event.version for event in await log.newest(stream_id, topic, upto=9, limit=9)] == [1, 2, 3, 4]
+    assert await log.newest(stream_id, LogCreated.topic, upto=9, limit=2) == []
+    assert await log.newest(intent_stream("none"), topic, upto=9, limit=2) == []

@@ -13,7 +13,7 @@ from eventsourcing.persistence import StoredEvent
 from kernel.errors import IntegrityError, SchemaError
 from kernel.events import intent_stream
 from kernel.log import EventLog, LogSettings, StoredRow
-from tests.commands import an_append
+from tests.commands import an_append, an_event
 from tests.contract.backends import Backend, MemoryBackend, PostgresBackend, SQLiteBackend
 
 
@@ -151,6 +151,8 @@ async def test_a_stream_read_checks_its_rows(backend: Backend) -> None:
         with pytest.raises(IntegrityError) as caught:
             await log.read_stream(intent_stream("a"))
         assert caught.value.position == 4
+        with pytest.raises(IntegrityError):
+            await log.newest(intent_stream("a"), an_event("a").topic, upto=9, limit=9)
     backend.delete(above=3, upto=4)
     async with backend.open() as log:
         with pytest.raises(IntegrityError, match="version 3 of stream intent:a is missing"):
