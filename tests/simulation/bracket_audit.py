@@ -15,6 +15,8 @@ from typing import Any
 from tests.simulation.account import Group, Intent
 from tests.simulation.bystander_audit import BystanderAudit
 
+DUST = 1
+"""The most that fees take of an entry here, rounded up."""
 Place = tuple[str, str]
 """Symbol and owner."""
 
@@ -114,9 +116,10 @@ class BracketAudit(BystanderAudit):
     def _has_exit(self, group: Group) -> bool:
         """Whether an exit works by the log, may work, or will be placed."""
         entry, *exits = group.members
+        held = self._filled_so_far(entry) - self._closed[group.group_id] - self._fees_in_base(entry)
         for item in exits:
             others = sum(self._filled_so_far(other) for other in exits if other is not item)
-            most = min(item.order["quantity"], self._filled_so_far(entry) - self._closed[group.group_id]) - others
+            most = min(item.order["quantity"], held) - others
             if (item.desired == "WORKING" and most > self._filled_so_far(item)) or self._may_work(item):
                 return True
         return self._closed[group.group_id] > 0
@@ -135,6 +138,8 @@ class BracketAudit(BystanderAudit):
         ended = [item for item in group.members[1:] if item.desired == "CANCELED" and item.sends]
         if ended and not self._has_exit(group):
             self._vague.add(place)  # whether the final quantities of their orders are known is not followed here
+        if self._left_open(group) == DUST and not self._is_fee_certain(group.members[0]):
+            self._vague.add(place)  # whether the fees leave something to close is not followed here
 
     # ------------------------------------------------------------------------------------------------------------ the end
     def exit_quantity(self, intent: Intent, filled: Mapping[str, int], working: int) -> int:

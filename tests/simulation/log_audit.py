@@ -249,10 +249,14 @@ class LogAudit:
 
     def _fees_in_base(self, leader: Intent) -> int:
         """What fees took of what a group's parent bought, rounded up, as far as the log knows."""
-        late = self.personality is not None and "late-fees" in self.personality.names
-        if leader.order["side"] == "SELL" or late or leader.void or leader.corrections:
+        if leader.order["side"] == "SELL" or not self._is_fee_certain(leader):
             return 0
         return -(-sum(leader.fees.values()) // BASE_UNITS)
+
+    def _is_fee_certain(self, leader: Intent) -> bool:
+        """Whether the log has the fees of its trades with them, and none was undone."""
+        late = self.personality is not None and "late-fees" in self.personality.names
+        return not (late or leader.void or leader.corrections)
 
     def _released(self, leader: Intent) -> int:
         """The filled quantity of a group's parent that the log may know, including a duplicate by the network."""
