@@ -1,7 +1,6 @@
 from replay.audit.verify import verify as verify
 from replay.decisions.decision_replay import replay_decisions as replay_decisions
 from replay.formatting.problems import Problem as Problem, ProblemKind as ProblemKind, VerifyReport as VerifyReport
-from replay.histories.divergence import first_difference as first_difference
 from replay.histories.order_history import history as history
 from replay.histories.state_diff import diff as diff
 from replay.histories.statement import statement as statement

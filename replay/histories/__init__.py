@@ -1,6 +1,5 @@
 """Views of a log over time: one order's history, differences of two states, daily statements.
 
-- `divergence`: find the first event at which two folds differ.
 - `order_history`: collect the events of one intent with their causes.
 - `order_history_text`: format a history as text or data.
 - `timeline_html`: draw a history as an HTML page.

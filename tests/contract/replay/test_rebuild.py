@@ -7,22 +7,19 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 
 from kernel import events
 from kernel.errors import ConflictError, IntegrityError, NotFoundError
-from kernel.events import BaseEvent
-from kernel.lifecycle import Record, evolve
+from kernel.lifecycle import Record
 from kernel.lifecycle.immutable import replace
 from kernel.log import EventLog, LogSettings, open_log
 from kernel.models import Balance
-from projections import State, state_fold
+from projections import State
 from projections.digest import first_field
 from projections.retention.policy import RetentionPolicy
-from replay.histories.divergence import first_difference
 from replay.log_access.log_reader import fold
 from replay.readmodel.rebuild import RebuildReport, rebuild, rebuild_tables, roll_back
 from replay.readmodel.sync import open_tables, sync_tables
@@ -139,42 +136,6 @@ async def test_without_tables_there_is_nothing_to_compare(tmp_path: Path) -> Non
 
 
 # ------------------------------------------------------------------------------------------------------- where folds part
-class Buggy(State):
-    """A fold with a bug: from the third fill of any order on, the failures of its record are wrong."""
-
-    def apply(self, batch: Any, rehydrated: Any = ()) -> Any:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(state_fold, "evolve", buggy)
-            return super().apply(batch, rehydrated)
-
-
-def buggy(record: Record, event: BaseEvent) -> Record:
-    """`evolve` with a bug in one field."""
-    after = evolve(record, event)
-    trades = sum(len(facts.trades) for facts in after.orders)
-    return replace(after, failures=9) if trades >= 3 else after
-
-
-async def test_a_planted_bug_is_found_by_position_and_field(backend: Backend) -> None:
-    """Two folds differ first at the event that triggers the bug, in the field that it sets."""
-    async with backend.open(settings=LogSettings(page_rows=64)) as log:
-        await make_log(recorded(log), count=EVENTS)
-        fills: dict[str, int] = {}
-        expected: Any = None
-        async for page in log.read():
-            for row in page:
-                fills[row.stream_id] = fills.get(row.stream_id, 0) + (row.topic == "OrderFilled")
-                if fills[row.stream_id] == 3 and expected is None:
-                    expected = row
-        parting = await first_difference(log, State, Buggy)
-        assert parting is not None
-        assert parting.position == expected.position
-        assert parting.field == f"records['{expected.stream_id.removeprefix('intent:')}'].failures"
-        assert (parting.ours, parting.theirs) == ("0", "9")
-        assert await first_difference(log, State, State) is None
-        assert await first_difference(log, State, Buggy, upto=parting.position - 1) is None
-
-
 def test_the_first_difference_has_a_path() -> None:
     """Differences in models, records, mappings, sets and sequences have a path; equal values have none."""
     a, b = Record("i"), Record("i", solicited=frozenset({"x"}), targets=(("a", "b"),))
