@@ -210,7 +210,7 @@ class ExternalOrders:
         Nothing contains such an order: it is nobody's. A finding that an operator resolves ends the watch.
         """
         capabilities = self.venue.capabilities
-        if not capabilities.hides_client_ids:
+        if capabilities.sees_closed:
             return
         for request in [*self.state.dead_requests()]:
             name = finding_id(FindingKind.UNOWNED_CANDIDATE, request.client_order_id)
