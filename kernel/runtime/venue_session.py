@@ -100,6 +100,7 @@ class VenueSession:
         self._watch = StreamWatch(
             ns(self.settings.stream_echo_s),
             ns(self.settings.relist_interval_s / 4),
+            ns(self.settings.stream_quiet_s),
             ns(self.settings.relist_interval_s),
         )
         self._watch_changed = asyncio.Event()
@@ -409,6 +410,7 @@ class VenueSession:
         since_ns = self._trades_since_ns(symbols)
         lead_ns = self.venue_clock.lead_ns()
         snapshot = await self._snapshot(since_ns, symbols)
+        self._watch.listed(self.clock.now_ns())
         # Trades are listed by the venue's time: a cursor ahead of it would pass over trades.
         cursor_ns = snapshot.began_ns - max(lead_ns, self.venue_clock.lead_ns())
         capabilities = self.venue.capabilities
