@@ -18,7 +18,7 @@ from typing import Any
 from kernel import events
 from kernel.actions import Priority
 from kernel.clock import NS_PER_MS, Clock, IdFactory
-from kernel.errors import KernelError, OutcomeUnknown, VenueError
+from kernel.errors import OutcomeUnknown, VenueError
 from kernel.lifecycle import Record
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import OrderMatch, life_margin_ns, shows
@@ -325,15 +325,12 @@ class VenueSession:
         return any(progress(self.state.record(intent_id)) != known for intent_id, known in before.items())
 
     async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
-        try:
-            await self.writer.report(intent_id, reports, source)
-        except OutcomeUnknown as problem:
-            self.error_count += 1
-            logger.warning("a report of intent %s cannot be interpreted: %s", intent_id, problem)
-        except (ValueError, TypeError, ArithmeticError, LookupError) as problem:
-            if isinstance(problem, KernelError):
-                raise
-            self.venue.note_defect("reports", problem)
+        with self.venue.noting_unreadable():
+            try:
+                await self.writer.report(intent_id, reports, source)
+            except OutcomeUnknown as problem:
+                self.error_count += 1
+                logger.warning("a report of intent %s cannot be interpreted: %s", intent_id, problem)
 
     def relist_now(self) -> None:
         """Relist without waiting for the next interval."""
