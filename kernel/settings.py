@@ -144,6 +144,9 @@ class KernelSettings(BaseSettings):
     stream_echo_s: float = Field(default=5.0, gt=0)
     """Time within which the stream of reports brings what the venue's answers and queries show. Without it the account is
     queried, and a stream that lacks what the query shows is reconnected."""
+    stream_quiet_s: float = Field(default=15.0, gt=0)
+    """While an order is live, the account is queried after this time without a report, a heartbeat or a list, as nothing
+    else tells a quiet stream from a silent one."""
     reconnect_s_min: float = Field(default=0.1, gt=0)
     """First pause before reconnecting to the venue."""
     reconnect_s_max: float = Field(default=10.0, gt=0)

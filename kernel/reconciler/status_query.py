@@ -141,7 +141,7 @@ class StatusQuerier:
         if any(other.client_order_id == attempt.client_order_id for other in self.state.external_orders()):
             raise OutcomeUnknown(f"another order has the client order id {attempt.client_order_id}")
         suspects: list[ExternalOrder] = []
-        if self.venue.capabilities.hides_client_ids:
+        if not self.venue.capabilities.sees_closed:
             suspects = await self.suspects.remaining(order.intent_id, answer.others, began_ns=answer.began_ns)
             record = self.state.record(order.intent_id)
             if unresolved(record, attempt) is None:  # a suspect's status showed that it is ours
@@ -523,7 +523,7 @@ class StatusQuerier:
 
     def _no_new_external_order(self) -> tuple[Write, ...]:
         """Return the check that no external order was recorded since the suspects were read (H20)."""
-        if not self.venue.capabilities.hides_client_ids:
+        if self.venue.capabilities.sees_closed:
             return ()
         return (Write(events.VENUE_STREAM, (), self.state.venue_version),)
 

@@ -1,7 +1,8 @@
-"""Suspects: external orders that may be the order of an unresolved submit, at venues that hide client order ids (H20).
+"""Suspects: external orders that may be the order of an unresolved submit, where no query by its id finds them all (H20).
 
 Used by the decision of a run, by the status querier before it concludes absence, by the session, which goes on watching
 submits that were resolved as DEAD, and by `orderctl decisions`. Pure. Price and exact quantity clear nobody: venues round.
+Nor does the claim that lists show client order ids clear a report that has none, if it has the quantity requested.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ def is_suspect(
         return False
     if traded_ns is not None and traded_ns < earliest_ns:
         return False
-    quantity = max(order.quantity or 0, order.cum_qty)
-    return symbol is None or quantity <= request.quantity + symbol.lot_size
+    more = max(order.quantity or 0, order.cum_qty) - request.quantity
+    lot = symbol.lot_size if symbol is not None else 0
+    return (symbol is None or more <= lot) and (capabilities.hides_client_ids or more >= -lot)
 
 
 def suspects_of(
@@ -50,8 +52,8 @@ def suspects_of(
 
 
 def unresolved_suspects(state: KernelState, record: Record, capabilities: VenueCapabilities) -> list[ExternalOrder]:
-    """Return the suspects of an intent's unresolved submits and replaces; none where reports carry client order ids."""
-    if not capabilities.hides_client_ids:
+    """Return the suspects of an intent's unresolved submits and replaces; none where a query by id finds every order."""
+    if capabilities.sees_closed:
         return []
     return suspects_of(state, order_requests(record), capabilities)
 

@@ -39,7 +39,8 @@ from kernel.settings import KernelSettings
 from kernel.state import KernelState
 from kernel.streams.event_writer import EventWriter, ReportSource, doubts
 from kernel.streams.report_matching import match_in_memory
-from kernel.venues.base import ExecutionReport, Venue, VenueSnapshot
+from kernel.venues.base import ExecutionReport, VenueSnapshot
+from kernel.venues.guard import GuardedVenue
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class ExternalOrders:
 
     state: KernelState
     writer: EventWriter
-    venue: Venue
+    venue: GuardedVenue
     clock: Clock
     settings: KernelSettings
     on_fenced: Callable[[], None]
@@ -81,11 +82,12 @@ class ExternalOrders:
 
     async def _ingest_one(self, reports: Sequence[tuple[ExecutionReport, OrderMatch]], source: ReportSource) -> None:
         for report, found in reports:
-            intent_id = self._adopter(report, source) or await self._adopt(report, found, source)
-            if intent_id is None and self._is_new(report):
-                intent_id = await self._record(report, found, source)
-            if intent_id is not None:
-                await self._report(intent_id, [report], source)
+            with self.venue.noting_unreadable():
+                intent_id = self._adopter(report, source) or await self._adopt(report, found, source)
+                if intent_id is None and self._is_new(report):
+                    intent_id = await self._record(report, found, source)
+                if intent_id is not None:
+                    await self._report(intent_id, [report], source)
 
     def _adopter(self, report: ExecutionReport, source: ReportSource) -> str | None:
         """Return the intent that an earlier report made of the order."""
@@ -210,7 +212,7 @@ class ExternalOrders:
         Nothing contains such an order: it is nobody's. A finding that an operator resolves ends the watch.
         """
         capabilities = self.venue.capabilities
-        if not capabilities.hides_client_ids:
+        if capabilities.sees_closed:
             return
         for request in [*self.state.dead_requests()]:
             name = finding_id(FindingKind.UNOWNED_CANDIDATE, request.client_order_id)

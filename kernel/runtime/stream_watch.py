@@ -4,7 +4,8 @@ Used by the session. A stream is silent if it misses its heartbeat, if a query s
 if the adapter fails to read it; then it is reconnected, at most every `reconnect_ns`, and the account is queried
 meanwhile. Where nothing was heard of a request that the venue answered, the account is queried: soon, and then ever less
 often; at most every `probe_ns_max` while the stream has never brought anything. A venue may not report every answer on
-its stream, so a missing echo alone proves nothing.
+its stream, so a missing echo alone proves nothing. While an order is live, the account is queried if neither the stream nor
+a list showed anything for `quiet_ns`: nothing else tells a quiet stream from a silent one.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class StreamWatch:
     """Within this time the stream brings what answers and queries show."""
     probe_ns_max: int
     """Longest interval of queries while the stream has brought nothing since the connect."""
+    quiet_ns: int
+    """Longest time without a report, a heartbeat or a list while an order is live."""
     reconnect_ns: int
     """Shortest time between two reconnects of a silent stream."""
     silent: bool = field(default=False, init=False)
@@ -45,6 +48,8 @@ class StreamWatch:
     _found_ns: int | None = field(default=None, init=False)
     """When a query showed news that the stream has not brought."""
     _probe_at_ns: int | None = field(default=None, init=False)
+    _quiet_at_ns: int | None = field(default=None, init=False)
+    """When it was quiet for too long; None without live orders."""
     _interval_ns: int = field(default=0, init=False)
     _reconnected_ns: int | None = field(default=None, init=False)
     _failed: bool = field(default=False, init=False)
@@ -56,6 +61,7 @@ class StreamWatch:
         self._heartbeat_ns, self._heard_ns, self._heard_any = heartbeat_ns, now_ns, False
         self._found_ns = self._probe_at_ns = None
         self._failed = False
+        self._quiet_at_ns = now_ns + self.quiet_ns
         if self.silent:
             self.answered(now_ns)
 
@@ -63,12 +69,19 @@ class StreamWatch:
         """Note a report or a heartbeat."""
         self._heard_ns, self._heard_any, self.silent = now_ns, True, False
         self._found_ns = self._probe_at_ns = self._reconnected_ns = None
+        self._quiet_at_ns = now_ns + self.quiet_ns
+
+    def listed(self, now_ns: int) -> None:
+        """Note that a query showed the account."""
+        self._quiet_at_ns = now_ns + self.quiet_ns
 
     def answered(self, now_ns: int) -> None:
         """Note that the venue answered a request: the stream should report that too, or did so just before."""
         if not self._heard_lately(now_ns):
             self._interval_ns = self.echo_ns
             self._probe_at_ns = now_ns + self.echo_ns
+        if self._quiet_at_ns is None:
+            self._quiet_at_ns = now_ns + self.quiet_ns
 
     def found(self, now_ns: int) -> None:
         """Note that a query showed news; the stream may still bring them, or did so just before."""
@@ -86,7 +99,7 @@ class StreamWatch:
 
     def due_ns(self) -> int | None:
         """Return when `step` may have something to do; None if nothing is expected."""
-        due = [self._silent_at_ns(), self._probe_at_ns]
+        due = [self._silent_at_ns(), self._probe_at_ns, self._quiet_at_ns]
         return min((item for item in due if item is not None), default=None)
 
     def _silent_at_ns(self) -> int | None:
@@ -109,12 +122,16 @@ class StreamWatch:
             if self._failed:
                 self._failed, self._failed_ns = False, now_ns
             return StreamStep.SILENT
-        if self._probe_at_ns is None or now_ns < self._probe_at_ns:
+        is_expected = self._probe_at_ns is not None and now_ns >= self._probe_at_ns
+        is_quiet = self._quiet_at_ns is not None and now_ns >= self._quiet_at_ns
+        if not is_expected and not is_quiet:
             return StreamStep.NOTHING
-        self._next_probe(now_ns)
         if not has_orders:
-            self._probe_at_ns = None
+            self._probe_at_ns = self._quiet_at_ns = None
             return StreamStep.NOTHING
+        if is_expected:
+            self._next_probe(now_ns)
+        self._quiet_at_ns = now_ns + self.quiet_ns
         return StreamStep.PROBE
 
     def _next_probe(self, now_ns: int) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from kernel import events
 from kernel.actions import Priority
 from kernel.clock import NS_PER_MS, Clock, IdFactory
-from kernel.errors import KernelError, OutcomeUnknown, VenueError
+from kernel.errors import OutcomeUnknown, VenueError
 from kernel.lifecycle import Record
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import OrderMatch, shows
@@ -101,6 +101,7 @@ class VenueSession:
         self._watch = StreamWatch(
             ns(self.settings.stream_echo_s),
             ns(self.settings.relist_interval_s / 4),
+            ns(self.settings.stream_quiet_s),
             ns(self.settings.relist_interval_s),
         )
         self._watch_changed = asyncio.Event()
@@ -326,15 +327,12 @@ class VenueSession:
         return any(progress(self.state.record(intent_id)) != known for intent_id, known in before.items())
 
     async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
-        try:
-            await self.writer.report(intent_id, reports, source)
-        except OutcomeUnknown as problem:
-            self.error_count += 1
-            logger.warning("a report of intent %s cannot be interpreted: %s", intent_id, problem)
-        except (ValueError, TypeError, ArithmeticError, LookupError) as problem:
-            if isinstance(problem, KernelError):
-                raise
-            self.venue.note_defect("reports", problem)
+        with self.venue.noting_unreadable():
+            try:
+                await self.writer.report(intent_id, reports, source)
+            except OutcomeUnknown as problem:
+                self.error_count += 1
+                logger.warning("a report of intent %s cannot be interpreted: %s", intent_id, problem)
 
     def relist_now(self) -> None:
         """Relist without waiting for the next interval."""
@@ -411,6 +409,7 @@ class VenueSession:
         since_ns = self._trades_since_ns(symbols)
         lead_ns = self.venue_clock.lead_ns()
         snapshot = await self._snapshot(since_ns, symbols)
+        self._watch.listed(self.clock.now_ns())
         # Trades are listed by the venue's time: a cursor ahead of it would pass over trades.
         cursor_ns = snapshot.began_ns - max(lead_ns, self.venue_clock.lead_ns())
         capabilities = self.venue.capabilities

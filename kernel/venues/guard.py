@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, TypeGuard, TypeVar
 
-from kernel.errors import OutcomeUnknown, Rejected, VenueError
+from kernel.errors import KernelError, OutcomeUnknown, Rejected, VenueError
 from kernel.models import ExecType
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.venues.base import (
@@ -225,6 +226,16 @@ class GuardedVenue(Venue):
         logger.error("%s", defect, exc_info=problem)
         self.on_defect(defect)
         return AdapterError(defect)
+
+    @contextmanager
+    def noting_unreadable(self) -> Iterator[None]:
+        """Take what cannot be processed of a report for a defect: a field may have a wrong type all the same."""
+        try:
+            yield
+        except (ValueError, TypeError, ArithmeticError, LookupError) as problem:
+            if isinstance(problem, KernelError):
+                raise
+            self.note_defect("reports", problem)
 
 
 def place_of(problem: BaseException) -> str | None:

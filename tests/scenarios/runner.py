@@ -52,6 +52,8 @@ SEPARATOR = "----"
 TIME_WIDTH = 8
 STEPS_PER_INSTANT = 300
 """Turns of the loop after which an instant is complete."""
+UNWATCHED_S = 10_000
+"""Quiet for so long, a stream is not suspected: a transcript shows its own queries, and one a minute."""
 
 
 class SteadyIds(SeededIds):
@@ -201,7 +203,7 @@ class World:
         self.exchange = TranscriptExchange(self.clock)
         self.exchange.trace = self.tell
         self.exchange.name = self.names
-        self.settings = KernelSettings()
+        self.settings = KernelSettings(stream_quiet_s=UNWATCHED_S)
         self.ids = SeededIds(0)
         """Ids of what the script itself writes; a kernel's seed is never 0."""
         self.processes: dict[str, Process] = {}
@@ -361,7 +363,8 @@ class Script:
 
     async def do_settings(self, *words: str) -> None:
         given: dict[str, Any] = dict(word.split("=") for word in words)
-        self.world.settings = KernelSettings(**{key.replace("-", "_"): value for key, value in given.items()})
+        settings = {"stream_quiet_s": UNWATCHED_S} | {key.replace("-", "_"): value for key, value in given.items()}
+        self.world.settings = KernelSettings(**settings)
 
     async def do_start(self, name: str) -> None:
         await self.world.start(name)

@@ -375,9 +375,10 @@ class Player(Bystanders, VenueEvents):
                 self.world.start(op.kernel)
 
     async def _last_word(self) -> None:
-        """An operator resolves every unknown attempt, if the plan has one, or the venue hides client order ids (H20)."""
+        """An operator resolves every unknown attempt, if the plan has one, or an external order may be its order (H20)."""
         leader = self._leader()
-        needed = self.world.personality.names & {"unnamed-trades", "unnamed-orders"}
+        hides = self.world.personality.names & {"unnamed-trades", "unnamed-orders"}
+        needed = hides or self.plan.world["lookup"] != "closed"
         if leader is not None and (needed or self.plan.world.get("operator") == "yes"):
             with contextlib.suppress(KernelError):
                 await self._resolve(leader)

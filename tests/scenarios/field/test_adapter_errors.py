@@ -211,3 +211,22 @@ async def test_each_report_is_confirmed_once() -> None:
         lab.venue.tell(foreign)
         await asyncio.sleep(1)
         assert lab.venue.recorded_reports == [first, first, foreign]
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+async def test_a_report_with_a_field_of_a_wrong_type(is_ours: bool) -> None:
+    """What cannot be processed of a report is a defect of the adapter; the session and every other order go on."""
+    async with field_lab() as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        (item,) = lab.venue.open_orders()
+        other = {} if is_ours else {"symbol_id": "ETHUSDT", "exchange_order_id": "x", "client_order_id": None}
+        lab.venue.tell(
+            lab.venue.report(item, ExecType.TRADE, fill_key="k", last_qty=COIN).model_copy(
+                update={"last_px": "1.5"} | other
+            )
+        )
+        await asyncio.sleep(5)
+        assert lab.findings().keys() == {"ADAPTER_ERROR"}
+        lab.venue.fill(item, COIN)
+        await asyncio.sleep(1)
+        assert (await lab.kernel.get_order_state("a")).status.ord_status is OrdStatus.FILLED

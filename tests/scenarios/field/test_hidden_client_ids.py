@@ -367,13 +367,13 @@ async def test_without_client_ids_the_answer_binds_the_order() -> None:
 
 
 async def test_venues_that_carry_ids_change_nothing() -> None:
-    """Where lists and trades carry client ids, a foreign order in the window delays nothing."""
+    """Where lists and trades carry client ids, a foreign order with its own in the window delays nothing."""
     venue = hiding(lookup=False)
     async with field_lab(venue=venue) as lab:
         venue.drops = True
         await place(lab)
         await asyncio.sleep(1)
-        venue.foreign()
+        venue.foreign().client_order_id = "theirs"
         venue.drops = False
         await asyncio.sleep(30)
         assert venue.count("submit") == 2
@@ -436,3 +436,24 @@ async def test_a_correction_of_an_attributed_trade_stays_one() -> None:
         await asyncio.sleep(1)
         assert await lab.position() == (trade.last_qty or 0)
         assert lab.kernel.state.observed_order("b").status.cum_qty == trade.last_qty
+
+
+@pytest.mark.parametrize("filled", [True, False])
+async def test_a_claim_that_client_ids_are_shown_proves_nothing(filled: bool) -> None:
+    """Where only lists show whether an order arrived, one without client order id may be it, whatever the venue claims."""
+    venue = hiding(lookup=False)
+    venue.without_ids = lambda report, *, carries: report.model_copy(update={"client_order_id": None})  # type: ignore[method-assign]
+    async with field_lab(venue=venue) as lab:
+        venue.lost, venue.fills = True, 2 if filled else 0
+        await place(lab)
+        await asyncio.sleep(1)
+        venue.lost = False
+        await asyncio.sleep(600)
+        (made,) = venue.orders.values()
+        assert venue.count("submit") == 1
+        assert status(lab) is ReconciliationStatus.UNKNOWN
+        assert f"{made.id} (BUY" in lab.findings()["UNOWNED_CANDIDATE"]
+        await lab.kernel.resolve_attempt("b", order=made.id, evidence=EVIDENCE)
+        await asyncio.sleep(200)
+        assert await lab.position() == (COIN if filled else 0)
+        assert lab.findings() == {}

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from kernel.runtime.stream_watch import StreamStep, StreamWatch
 
-ECHO, PROBE_MAX, RECONNECT = 5, 15, 60
+ECHO, PROBE_MAX, QUIET, RECONNECT = 5, 15, 25, 60
 
 
 def a_watch(heartbeat: int | None = None) -> StreamWatch:
-    watch = StreamWatch(ECHO, PROBE_MAX, RECONNECT)
+    watch = StreamWatch(ECHO, PROBE_MAX, QUIET, RECONNECT)
     watch.connected(0, heartbeat_ns=heartbeat)
     return watch
 
@@ -22,26 +22,22 @@ def steps(watch: StreamWatch, until: int, *, has_orders: bool = True) -> list[tu
     return [item for item in found if item[1] is not StreamStep.NOTHING]
 
 
-def test_nothing_is_expected_of_an_idle_venue() -> None:
-    """Without a request, a heartbeat or news, nothing is due."""
-    watch = a_watch()
-    assert watch.due_ns() is None
-    assert steps(watch, 1_000) == []
-
-
 def test_an_answer_without_an_echo() -> None:
-    """The account is queried at growing intervals, up to the longest while nothing was ever heard."""
+    """The account is queried soon, then at growing intervals, up to the longest."""
     watch = a_watch()
     watch.answered(0)
     assert [now for now, _ in steps(watch, 60)] == [5, 15, 30, 45]
 
 
-def test_a_stream_that_worked_is_queried_ever_less_often() -> None:
-    """After an earlier report the intervals double, and end with the usual one."""
+def test_a_quiet_stream_with_live_orders() -> None:
+    """Nothing else shows a stream that has become silent: the account is queried whenever it was quiet for too long."""
     watch = a_watch()
-    watch.heard(0)
-    watch.answered(10)
-    assert [now for now, _ in steps(watch, 1_000)] == [15, 25, 45, 85]
+    watch.heard(3)
+    assert [now for now, _ in steps(watch, 60)] == [28, 53]
+    watch.listed(60)
+    assert watch.due_ns() == 60 + QUIET
+    watch.heard(70)
+    assert watch.due_ns() == 70 + QUIET
 
 
 def test_without_orders_nothing_is_queried() -> None:
@@ -50,6 +46,8 @@ def test_without_orders_nothing_is_queried() -> None:
     watch.answered(0)
     assert steps(watch, 60, has_orders=False) == []
     assert watch.due_ns() is None
+    watch.answered(70)
+    assert watch.due_ns() == 70 + ECHO
 
 
 def test_an_echo_just_before_the_answer_counts() -> None:
@@ -57,7 +55,7 @@ def test_an_echo_just_before_the_answer_counts() -> None:
     watch = a_watch()
     watch.heard(10)
     watch.answered(11)
-    assert watch.due_ns() is None
+    assert watch.due_ns() == 10 + QUIET
 
 
 def test_news_that_the_stream_brought_just_before() -> None:
@@ -65,7 +63,7 @@ def test_news_that_the_stream_brought_just_before() -> None:
     watch = a_watch()
     watch.heard(10)
     watch.found(10)
-    assert watch.due_ns() is None
+    assert watch.due_ns() == 10 + QUIET
 
 
 def test_news_that_the_stream_lacks() -> None:
@@ -79,7 +77,7 @@ def test_news_that_the_stream_lacks() -> None:
     assert silent[0] == 67
     watch.heard(210)
     assert not watch.silent
-    assert watch.due_ns() is None
+    assert watch.due_ns() == 210 + QUIET
 
 
 @given(st.lists(st.tuples(st.sampled_from(["heard", "answered", "found"]), st.integers(1, 9)), max_size=30))
