@@ -37,6 +37,12 @@ def simulated(seed: int, commands: int = 60) -> MemoryRecorder:
     return played(from_seed(seed, commands=commands))
 
 
+@functools.cache
+def simulated_whole(seed: int) -> MemoryRecorder:
+    """The rows of a run as long as the simulation's own. Not to be changed."""
+    return played(from_seed(seed))
+
+
 def log_of(recorder: MemoryRecorder, *, page_rows: int = 1_000) -> MemoryLog:
     """A log over rows that are there."""
     identity = recorder.identity()

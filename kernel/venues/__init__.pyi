@@ -8,7 +8,6 @@ from kernel.venues.base import (
 )  # fmt: skip
 from kernel.venues.paper.faults import (
     Fault as Fault, FaultKind as FaultKind, FaultOperation as FaultOperation, FaultPlan as FaultPlan,
-    FaultRates as FaultRates,
 )  # fmt: skip
 from kernel.venues.paper.matching.config import (
     PaperConfig as PaperConfig, PaperExchangeOptions as PaperExchangeOptions,

@@ -9,6 +9,7 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -16,8 +17,8 @@ from kernel.clock import SystemClock
 from kernel.errors import NotSent, OutcomeUnknown
 from kernel.models import ExecType
 from kernel.order_spec import OcoMode, OrderType
-from kernel.venues import ExecutionReport, FaultPlan, FaultRates, PaperConfig, PaperVenue
-from kernel.venues.paper.faults import fault
+from kernel.venues import ExecutionReport, FaultPlan, PaperConfig, PaperVenue
+from kernel.venues.paper.faults import FaultSource, fault
 from replay.log_access.atomic_files import write_whole
 from tests.forked import Forked
 from tests.paper_world import BUY, LAST, LOT, SELL, SYMBOL, cancel, group, limit, market, modify, submit
@@ -253,14 +254,14 @@ async def test_malformed_requests_do_not_disturb_others() -> None:
 
 
 async def test_a_script_of_faults_is_sent_on_connecting() -> None:
-    """`faults=` of a client becomes the exchange's script once; probabilities cannot be sent."""
+    """`faults=` of a client becomes the exchange's script once; another source of faults cannot be sent."""
     async with running() as run, connected(run.address, faults=FaultPlan([fault("server_error", "submit")])) as venue:
         with pytest.raises(OutcomeUnknown):
             await venue.submit(submit("a", limit(), CLOCK))
         await venue.connect()
         await venue.submit(submit("b", limit(), CLOCK))
         with pytest.raises(ValueError, match="script"):
-            PaperVenue(run.address, faults=FaultRates(1, {}))
+            PaperVenue(run.address, faults=Mock(spec=FaultSource))
 
 
 async def test_two_clients_share_one_account(tmp_path: Path) -> None:

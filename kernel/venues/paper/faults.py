@@ -1,19 +1,17 @@
-"""Injected faults between a client and the paper exchange: scripted, or drawn from a seeded generator.
+"""Injected faults between a client and the paper exchange.
 
 `exchange` draws a fault for each request and each report and applies it. Nothing here waits or sends.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Protocol, Self
 
 import pydantic
 
-from kernel.clock import NS_PER_MS, NS_PER_S
-from kernel.errors import ValidationError
+from kernel.clock import NS_PER_S
 from kernel.order_spec import InstantNs, Model
 
 
@@ -117,67 +115,25 @@ class FaultSource(Protocol):
         """Return the fault for this operation, if any."""
 
 
-class FaultRates:
-    """Random faults with a probability per operation and kind."""
-
-    def __init__(
-        self,
-        seed: int,
-        rates: Mapping[tuple[FaultOperation | str, FaultKind | str], float],
-        *,
-        delay_ns_min: int = NS_PER_MS,
-        delay_ns_max: int = 2 * NS_PER_S,
-    ) -> None:
-        """Create a generator with a seed and the probability of each (operation, kind).
-
-        Raises `ValidationError` for a probability outside of 0 … 1, or a kind that cannot affect its operation.
-        """
-        self._random = random.Random(seed)
-        self._delays = (delay_ns_min, delay_ns_max)
-        self._rates: dict[FaultOperation, list[tuple[FaultKind, float]]] = {}
-        for (operation, kind), rate in rates.items():
-            fault = Fault(kind=FaultKind(kind), operation=FaultOperation(operation))
-            self._rates.setdefault(fault.operation, []).append((fault.kind, _probability(fault, rate)))
-
-    def draw(self, operation: FaultOperation, client_order_id: str | None) -> Fault | None:
-        """Return a random fault, if any. Draws one number per operation that has rates."""
-        rates = self._rates.get(operation)
-        if not rates:
-            return None
-        point = self._random.random()
-        for kind, rate in rates:
-            if point < rate:
-                return Fault(kind=kind, operation=operation, delay_ns=self._random.randint(*self._delays))
-            point -= rate
-        return None
-
-
 class FaultPlan:
-    """Scripted faults, each used once; otherwise random faults."""
+    """Scripted faults, each used once."""
 
-    def __init__(self, faults: Iterable[Fault] = (), *, rates: FaultRates | None = None) -> None:
+    def __init__(self, faults: Iterable[Fault] = ()) -> None:
         self.pending: list[Fault] = list(faults)
-        """The scripted faults that have not happened yet."""
-        self.rates = rates
+        """The faults that have not happened yet."""
 
     def add(self, fault: Fault) -> None:
         """Append a scripted fault."""
         self.pending.append(fault)
 
     def draw(self, operation: FaultOperation, client_order_id: str | None) -> Fault | None:
-        """Remove and return the first scripted fault that fits; otherwise draw a random one."""
+        """Remove and return the first fault that fits."""
         for index, fault in enumerate(self.pending):
             if fault.operation is operation and fault.client_order_id in (None, client_order_id):
                 return self.pending.pop(index)
-        return self.rates.draw(operation, client_order_id) if self.rates else None
+        return None
 
 
 def fault(kind: FaultKind | str, operation: FaultOperation | str, *, delay_s: float = 0) -> Fault:
     """Build a fault, as in `fault("answer_lost", "submit")`."""
     return Fault(kind=FaultKind(kind), operation=FaultOperation(operation), delay_ns=round(delay_s * NS_PER_S))
-
-
-def _probability(fault: Fault, rate: float) -> float:
-    if not 0 <= rate <= 1:
-        raise ValidationError(f"the rate {rate} of {fault.operation} {fault.kind} is outside of 0 … 1")
-    return rate

@@ -31,13 +31,13 @@ from tests.benchmarks.made_log import make_log
 from tests.commands import fresh_command_id
 from tests.contract.backends import PostgresBackend, SQLiteBackend
 from tests.folding import an_intent, an_order
-from tests.simulation import player, world
-from tests.simulation.plan import from_seed
+from tests.nightly import after_the_first
+from tests.recorded import simulated_whole
 
 pytestmark = pytest.mark.xdist_group("tables")  # these share costly fixtures
 
 Database = SQLiteBackend | PostgresBackend
-SEEDS = (3, 8, 21, 34)
+SEEDS = after_the_first(2, (3, 8, 21, 34))
 EVENTS = 400
 
 
@@ -77,17 +77,7 @@ def query(database: Database, statement: str) -> list[tuple[Any, ...]]:
 @pytest.fixture(scope="module", params=SEEDS)
 def simulated(request: pytest.FixtureRequest) -> MemoryRecorder:
     """The log of a simulated run: groups, modifications, busts, external orders, findings."""
-    caught: list[world.World] = []
-
-    class Caught(world.World):
-        def __init__(self, *args: Any, **given: Any) -> None:
-            super().__init__(*args, **given)
-            caught.append(self)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(player, "World", Caught)
-        player.play(from_seed(request.param), trace=False)
-    return caught[0].recorder
+    return simulated_whole(request.param)
 
 
 def memory_log(recorder: MemoryRecorder, page_rows: int) -> EventLog:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +30,20 @@ from replay.transfer.exporter import export_log
 from replay.transfer.importer import import_log
 from tests.commands import fresh_command_id
 from tests.contract.bench import a_bench, bid, virtual_time
-from tests.recorded import log_of, played
+from tests.nightly import after_the_first
+from tests.recorded import log_of, played, simulated_whole
 from tests.simulation.mutants import planted
 from tests.simulation.plan import from_seed
 
-SEEDS = range(20)
+pytestmark = pytest.mark.xdist_group("decisions")  # these share costly runs
+
+SEEDS = after_the_first(6, range(20))
 
 
 def replayed(seed: int, bug: str | None = None) -> DecisionReport:
     """The report on a simulated run, by the installed code or with a bug planted in it."""
-    recorder = played(from_seed(seed))
-    if bug is None:
-        return asyncio.run(replay_decisions(log_of(recorder)))
-    with planted(bug):
+    recorder = simulated_whole(seed)
+    with planted(bug) if bug is not None else nullcontext():
         return asyncio.run(replay_decisions(log_of(recorder)))
 
 
@@ -122,7 +124,7 @@ def test_an_exception_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*given: Any, **more: Any) -> planning.Action:
         raise IndexError("no such order")
 
-    recorder = played(from_seed(0))
+    recorder = simulated_whole(0)
     monkeypatch.setattr(planning, "plan", broken)
     found = asyncio.run(replay_decisions(log_of(recorder))).first
     assert found is not None
@@ -139,7 +141,7 @@ def test_recorded_settings_ignore_the_environment(monkeypatch: pytest.MonkeyPatc
 
 def test_unreadable_capabilities_are_counted() -> None:
     """Attempts under capabilities that this code cannot read are not decided again, and counted."""
-    recorder = played(from_seed(11))
+    recorder = simulated_whole(11)
     log = log_of(recorder)
     with pytest.MonkeyPatch.context() as otherwise:
         otherwise.setattr(decision_replay, "recorded_capabilities", unreadable)
@@ -172,7 +174,7 @@ async def test_changed_capabilities_apply() -> None:
 
 def test_an_attempt_known_too_late_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt that is read after its state has passed is not decided on another state, and counted."""
-    recorder = played(from_seed(3))
+    recorder = simulated_whole(3)
     monkeypatch.setattr(decision_replay, "ROWS_AHEAD", 0)
     report = asyncio.run(replay_decisions(log_of(recorder, page_rows=1)))
     assert report.same
@@ -181,7 +183,7 @@ def test_an_attempt_known_too_late_is_counted(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_command_reports_differences(tmp_path: Path) -> None:
     """Exit code 0 and one line without differences; 1 and a row with one; the report as JSON."""
-    recorder, file, url = played(from_seed(1)), tmp_path / "log.jsonl", f"sqlite:///{tmp_path}/kernel.db"
+    recorder, file, url = simulated_whole(1), tmp_path / "log.jsonl", f"sqlite:///{tmp_path}/kernel.db"
     asyncio.run(export_log(log_of(recorder), file))
     asyncio.run(import_log(file, url, exchange_id="paper"))
     same = CliRunner().invoke(cli, ["decisions", "--log", url])

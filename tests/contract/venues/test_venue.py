@@ -18,8 +18,6 @@ from kernel.venues import (
     ExecutionReport,
     FaultKind,
     FaultOperation,
-    FaultPlan,
-    FaultRates,
     ModifyRequest,
     PaperConfig,
     PaperVenue,
@@ -482,27 +480,6 @@ async def test_a_fault_for_one_order_waits_for_it(world: PaperWorld) -> None:
     with pytest.raises(OutcomeUnknown):
         await place(venue, "b")
     await place(venue, "c")
-
-
-async def test_random_faults_are_seeded(make_world: MakeWorld) -> None:
-    """The same seed affects the same requests, about as often as the rate says."""
-
-    async def hits() -> list[bool]:
-        rates = FaultRates(7, {("submit", "server_error"): 0.3})
-        venue = await (await make_world(FaultPlan(rates=rates))).venue()
-        found = []
-        for number in range(60):
-            try:
-                await place(venue, f"a{number}", quantity=10 * LOT)
-            except OutcomeUnknown:
-                found.append(True)
-            else:
-                found.append(False)
-        return found
-
-    first = await hits()
-    assert first == await hits()
-    assert 5 < sum(first) < 35
 
 
 async def test_read_lag(make_world: MakeWorld) -> None:

@@ -9,26 +9,24 @@ from pathlib import Path
 import pytest
 
 from kernel.events import BaseEvent
-from kernel.log.backends.memory import MemoryRecorder
 from kernel.log.engine.recorder import RowQuery
 from kernel.log.engine.records import event_of
 from kernel.platform.version import fold_version
 from projections import State, checkpoint
 from projections.checkpoint import CheckpointError, CheckpointFiles
-from tests.recorded import played, simulated
-from tests.simulation.plan import from_seed
+from tests.nightly import after_the_first
+from tests.recorded import simulated, simulated_whole
 
-pytestmark = pytest.mark.xdist_group("checkpoint")  # these share costly fixtures
+pytestmark = pytest.mark.xdist_group("simulated runs")  # these share costly fixtures
 
-SEEDS = (3, 7_100_000, 7_100_001, 7_100_004)
+SEEDS = after_the_first(2, (3, 7_100_000, 7_100_001, 7_100_004))
 CHAIN = bytes(range(32))
 
 
 @pytest.fixture(scope="module", params=SEEDS)
 def history(request: pytest.FixtureRequest) -> list[BaseEvent]:
     """The events of a simulated run: groups, lost answers, busts, crashes, external orders."""
-    recorder: MemoryRecorder = played(from_seed(request.param))
-    return [event_of(row) for row in recorder.select(RowQuery())]
+    return [event_of(row) for row in simulated_whole(request.param).select(RowQuery())]
 
 
 def folded(history: list[BaseEvent], state: State | None = None) -> State:
@@ -139,7 +137,7 @@ def test_only_usable_checkpoints_are_found(tmp_path: Path) -> None:
 def test_the_newest_two_checkpoints_are_kept_privately(tmp_path: Path) -> None:
     """Older files are removed once a newer one is complete; only their owner can read them."""
     files = CheckpointFiles(tmp_path / "made", "0" * 16)
-    history = [event_of(row) for row in played(from_seed(3)).select(RowQuery(upto=30))]
+    history = [event_of(row) for row in simulated_whole(3).select(RowQuery(upto=30))]
     state = State()
     for event in history:
         state.apply([event])

@@ -15,7 +15,7 @@ from projections.digest import canonical
 from projections.state import State
 from tests.recorded import log_of, simulated
 
-pytestmark = pytest.mark.xdist_group("digest")  # these share costly fixtures
+pytestmark = pytest.mark.xdist_group("simulated runs")  # these share costly fixtures
 
 
 def defined(value: Any) -> str:

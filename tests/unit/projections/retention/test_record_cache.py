@@ -15,18 +15,18 @@ from projections.digest import canonical
 from projections.retention.codec import decode, encode
 from projections.retention.policy import RetentionPolicy
 from projections.retention.record_cache import Records
-from tests.recorded import played
-from tests.simulation.plan import from_seed
+from tests.nightly import after_the_first
+from tests.recorded import simulated_whole
 
-pytestmark = pytest.mark.xdist_group("records")  # these share costly fixtures
+pytestmark = pytest.mark.xdist_group("simulated runs")  # these share costly fixtures
 
-SEEDS = (3, 7_100_000, 7_100_004)
+SEEDS = after_the_first(2, (3, 7_100_000, 7_100_004))
 
 
 @pytest.fixture(scope="module", params=SEEDS)
 def history(request: pytest.FixtureRequest) -> list[BaseEvent]:
     """The events of a simulated run: groups, lost answers, busts, crashes."""
-    return [event_of(row) for row in played(from_seed(request.param)).select(RowQuery())]
+    return [event_of(row) for row in simulated_whole(request.param).select(RowQuery())]
 
 
 def folded(history: list[BaseEvent], *, unpacked_max: int) -> State:
