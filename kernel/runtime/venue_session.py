@@ -116,6 +116,8 @@ class VenueSession:
         """Why the running session must end; None without one."""
         self._listed: frozenset[str | None] = frozenset()
         """Venue order ids in the newest list of open orders since the connect."""
+        self._vanished: set[tuple[str, str]] = set()
+        """Intents and venue order ids that the newest lists lacked, without a word of the stream since."""
         self._recorded_capabilities: dict[str, Any] = {}
         """The venue's capabilities as last recorded by this leader."""
 
@@ -187,6 +189,7 @@ class VenueSession:
         self._watch.connected(self.clock.now_ns(), heartbeat_ns=self.venue.capabilities.heartbeat_ns)
         self._reference_known.clear()
         self._listed = frozenset()
+        self._vanished.clear()
         queue: asyncio.Queue[ExecutionReport | None] = asyncio.Queue(REPORTS_MAX)
         listening = asyncio.create_task(self._listen(queue), name="venue-stream")
         recording = asyncio.create_task(self._record_reports(queue), name="venue-reports")
@@ -257,6 +260,7 @@ class VenueSession:
 
     def _note_heard(self) -> None:
         self._watch.heard(self.clock.now_ns())
+        self._vanished.clear()
         self.findings.resolve(FindingKind.STREAM_SILENT, self.state.exchange_id, "the stream brought a report")
 
     def _report_silence(self) -> None:
@@ -504,6 +508,7 @@ class VenueSession:
         )
         work = []
         shown_before, self._listed = self._listed, frozenset(listed)
+        self._note_ends_found()
         for intent_id in self.state.live_intent_ids():
             record = self.state.record(intent_id)
             for facts in record.orders:
@@ -512,11 +517,22 @@ class VenueSession:
                 if not asked or is_listed or not snapshot.covers(facts.order):
                     continue
                 if facts.live and facts.exchange_order_id in shown_before and not record.unresolved:
-                    self._note_found()
+                    self._vanished.add((intent_id, facts.exchange_order_id))
                 if made := missed_events(record, facts, answer, capabilities):
                     work.append(partial(self._record_missed, intent_id, made))
         for begin in range(0, len(work), INTENTS_AT_ONCE):
             await asyncio.gather(*(record_missed() for record_missed in work[begin : begin + INTENTS_AT_ONCE]))
+
+    def _note_ends_found(self) -> None:
+        """Note that the stream lacked the end of an order that vanished from the lists; of a ghost, no one knows an end."""
+        for intent_id, order_id in [*self._vanished]:
+            facts = next(
+                (item for item in self.state.record(intent_id).orders if item.exchange_order_id == order_id), None
+            )
+            if facts is not None and facts.ended and facts.gone_ns is None:
+                self._note_found()
+            if facts is None or facts.ended or order_id in self._listed:
+                self._vanished.discard((intent_id, order_id))
 
     async def _record_missed(self, intent_id: str, made: Sequence[events.BaseEvent]) -> None:
         await self._fact(events.intent_stream(intent_id), made)

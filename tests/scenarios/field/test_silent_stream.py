@@ -67,7 +67,7 @@ async def test_an_end_that_the_stream_does_not_bring(lists: bool) -> None:
         await asyncio.sleep(600)
         item = lab.venue.open_orders()[0]
         item.open, item.status = False, OrdStatus.CANCELED
-        await asyncio.sleep(75)
+        await asyncio.sleep(100)
         assert (await lab.kernel.get_order_state("a")).status.ord_status is OrdStatus.CANCELED
         assert await unmet(lab) == ["VENUE_STREAM"]
         assert lab.findings().keys() == {"STREAM_SILENT"}

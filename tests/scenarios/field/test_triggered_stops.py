@@ -214,7 +214,7 @@ async def test_a_cancel_reaches_the_new_order(way: str) -> None:
         await asyncio.sleep(100)
         assert made.status is OrdStatus.CANCELED
         assert (await state(lab)).status.ord_status is OrdStatus.CANCELED
-        assert lab.findings() == {}
+        assert lab.findings().keys() <= ({"STREAM_SILENT"} if way == "nothing" else set())
 
 
 async def test_a_cancel_before_the_trigger_that_hits_the_new_order() -> None:
