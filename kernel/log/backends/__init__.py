@@ -1,5 +1,6 @@
 """Where logs and their leases are stored, from the lowest layer to the highest:
 
+- `file_watch`: reports writes to a file by any process
 - `sqlite_lease`: a lease by a lock on a file
 - `postgres_binary_arrays`: packs array parameters
 - `postgres_sql`: tables and statements

@@ -1,7 +1,8 @@
 """A log in a SQLite file: the embedded default, opened by `open_log("sqlite:///…")`. One file is one log.
 
 Durable by WAL with `synchronous=FULL`, verified after opening. Writes run under `BEGIN IMMEDIATE`, so that a decision reads
-the head it will move. The writer's connection polls `PRAGMA data_version` for other processes' commits.
+the head it will move. The writer's connection polls `PRAGMA data_version` for other processes' commits, at once after a
+write to the WAL where the system reports it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from eventsourcing.sqlite import (
 
 from kernel.clock import Clock
 from kernel.errors import IntegrityError, KernelError, LogUnavailableError, UnsafeFileError
+from kernel.log.backends.file_watch import FileWatch
 from kernel.log.backends.sqlite_lease import FileLease, is_locked, lock_file
 from kernel.log.base import Head, LogSettings, StoredRow, StreamHead
 from kernel.log.engine.batch import Batch, decide, restored_batches
@@ -464,6 +466,7 @@ class SQLiteLog(ThreadedLog):
         self.path = path
         """The database file."""
         self._poll_interval_s = POLL_INTERVAL_S_MIN
+        self._wal_watch: FileWatch | None = None
 
     def lease(self, *, clock: Clock) -> FileLease:
         return FileLease(lock_file(self.path))
@@ -479,6 +482,8 @@ class SQLiteLog(ThreadedLog):
 
     def _release(self) -> None:
         """Stop readers first: SQLite crashes the process when a connection is closed during a statement."""
+        if self._wal_watch is not None:
+            self._wal_watch.close()
         self._readers.shutdown(wait=True)
         super()._release()
 
@@ -486,6 +491,9 @@ class SQLiteLog(ThreadedLog):
         """Poll for other processes' commits while there are tails, less often while none arrive."""
         if not self._tail_hub:
             return None
+        if self._wal_watch is None:
+            self._wal_watch = FileWatch(self.path.with_name(f"{self.path.name}-wal"), self._on_wal_write)
+        self._wal_watch.arm()  # before the check: what is written after it is reported
         try:
             changed = self._recorder.changed_elsewhere()
         except KernelError:  # the next read or write reports it
@@ -496,3 +504,8 @@ class SQLiteLog(ThreadedLog):
         else:
             self._poll_interval_s = min(self._poll_interval_s * 1.5, POLL_INTERVAL_S_MAX)
         return self._poll_interval_s
+
+    def _on_wal_write(self) -> None:
+        """Poll at once, and often until the commit ends."""
+        self._poll_interval_s = POLL_INTERVAL_S_MIN
+        self._writer.wake()

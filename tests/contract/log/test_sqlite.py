@@ -244,3 +244,33 @@ def last_position(path: Path) -> int:
         [sys.executable, "-c", program, path], capture_output=True, text=True, check=True, timeout=60
     )
     return int(shown.stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only inotify reports writes")
+async def test_another_processes_commits_are_found_without_polling(
+    file: SQLiteBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write to the WAL by anyone makes a log check for commits, however far away its next poll is."""
+    for name in ("POLL_INTERVAL_S_MIN", "POLL_INTERVAL_S_MAX"):
+        monkeypatch.setattr(f"kernel.log.backends.sqlite.{name}", 3_600)
+    async with file.open() as log, file.open() as other, asyncio.timeout(60):
+        tail = log.tail(1)
+        for _ in range(5):
+            waiting = asyncio.ensure_future(anext(tail))
+            while (
+                not waiting.done()
+            ):  # a commit may end after the check that its write caused, and is found by the next
+                await other.append(an_append())
+
+
+async def test_commits_are_found_where_nothing_reports_writes(
+    file: SQLiteBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a watch, tails see other processes' commits as well."""
+    monkeypatch.setattr("kernel.log.backends.file_watch.FileWatch.arm", lambda watch: None)
+    async with file.open() as log, file.open() as other, asyncio.timeout(60):
+        tail = log.tail(1)
+        for _ in range(3):
+            waiting = asyncio.ensure_future(anext(tail))
+            await other.append(an_append())
+            await waiting
