@@ -205,7 +205,10 @@ class EventSourcedKernel(ExchangeKernel):
         )
         if wait == "ack":
             await self._wait_answered(
-                intent.intent_id, lambda: waiters.placement_answered(self.state.record(intent.intent_id)), ack_timeout_s
+                intent.intent_id,
+                lambda: waiters.placement_answered(self.state.record(intent.intent_id)),
+                ack_timeout_s,
+                refusal=waiters.placement_refusal,
             )
         return intent.intent_id
 
@@ -277,16 +280,23 @@ class EventSourcedKernel(ExchangeKernel):
                 timeout_s=max(0.0, (deadline_ns - self._clock.now_ns()) / NS_PER_S),
             )
         for intent_id in intent_ids:
-            if (error := waiters.refusal(self.state, intent_id)) is not None:
+            if (error := waiters.placement_refusal(self.state, intent_id)) is not None:
                 raise error
 
     def _member_answered(self, intent_id: str) -> bool:
         return waiters.member_answered(self.state.record(intent_id), self.state.effective_intent(intent_id))
 
-    async def _wait_answered(self, intent_id: str, answered: Callable[[], bool], ack_timeout_s: float | None) -> None:
+    async def _wait_answered(
+        self,
+        intent_id: str,
+        answered: Callable[[], bool],
+        ack_timeout_s: float | None,
+        *,
+        refusal: Callable[[KernelState, str], ExchangeError | None] = waiters.refusal,
+    ) -> None:
         timeout_s = self._ack_timeout_s(ack_timeout_s)
         await self._runtime.waiters.until(answered, intent_id=intent_id, timeout_s=timeout_s)
-        if (error := waiters.refusal(self.state, intent_id)) is not None:
+        if (error := refusal(self.state, intent_id)) is not None:
             raise error
 
     async def modify_order(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from kernel.commands.validation import symbol_named
 from kernel.errors import ExchangeError, ValidationError, Violation
-from kernel.lifecycle import Record, order_state
+from kernel.lifecycle import Record, disagreement_text, order_state
 from kernel.lifecycle.record import primary_order
 from kernel.models import AttemptOutcome, Desired, OrderIntent, OrderState, OrdStatus, ReconciliationStatus
 from kernel.order_spec import SymbolMetadata
@@ -83,12 +83,24 @@ def refusal(state: KernelState, intent_id: str) -> ExchangeError | None:
         return None
     if state.is_exit(intent_id) and not is_failed(state.order_state(intent_id)):
         return None  # it is placed again
+    if record.intent is not None and any(facts.other_terms for facts in record.live_orders):
+        text = disagreement_text(record, state.symbol(record.intent.order.symbol_id))
+        return ExchangeError(text, intent_id=record.intent_id)
     refused = [item for item in record.attempts if item.outcome is AttemptOutcome.REJECTED and item.text]
     if refused:
         return ExchangeError(refused[-1].text, code=refused[-1].code, intent_id=record.intent_id)
     orders = [facts for facts in record.orders if facts.closed is OrdStatus.REJECTED]
     named = f" order {orders[-1].exchange_order_id or orders[-1].client_order_id}" if orders else " the order"
     return ExchangeError(f"the venue rejected{named}", intent_id=record.intent_id)
+
+
+def placement_refusal(state: KernelState, intent_id: str) -> ExchangeError | None:
+    """Return the venue's definitive rejection of a placement; none while an order works with other terms.
+
+    Who takes it for rejected could place another one. VENUE_DISAGREES reports the terms.
+    """
+    works = any(facts.other_terms for facts in state.record(intent_id).live_orders)
+    return None if works else refusal(state, intent_id)
 
 
 def modify_answered(record: Record, effective: OrderIntent | None) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kernel.errors import ConflictError, OutcomeUnknown, ValidationError
+from kernel.errors import ConflictError, ExchangeError, OutcomeUnknown, ValidationError
 from kernel.events import TermsAccepted, intent_stream
 from kernel.models import ExecType, OrdStatus, ReconciliationStatus, VenueTermsPolicy
 from kernel.settings import KernelSettings
@@ -87,6 +87,17 @@ async def test_other_terms_fail_after_a_few_tries(
         assert text in lab.findings()["VENUE_DISAGREES"]
         assert await reconciliation(lab) is ReconciliationStatus.FAILED
         assert len(lab.venue.open_orders()) == 1  # it can fill neither more nor at a worse price
+        await lab.kernel.place_order(AWKWARD, intent_id="a")  # an error here would say that nothing works
+
+
+async def test_a_change_to_terms_that_the_venue_does_not_work_fails() -> None:
+    """The error says what works: the order does, with other terms than requested."""
+    async with field_lab(amend=AmendDialect.IN_PLACE) as lab:
+        rounding(lab.venue, round_price)
+        await lab.kernel.place_order(order("BUY", COIN, 6_000_005), intent_id="a")
+        with pytest.raises(ExchangeError, match=r"requested 60000\.07, the venue works 60000\.05"):
+            await lab.kernel.modify_order("a", order("BUY", COIN, 6_000_007), ack_timeout_s=600)
+        assert len(lab.venue.open_orders()) == 1
 
 
 @pytest.mark.parametrize("side", ["BUY", "SELL"])
