@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from kernel import events
 from kernel.lifecycle.findings import finding_id, raised
 from kernel.lifecycle.order_facts import OrderFacts, end_of_life, in_life
-from kernel.lifecycle.record import Record, SentModify, order_under
+from kernel.lifecycle.record import Record, SentModify, order_under, targets_of
 from kernel.lifecycle.trades import TradeEntry
 from kernel.models import Attempt, AttemptKind, ExecType, FindingKind
 from kernel.order_spec import Side, StandardOrder
@@ -124,8 +125,10 @@ def bound(report: ExecutionReport, attempt: Attempt) -> ExecutionReport:
 def shows(record: Record, facts: OrderFacts, report: ExecutionReport) -> bool:
     """Return whether a report in a list is about an order: it has its key, and none but its client order ids."""
     ids = client_ids_of(report)
-    named = not ids or is_nameless(facts) or any(answers(record, facts, client_id) for client_id in ids)
-    return has_id(facts, report) and has_terms_of(facts.order, report) and named
+    if not has_id(facts, report) or not has_terms_of(facts.order, report):
+        return False
+    named = any(answers(record, facts, client_id) for client_id in ids) and find_order(record, report) is facts
+    return not ids or is_nameless(facts) or named
 
 
 def reuse_findings(report: ExecutionReport, found: OrderMatch, *, now_ns: int) -> list[events.FindingRaised]:
@@ -170,13 +173,14 @@ def find_order(record: Record, report: Report) -> OrderFacts | None:
     ids = client_ids_of(report)
     if not ids:
         return known[0] if len(known) == 1 else of_several(known, report)
-    found = [facts for facts in known if any(answers(record, facts, client_id) for client_id in ids)]
+    if replacement(record, report) is not None and not (known and report.exec_type is ExecType.REPLACED):
+        named_alike = (facts for facts in record.orders if report.client_order_id in facts.client_order_ids)
+        return next((facts for facts in named_alike if not is_named_otherwise(facts, report)), None)
+    aimed_at = chain.from_iterable(targets_of(record, client_id) for client_id in ids)
+    found = [facts for client_id in aimed_at for facts in reversed(known) if facts.answers_to(client_id)]
     found = found or [facts for facts in known if is_nameless(facts)]
     if found:
         return found[0]
-    if replacement(record, report) is not None:
-        named_alike = (facts for facts in record.orders if report.client_order_id in facts.client_order_ids)
-        return next((facts for facts in named_alike if not is_named_otherwise(facts, report)), None)
     for client_id in ids:
         if facts := order_under(record, client_id, exchange_order_id=report.exchange_order_id):
             return facts
@@ -220,14 +224,7 @@ def has_terms_of(order: StandardOrder, report: Report) -> bool:
 
 def answers(record: Record, facts: OrderFacts, client_order_id: str) -> bool:
     """Return whether a client order id is an order's, or that of a request that aimed at it."""
-    asked: set[str] = set()
-    client_id: str | None = client_order_id
-    while client_id is not None and client_id not in asked:
-        if facts.answers_to(client_id):
-            return True
-        asked.add(client_id)
-        client_id = record.target(client_id)
-    return False
+    return any(map(facts.answers_to, targets_of(record, client_order_id)))
 
 
 def is_nameless(facts: OrderFacts) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, NamedTuple
@@ -181,16 +182,22 @@ def order_under(record: Record, client_order_id: str, *, exchange_order_id: str 
 
     With `exchange_order_id`, orders known under another venue id do not match; an empty one matches any.
     """
-    asked: set[str] = set()
-    client_id: str | None = client_order_id
-    while client_id is not None and client_id not in asked:
-        asked.add(client_id)
+    for client_id in targets_of(record, client_order_id):
         for facts in reversed(record.orders):
             named_otherwise = exchange_order_id and facts.exchange_order_id not in ("", exchange_order_id)
             if not named_otherwise and facts.answers_to(client_id):
                 return facts
-        client_id = record.target(client_id)
     return None
+
+
+def targets_of(record: Record, client_order_id: str) -> Iterator[str]:
+    """Yield a client order id, the one at which its request aimed, the one at which that one did, and so on."""
+    asked: set[str] = set()
+    client_id: str | None = client_order_id
+    while client_id is not None and client_id not in asked:
+        yield client_id
+        asked.add(client_id)
+        client_id = record.target(client_id)
 
 
 def newest_submit(attempts: tuple[Attempt, ...]) -> Attempt | None:

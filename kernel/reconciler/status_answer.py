@@ -13,7 +13,8 @@ from kernel import events
 from kernel.lifecycle import Record, evolve
 from kernel.lifecycle.findings import finding_events
 from kernel.lifecycle.order_facts import OrderFacts
-from kernel.lifecycle.order_identity import client_ids_of, key_of
+from kernel.lifecycle.order_identity import client_ids_of, find_order, key_of
+from kernel.lifecycle.record import order_under
 from kernel.models import ExecType, LookScope, OrdStatus, VenueOrder
 from kernel.order_spec import StandardOrder
 from kernel.venues.base import ExecutionReport, VenueCapabilities, VenueSnapshot
@@ -136,20 +137,28 @@ def answer_of(
     exchange_order_id: str | None,
     *,
     owners: Mapping[int, str | None],
-    intent_id: str,
+    record: Record,
     sent_ns: int,
     reflects_ns: int | None = None,
 ) -> StatusAnswer:
     """Return what a complete snapshot shows of one order of an intent, or of every order under one client order id.
 
-    `owners` has the intent of each report that may concern the order, by `id`; nothing before `sent_ns` can be the order's.
+    `record` is the intent's. `owners` has the intent of each report that may concern the order, by `id`; nothing before
+    `sent_ns` can be the order's.
     """
 
+    asked = order_under(record, client_order_id, exchange_order_id=exchange_order_id)
+
     def concerns(report: ExecutionReport) -> bool:
-        if owners.get(id(report)) != intent_id:
+        if owners.get(id(report)) != record.intent_id:
             return False
         if exchange_order_id and report.exchange_order_id:
-            return report.exchange_order_id == exchange_order_id
+            if report.exchange_order_id != exchange_order_id:
+                return False
+            shown = find_order(
+                record, report
+            )  # where order ids are given again, another order of the intent may have it
+            return shown is asked or None in (shown, asked)
         return client_order_id in client_ids_of(report)
 
     listed = tuple(report for report in snapshot.open_orders if concerns(report))

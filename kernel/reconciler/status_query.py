@@ -476,7 +476,7 @@ class StatusQuerier:
             client_order_id,
             exchange_order_id,
             owners={id(item): await self._owner(item, snapshot.began_ns) for item in asked},
-            intent_id=record.intent_id,
+            record=record,
             sent_ns=0 if self._margin_ns is None else since_ns - self._margin_ns,
             reflects_ns=reflects_ns,
         )

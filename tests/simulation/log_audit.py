@@ -363,7 +363,15 @@ class LogAudit:
         """Whether the log knows what became of an amend: refused, ruled out, or reported; or its order's end is known."""
         if send.no or self._seen(send.client_order_id) or send.position in self._moot:
             return True
-        return send.target[1] in self._over
+        return self._is_over(send)
+
+    def _is_over(self, send: Send) -> bool:
+        """Whether the log has the end of the order at which a request aims: by the venue's id, if it names it."""
+        client_id, venue_id = send.target
+        if venue_id is not None:
+            return venue_id in self._over
+        orders = [item for item in self.orders.values() if client_id in (item.client_order_id, *item.renamed)]
+        return any(item.exchange_order_id in self._over for item in orders)
 
     def _is_refused(self, intent: Intent, client_order_id: str) -> bool:
         """Whether a send of the id was refused, and none of the others can still arrive."""
@@ -395,7 +403,7 @@ class LogAudit:
         send = self._send_at(intent, event["attempt_position"])
         if send is None or event["outcome"] != "DEAD" or send.kind == "CANCEL":
             return
-        if send.kind == "AMEND" and send.target[1] in self._over:
+        if send.kind == "AMEND" and self._is_over(send):
             send.no = True
             return
         sends = [item for item in intent.submits(send.client_order_id) if item.position <= send.position]

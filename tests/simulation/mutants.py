@@ -285,8 +285,10 @@ async def believing_query(
 ) -> Any:
     symbols = [status_query.symbol_id_of_record(record)]
     snapshot = await self._ask(lambda: self.venue.snapshot(max(0, since_ns - 10 * NS_PER_S), symbols))
+    shown = [*snapshot.fills, *snapshot.open_orders]
+    owners = {id(item): await self._owner(item, snapshot.began_ns) for item in shown}
     return status_query.answer_of(
-        snapshot, client_order_id, exchange_order_id, owner=self._owner, intent_id=record.intent_id, sent_ns=since_ns
+        snapshot, client_order_id, exchange_order_id, owners=owners, record=record, sent_ns=since_ns
     )
 
 

@@ -167,10 +167,11 @@ class Personality:
     def _next_id(self, symbol_id: str) -> str:
         """The next id in a symbol. It is given again once its order has ended: no venue has two open ones under one id."""
         known = {order_id: shown for order_id, shown in self._shown.items() if self.symbol_of(order_id) == symbol_id}
+        last = int([*known.values()][-1]) if known else 0
         if "ids-reused" not in self.names:
-            return str(len(known) + 1)
+            return str(last + 1)
         taken = {shown for order_id, shown in known.items() if self.is_open(order_id)}
-        numbers = chain((number % REUSED + 1 for number in range(len(known), len(known) + REUSED)), count(REUSED + 1))
+        numbers = chain((number % REUSED + 1 for number in range(last, last + REUSED)), count(REUSED + 1))
         return next(shown for number in numbers if (shown := str(number)) not in taken)
 
     def true_id(self, symbol_id: str, shown: str | None) -> str | None:

@@ -11,7 +11,7 @@ from kernel.errors import OutcomeUnknown
 from kernel.models import AttemptOutcome, ExecType, ExternalOrderPolicy, OrdStatus, ReconciliationStatus
 from kernel.order_spec import Side
 from kernel.settings import KernelSettings
-from kernel.venues.base import CancelRequest, ExecutionReport, SubmitRequest
+from kernel.venues.base import AmendDialect, CancelRequest, ExecutionReport, ModifyRequest, SubmitRequest
 from tests.scenarios.field.lab import COIN, FieldOrder, FieldVenue, Lab, field_lab, order
 
 virtual_time = pytest.mark.looptime
@@ -370,3 +370,35 @@ async def test_an_adopting_kernel_leaves_an_order_under_its_own_client_order_id_
         await asyncio.sleep(1)
         assert "ID_REUSED" in lab.findings()
         assert [*lab.kernel.state.live_intent_ids()] == ["a"]
+
+
+@virtual_time
+@pytest.mark.parametrize("lookup", [True, False])
+async def test_a_replacement_takes_the_id_of_the_order_that_it_replaces(lookup: bool) -> None:
+    """The client order id tells the two apart: the old one has ended, and its final quantity becomes known."""
+    dialect = AmendDialect.CANCEL_REPLACE
+    async with field_lab(order_ids_unique=False, lookup=lookup, amend=dialect) as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        await asyncio.sleep(1)
+        old = lab.venue.orders["BTCUSDT", "1"]
+
+        def replace(request: ModifyRequest) -> ExecutionReport:
+            named = {"client_order_id": request.client_order_id, "orig_client_order_id": old.client_order_id}
+            lab.venue.tell(
+                lab.venue.report(old, ExecType.CANCELED, ord_status=OrdStatus.CANCELED, cum_qty=None, **named)
+            )
+            new = FieldOrder("1", request.client_order_id, request.order, request.order.quantity, request.order.price)
+            lab.venue.orders["BTCUSDT", "1"] = new
+            return lab.venue.report(new, ExecType.NEW, **named)
+
+        lab.venue.on_modify = replace
+        await lab.kernel.modify_order("a", order(quantity=2 * COIN))
+        await asyncio.sleep(RELIST_S)
+        state = await lab.kernel.get_order_state("a")
+        assert (state.status.ord_status, state.reconciliation_status) == (OrdStatus.NEW, SYNCED)
+        lab.venue.fill(lab.venue.orders["BTCUSDT", "1"], 2 * COIN)
+        await asyncio.sleep(RELIST_S)
+        state = await lab.kernel.get_order_state("a")
+        assert (state.status.ord_status, state.reconciliation_status) == (OrdStatus.FILLED, SYNCED)
+        assert (state.status.cum_qty, await lab.position()) == (2 * COIN, 2 * COIN)
+        assert not lab.findings()

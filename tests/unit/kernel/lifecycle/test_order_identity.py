@@ -164,3 +164,27 @@ def test_a_list_item_reopens_an_order_only_by_client_order_id_or_creation() -> N
     made = shown.model_copy(update={"order_created_ns": 2 * NS_PER_S})
     assert match(made, None, [a], margin_ns=MARGIN_NS).intent_id == "a"
     assert match(shown, None, [a], margin_ns=None).intent_id == "a"
+
+
+def test_a_replacement_may_have_an_id_that_an_order_of_its_intent_had() -> None:
+    """The order of a replace is known by the client order id of the replace, whichever order has its venue id too."""
+    journal = Journal()
+    an_order_of(journal, "a", begun=1)
+    before = "c-a"
+    for at, name in enumerate(("r1", "r2"), start=2):
+        attempt = an_attempt(AttemptKind.AMEND, name, an_order(), new_order=True, target_client_order_id=before)
+        journal.append("a", attempt)
+        ended = a_report(ExecType.CANCELED, at=at, client_id=name, exchange_order_id="7", cum_qty=0)
+        journal.hear("a", ended.model_copy(update={"orig_client_order_id": before}))
+        assert not journal.record("a").live_orders
+        journal.hear("a", a_report(ExecType.NEW, at=at, client_id=name, exchange_order_id="7"))
+        before = name
+    record = journal.record("a")
+    assert [(facts.client_order_ids, facts.live) for facts in record.orders] == [
+        (("c-a",), False),
+        (("r1",), False),
+        (("r2",), True),
+    ]
+    assert not record.unresolved
+    shown = a_report(ExecType.ORDER_STATUS, at=9, client_id="r2", exchange_order_id="7", side=Side.BUY)
+    assert [shows(record, facts, shown) for facts in record.orders] == [False, False, True]
