@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import signal
@@ -50,6 +51,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             raise pytest.UsageError(f"{item.nodeid} has another id in the next run: give its parameter an id")
         if any(item.path.is_relative_to(folder) for folder in PROCESSES) and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def pytest_collection_finish() -> None:
+    """The garbage collector need not look at thousands of tests and modules again while they run."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
