@@ -203,7 +203,7 @@ class PaperExchangeOptions:
     """The options of one paper exchange."""
 
     tape: TapeSource = None
-    """The shipped tape restarts when it ends, unless played at `max`; after the end of any other the market stands still."""
+    """The shipped tape restarts when it ends, unless played at `max`; after the end of others the market is still."""
     symbol: str | None = None
     """The tape's symbol; None: from the file name (`BTCUSDT-trades-….csv`)."""
     seed: int = 0
