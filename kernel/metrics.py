@@ -98,7 +98,6 @@ class RateWindow(StrEnum):
 
 
 def window_label(window_ns: int) -> RateWindow:
-    """Return the label of a window."""
     if window_ns < 60 * NS_PER_S:
         return RateWindow.SECOND
     return RateWindow.MINUTE if window_ns < 86_400 * NS_PER_S else RateWindow.DAY
@@ -254,13 +253,11 @@ def observe_ns(histogram: Histogram, nanoseconds: int) -> None:
 
 
 def value_of(series: Counter | Gauge) -> float:
-    """Return the current value of a series."""
     [family] = series.collect()
     return family.samples[0].value
 
 
 def call_result(problem: VenueError) -> CallResult:
-    """Return the result of a call that raised."""
     match problem:
         case Rejected():
             return CallResult.REJECTED

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import re
 import signal
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,11 +22,15 @@ def pytest_configure(config: pytest.Config) -> None:
     """Say that there is no event loop yet: else pytest-asyncio makes one to put back, and nobody closes it.
 
     A shell without job control starts background jobs with SIGINT ignored, and so would be every process that a test stops
-    as Ctrl-C does.
+    as Ctrl-C does. Where no bytecode may be written beside the modules, it is kept in pytest's cache: each worker and each
+    process of a test would compile the project again.
     """
     asyncio.set_event_loop(None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if config.pluginmanager.hasplugin("cacheprovider") and os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+        sys.dont_write_bytecode = False
+        sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(config.cache.mkdir("bytecode"))
 
 
 # No property has a stopwatch: one that holds on a busy machine is the same property. `.ci/run` looks at more examples.
@@ -44,6 +51,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             raise pytest.UsageError(f"{item.nodeid} has another id in the next run: give its parameter an id")
         if any(item.path.is_relative_to(folder) for folder in PROCESSES) and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def pytest_collection_finish() -> None:
+    """The garbage collector need not look at thousands of tests and modules again while they run."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

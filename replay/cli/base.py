@@ -96,7 +96,6 @@ class Duration(click.types.FloatParamType):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return seconds."""
         text = str(value).strip()
         if re.fullmatch(r"\d+(\.\d+)?", text):
             return float(text)

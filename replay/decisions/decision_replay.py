@@ -311,7 +311,6 @@ class DecisionReplayer:
 
 
 def summary(report: DecisionReport) -> str:
-    """The report in one line."""
     attempts, verdicts = counted(report.attempts, "attempt"), counted(report.verdicts, "verdict")
     text = f"{attempts} and {verdicts} up to position {report.position} decided again: "
     text += "none differs" if report.same else f"{report.difference_count} differ"

@@ -212,7 +212,6 @@ def attempt_spans(states: Sequence[StepState]) -> tuple[AttemptSpan, ...]:
 
 
 def resolved_span(span: AttemptSpan, item: StepState) -> AttemptSpan:
-    """Return an attempt as resolved by an event."""
     kept = next((attempt for attempt in item.attempts if attempt.position == span.position), None)
     outcome = kept.outcome if kept is not None else getattr(item.event, "outcome", None)
     return replace(span, resolved_position=item.event.position, outcome=outcome)

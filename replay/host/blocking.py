@@ -16,63 +16,16 @@ import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from kernel import EventSourcedKernel, events
-from kernel.clock import Clock, IdFactory
 from kernel.errors import KernelError, NotReadyError
-from kernel.lease import Lease
-from kernel.log import EventLog
-from kernel.metrics import Metrics
-from kernel.settings import KernelSettings
-from kernel.venues.base import Venue
 from replay.host.bootstrap import open_kernel
 
 Answer = TypeVar("Answer")
 Params = ParamSpec("Params")
 CLOSED = "the kernel is closed: call connect again"
-
-
-def connect(
-    log: EventLog | str,
-    *,
-    exchange_id: str | None = None,
-    venue: Venue | None = None,
-    lease: Lease | None = None,
-    clock: Clock | None = None,
-    ids: IdFactory | None = None,
-    settings: KernelSettings | None = None,
-    actor: str = "strategy:default",
-    metrics: Metrics | None = None,
-    checkpoint_dir: str | Path | None = None,
-) -> BlockingKernel:
-    """Open a kernel over a log, folded and started, on its own thread.
-
-    With a venue it campaigns for the lease and acts until `close`; without one it takes commands and answers queries beside
-    the leader. To wait until a kernel acts, call `wait_ready`.
-
-    Args:
-        log: See `open_kernel`, as for all arguments.
-
-    Raises:
-        KernelError: As `open_kernel`.
-    """
-    return BlockingKernel(
-        open_kernel(
-            log,
-            exchange_id=exchange_id,
-            venue=venue,
-            lease=lease,
-            clock=clock,
-            ids=ids,
-            settings=settings,
-            actor=actor,
-            metrics=metrics,
-            checkpoint_dir=checkpoint_dir,
-        )
-    )
 
 
 class LoopThread:
@@ -268,3 +221,26 @@ class BlockingKernel:
     health_check = blocking_method(EventSourcedKernel.health_check)
     force_reconciliation = blocking_method(EventSourcedKernel.force_reconciliation)
     get_reconciliation_metrics = thread_method(EventSourcedKernel.get_reconciliation_metrics)
+
+
+def blocking_opener(
+    opening: Callable[Params, AbstractAsyncContextManager[EventSourcedKernel]],
+) -> Callable[Params, BlockingKernel]:
+    """Wrap `open_kernel`, with its arguments and types, to return a blocking kernel."""
+
+    @functools.wraps(opening, assigned=("__module__",))
+    def connect(*args: Params.args, **kwargs: Params.kwargs) -> BlockingKernel:
+        """Open a kernel over a log, folded and started, on its own thread; the arguments are those of `open_kernel`.
+
+        With a venue it campaigns for the lease and acts until `close`; without one it takes commands and answers queries
+        beside the leader. To wait until a kernel acts, call `wait_ready`.
+
+        Raises:
+            KernelError: As `open_kernel`.
+        """
+        return BlockingKernel(opening(*args, **kwargs))
+
+    return connect
+
+
+connect = blocking_opener(open_kernel)

@@ -35,7 +35,6 @@ def listing(report: RebuildReport) -> Listing:
 
 
 def summary(report: RebuildReport) -> str:
-    """The report in one line."""
     text = f"{report.position} events in {report.seconds:.1f} s, {report.events_per_s:,.0f}/s"
     if report.tables_version is not None:
         text += f"; tables v{report.tables_version} are active"
@@ -46,7 +45,6 @@ def summary(report: RebuildReport) -> str:
 
 
 async def rolled_back(log: str, to: str | None, exchange_id: str) -> str:
-    """Roll back; returns the message."""
     version = await roll_back(log, to, exchange_id=exchange_id)
     text = f"tables v{version.number} are active, at position {version.position}"
     return f"{text}: `orderctl tables sync` brings them to the head"

@@ -276,7 +276,6 @@ class ScriptedExchange:
         )
 
     def bust_report(self, order: ScriptedOrder, key: str) -> ExecutionReport:
-        """Return the report of a busted trade."""
         time_ns = dict(order.busts)[key]
         names = {"exec_id": f"bust-{key}", "fill_key": f"bust-{key}", "ref_fill_key": key, "transact_time_ns": time_ns}
         totals = dict.fromkeys(("cum_qty", "leaves_qty", "ord_status"))
@@ -407,7 +406,6 @@ class ScriptedExchange:
             venue.receive(None)
 
     def do_submit(self, request: SubmitRequest, valid_until_ns: int | None) -> Answer:
-        """Execute a submit request."""
         self._check(request.client_order_id, valid_until_ns)
         if self._is_taken(request.client_order_id):
             self.trace("venue", f"refuses {self.name(request.client_order_id)}: duplicate id")
@@ -437,7 +435,6 @@ class ScriptedExchange:
                 return bool(known)
 
     def do_cancel(self, request: CancelRequest, valid_until_ns: int | None) -> Answer:
-        """Execute a cancel request."""
         self._check(request.client_order_id, valid_until_ns)
         targets = [
             order

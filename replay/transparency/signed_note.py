@@ -142,7 +142,6 @@ class SignerKey:
         return f"{SIGNER_PREFIX}{self.name}+{self.verifier.id.hex()}+{encoded(ED25519 + self.seed)}"
 
     def sign(self, text: str) -> Signature:
-        """Sign a text."""
         return Signature(self.name, self.verifier.id, self._private().sign(text.encode()))
 
     def _private(self) -> Ed25519PrivateKey:
@@ -240,7 +239,6 @@ def _signature(line: str) -> Signature:
 
 
 def sign(text: str, keys: Sequence[SignerKey]) -> SignedNote:
-    """Sign a text with each of the keys."""
     assert text.endswith("\n"), "the text of a signed note ends with a newline"
     return SignedNote(text, tuple(key.sign(text) for key in keys))
 
@@ -277,7 +275,6 @@ class TreeHead:
             raise ValidationError(f"not a tree head of a log: {problem}") from problem
 
     def text(self) -> str:
-        """Return the text to sign."""
         chain = f"{CHAIN_LINE}{encoded(self.chain_hash)}"
         return f"{self.origin}\n{self.size}\n{encoded(self.root)}\n{chain}\n"
 

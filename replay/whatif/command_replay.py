@@ -98,7 +98,6 @@ class CommandExtractor:
 
 
 def command_of(event: events.BaseEvent) -> ReplayedCommand | None:
-    """The command that an event records, or None."""
     match event:
         case events.IntentCreated(intent=intent):
             return OrderCommand(intent)
@@ -243,7 +242,6 @@ def names(command: ReplayedCommand) -> frozenset[str]:
 
 
 def named(command: ReplayedCommand) -> str:
-    """A command, for people."""
     return " ".join([type(command).__name__.lower().removesuffix("command"), *sorted(names(command))])
 
 

@@ -63,7 +63,6 @@ async def run_scenario(
 
 
 def changes_of(options: ScenarioOptions, fork_ns: int) -> list[CommandChange]:
-    """The changes, ordered by option."""
     terms: dict[str, dict[str, Any]] = {}
     for intent_id, text in options.terms:
         terms.setdefault(intent_id, {}).update([pair(text)])
@@ -90,7 +89,6 @@ def pair(text: str) -> tuple[str, Any]:
 
 
 def fault_of(kind: str, operation: str) -> Fault:
-    """The fault of a kind and an operation."""
     choices = {"kind": (kind, [*FaultKind]), "operation": (operation, [*FaultOperation])}
     if problems := [
         Violation(f"fault {name}", "choice", f"one of {', '.join(known)}", given)

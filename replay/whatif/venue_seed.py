@@ -131,7 +131,6 @@ def first_of(state: State, intent_ids: tuple[str, ...]) -> int | None:
 
 
 def status_of(facts: OrderFacts) -> OrdStatus:
-    """The status at the exchange."""
     if facts.live:
         return OrdStatus.PARTIALLY_FILLED if facts.cum_qty else OrdStatus.NEW
     if facts.closed is not None:

@@ -16,12 +16,15 @@ from kernel.log.base import StoredRow
 from kernel.log.engine.records import event_of
 from kernel.models import Desired, FindingKind, ReconciliationStatus
 from projections import State
+from tests.nightly import after_the_first
 from tests.scenarios.author import Author
 from tests.scenarios.runner import Script, World, differences
 
 MOVES = 30
 FIRST = int(os.environ.get("KERNEL_SCRIPT_FROM", "0"))
-SEEDS = range(FIRST, FIRST + int(os.environ.get("KERNEL_SCRIPT_SEEDS", "60")))
+QUICK_SEEDS = 35
+SEEDS_GIVEN = os.environ.get("KERNEL_SCRIPT_SEEDS")
+SEEDS = range(FIRST, FIRST + int(SEEDS_GIVEN or "60"))
 AT_REST = (ReconciliationStatus.SYNCED, ReconciliationStatus.FAILED)
 
 
@@ -117,7 +120,7 @@ class Play:
 
 
 @pytest.mark.looptime
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", SEEDS if SEEDS_GIVEN else after_the_first(QUICK_SEEDS, SEEDS))
 async def test_log_and_venue_end_alike(seed: int, caplog: pytest.LogCaptureFixture) -> None:
     """A script of thirty random moves breaks no rule, and two minutes after it everything agrees."""
     play = Play(seed)

@@ -449,8 +449,7 @@ class PaperExchange:
                 return read_tape(SHIPPED_TAPE, metadata)
             return read_tape(source, metadata) if isinstance(source, str | PathLike) else source
 
-        loop = self.options.loop if self.options.loop is not None else source is None
-        return repeated(open_tape) if loop and self.options.speed != "max" else iter(open_tape())
+        return repeated(open_tape) if source is None and self.options.speed != "max" else iter(open_tape())
 
 
 def _client_order_id_of(request: Request) -> str | None:

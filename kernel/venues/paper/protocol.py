@@ -97,7 +97,6 @@ def request_of(operation: FaultOperation, params: dict[str, Any]) -> Request:
 
 
 def result_of(answer: Answer) -> Any:
-    """Encode an answer."""
     match answer:
         case ExecutionReport():
             return answer.model_dump(mode="json", exclude_defaults=True, exclude={"raw"})
@@ -164,7 +163,6 @@ def decode_report(value: Any) -> ExecutionReport:
 
 
 def error_value(error: KernelError) -> dict[str, Any]:
-    """Encode an error."""
     value: dict[str, Any] = {"type": type(error).__name__, "text": str(error)}
     if isinstance(error, VenueError):
         value |= {"text": error.text, "code": error.code}

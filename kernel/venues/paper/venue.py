@@ -42,7 +42,6 @@ class PaperVenue(Venue):
         symbol: str | None = None,
         seed: int = 0,
         speed: Speed = 1,
-        loop: bool | None = None,
         config: PaperConfig | None = None,
         faults: FaultSource | None = None,
         journal: str | PathLike[str] | None = None,
@@ -59,7 +58,6 @@ class PaperVenue(Venue):
             symbol: The tape's symbol; by default from its file name.
             seed: Seed of the synthetic depth and of partial snapshots.
             speed: 1, a factor, `max`, or `step` (trade by trade on demand).
-            loop: Restart the tape when it ends; by default only the shipped tape does.
             config: The exchange's behavior; by default that of a Binance spot account without delays.
             faults: Faults to inject.
             journal: The exchange's durable file; None keeps everything in memory.
@@ -77,7 +75,7 @@ class PaperVenue(Venue):
             self._transport = SocketTransport(address, clock=self.clock, faults=_script(faults))
             return
         options = PaperExchangeOptions(
-            tape=tape, symbol=symbol, seed=seed, speed=speed, loop=loop, config=config or PaperConfig(), journal=journal
+            tape=tape, symbol=symbol, seed=seed, speed=speed, config=config or PaperConfig(), journal=journal
         )
         shared = exchange or PaperExchange(options, clock=self.clock, faults=faults)
         self._transport = LocalTransport(shared, owned=exchange is None)

@@ -28,7 +28,6 @@ class ForwardingVenue(Venue):
         self.inner = inner
 
     async def call(self, name: str, make: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Make a call of the port."""
         return await make()
 
     @property

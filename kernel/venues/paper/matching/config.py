@@ -203,15 +203,12 @@ class PaperExchangeOptions:
     """The options of one paper exchange."""
 
     tape: TapeSource = None
+    """The shipped tape restarts when it ends, unless played at `max`; after the end of others the market is still."""
     symbol: str | None = None
     """The tape's symbol; None: from the file name (`BTCUSDT-trades-….csv`)."""
     seed: int = 0
     """Seed of the synthetic depth and of partial snapshots."""
     speed: Speed = 1
-    loop: bool | None = None
-    """Restart the tape, shifted in time, when it ends; None: only the shipped tape. A tape played at `max` never
-    restarts; after its end the market stands still at the last price.
-    """
     config: PaperConfig = field(default_factory=PaperConfig)
     journal: str | PathLike[str] | None = None
     """The exchange's durable file; None: in memory only. It does not contain the tape: after a restart the market

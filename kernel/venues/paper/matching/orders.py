@@ -128,7 +128,6 @@ class PaperOrder:
         )
 
     def reached_by(self, last_price: int) -> bool:
-        """Return whether a price reaches its stop price."""
         if self.stop_price is None or not last_price:
             return False
         return last_price >= self.stop_price if self.side is Side.BUY else last_price <= self.stop_price
