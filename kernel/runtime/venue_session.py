@@ -97,7 +97,9 @@ class VenueSession:
         )
         self._reference_known = asyncio.Event()
         """Set once symbols are known and were compared with the log, in each session."""
-        self._reference = ReferenceData(self.state, self.writer, self.venue, self.findings, self._list_reference)
+        self._reference = ReferenceData(
+            self.state, self.writer, self.venue, self.findings, self._list_reference, self.settings.symbols
+        )
         self._watch = StreamWatch(
             ns(self.settings.stream_echo_s),
             ns(self.settings.relist_interval_s / 4),
