@@ -242,6 +242,7 @@ class VenueSession:
         """Read the stream to its end. A failed stream ends the session once its reports are recorded."""
         try:
             async for report in self.venue.reports():
+                self._limiter.note_polled()
                 self._note_heard()
                 if report is not None:
                     await queue.put(report)
