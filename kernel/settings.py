@@ -133,6 +133,8 @@ class KernelSettings(BaseSettings):
     reference_interval_s: float = Field(default=600.0, gt=0)
     """Interval at which symbols and assets are queried again; `relist_interval_s` while a live order's symbol does not
     trade."""
+    symbols: frozenset[SymbolId] | None = None
+    """The symbols to record, where the venue lists many; None for all of them. What the log has is kept up to date."""
     order_age_s_max: float = Field(default=180.0, gt=0)
     """Age of a live order's last confirmation after which its status is queried."""
     unknown_too_long_s: float = Field(default=60.0, gt=0)

@@ -295,6 +295,8 @@ class VenueRateLimiter:
         self._limiter = RateLimiter(settings.budget_reserved_share, ns(settings.budget_ageing_s))
         self.on_capacity: Callable[[], None] = lambda: None
         """Called when there may be capacity sooner than announced."""
+        self._usage: tuple[RateUsage, ...] = ()
+        """The venue's counters as last taken over."""
 
     def declare(self) -> None:
         capabilities = self._venue.capabilities
@@ -337,7 +339,16 @@ class VenueRateLimiter:
             raise
         finally:
             self._end(permit)
-            self._limiter.adopt_usage(self._venue.rate_usage, began_ns=permit.began_ns, now_ns=self._clock.now_ns())
+            self._adopt_usage(permit.began_ns)
+
+    def note_polled(self) -> None:
+        """Take over counters that changed without a call of ours, as where the adapter polls for its reports."""
+        if self._venue.rate_usage != self._usage:
+            self._adopt_usage(self._clock.now_ns())
+
+    def _adopt_usage(self, began_ns: int) -> None:
+        self._usage = self._venue.rate_usage
+        self._limiter.adopt_usage(self._usage, began_ns=began_ns, now_ns=self._clock.now_ns())
 
     def _end(self, permit: Permit) -> None:
         if self._limiter.finish(permit, self._clock.now_ns()):

@@ -21,8 +21,9 @@ def drift_events(state: KernelState, *, now_ns: int) -> list[events.BaseEvent]:
     balances = {}
     for asset_id, amount in state.balance_drift().items():
         asset = state.asset(asset_id)
-        shown = from_scaled(amount, decimals=asset.decimals if asset is not None else 0)
-        balances[asset_id] = f"the {asset_id} balance is {shown:+f} off its opening balance, fills and transfers"
+        decimals = asset.decimals if asset is not None else 0
+        difference = f"{from_scaled(amount, decimals=decimals):+f} off its opening balance, fills and transfers"
+        balances[asset_id] = f"the {asset_id} balance is {difference} ({amount:+d} at {decimals} decimals)"
     positions = {}
     for symbol_id, quantity in state.position_drift().items():
         symbol = state.symbol(symbol_id)

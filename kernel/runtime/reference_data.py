@@ -1,5 +1,7 @@
 """Keeps the symbols and assets of a venue: records what is new, and quarantines a symbol whose data do not fit the log.
 
+A venue may list thousands of symbols; the setting `symbols` names those that are used, and no other is recorded.
+
 Used by the session: at each connect, before the first report is recorded, and then slowly. A symbol's scale never changes
 within a log, so a symbol that is shown with another one is not recorded, nothing is placed in it, and the numbers in its
 reports are ignored; all other symbols go on. The finding resolves itself once the data fit again.
@@ -34,6 +36,8 @@ class ReferenceData:
     findings: FindingWriter
     ask: Callable[[], Awaitable[Listing]]
     """Queries the assets and the symbols."""
+    used: frozenset[str] | None = None
+    """The symbols to record; None for all that the venue lists."""
     rescaled_assets: frozenset[str] = field(default=frozenset(), init=False)
     """Assets that the venue shows with other decimals than the log has."""
 
@@ -55,6 +59,8 @@ class ReferenceData:
         assets, symbols = await self.ask()
         if not symbols and any(self.state.symbols()):
             raise OutcomeUnknown("the venue lists no symbol at all")
+        if missing := (self.used or frozenset()) - {item.symbol_id for item in symbols}:
+            logger.warning("the setting `symbols` names what the venue does not list: %s", ", ".join(sorted(missing)))
         self.rescaled_assets = frozenset(item.asset_id for item in assets if self._is_rescaled(item))
         misfits = {item.symbol_id: why for item in symbols if (why := self._misfit(item, assets))}
         misfits |= dict.fromkeys(contradicted(symbols), "the venue lists it twice, with different data")
@@ -78,11 +84,18 @@ class ReferenceData:
             for item in self.state.symbols()
             if item.symbol_id not in listed and item.status is not SymbolStatus.CLOSED
         ]
-        new = [item for name, item in listed.items() if name not in misfits and self.state.symbol(name) != item]
+        new = [
+            item
+            for name, item in listed.items()
+            if name not in misfits and self._is_used(name) and self.state.symbol(name) != item
+        ]
         for item in new:
             if item.contract is not None:
                 logger.warning("%s is a %s contract: only spot is supported", item.symbol_id, item.contract)
         return [*new, *gone]
+
+    def _is_used(self, symbol_id: str) -> bool:
+        return self.used is None or symbol_id in self.used or self.state.symbol(symbol_id) is not None
 
     def _is_new_asset(self, asset: AssetMetadata) -> bool:
         return asset.asset_id not in self.rescaled_assets and self.state.asset(asset.asset_id) != asset
@@ -96,11 +109,10 @@ class ReferenceData:
         known = self.state.symbol(symbol.symbol_id)
         if known is not None and terms_for_ever(known) != terms_for_ever(symbol):
             return f"the venue shows it as {terms_for_ever(symbol)}, the log has {terms_for_ever(known)}"
-        for asset in assets:
-            if asset.asset_id in self.rescaled_assets & {symbol.base_asset, symbol.quote_asset}:
-                had = self.state.asset(asset.asset_id)
-                decimals = had.decimals if had is not None else "?"
-                return f"the venue shows {asset.asset_id} with {asset.decimals} decimals, the log has {decimals}"
+        for asset_id in sorted(self.rescaled_assets & {symbol.base_asset, symbol.quote_asset}):
+            had = self.state.asset(asset_id)
+            shown = ", ".join(str(item.decimals) for item in assets if item.asset_id == asset_id)
+            return f"the venue shows {asset_id} with {shown} decimals, the log has {had.decimals if had else '?'}"
         return ""
 
     async def _report(self, misfits: dict[str, str], *, listed: set[str]) -> None:

@@ -97,7 +97,9 @@ class VenueSession:
         )
         self._reference_known = asyncio.Event()
         """Set once symbols are known and were compared with the log, in each session."""
-        self._reference = ReferenceData(self.state, self.writer, self.venue, self.findings, self._list_reference)
+        self._reference = ReferenceData(
+            self.state, self.writer, self.venue, self.findings, self._list_reference, self.settings.symbols
+        )
         self._watch = StreamWatch(
             ns(self.settings.stream_echo_s),
             ns(self.settings.relist_interval_s / 4),
@@ -243,6 +245,7 @@ class VenueSession:
         """Read the stream to its end. A failed stream ends the session once its reports are recorded."""
         try:
             async for report in self.venue.reports():
+                self._limiter.note_polled()
                 self._note_heard()
                 if report is not None:
                     await queue.put(report)

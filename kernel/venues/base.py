@@ -565,5 +565,7 @@ class Venue(Protocol):
     def reports(self) -> AsyncIterator[ExecutionReport | None]:
         """Yield reports as they arrive; None for a heartbeat, which only shows that the stream is alive.
 
+        An adapter that polls counts its polls in `rate_usage`, and yields None where they bring nothing.
+
         The end of the iterator means that the stream is lost: the caller must query what it missed.
         """

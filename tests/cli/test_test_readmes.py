@@ -31,6 +31,7 @@ LONG = (
     "tests.soak --minutes 0.1",
     "tests.benchmarks.clear_all --orders 20",
     "tests.benchmarks --history 2000 --live 50 --only sqlite",
+    "tests.scenarios.field.test_hour_of_disagreement",
 )
 ELSEWHERE = ("tests.benchmarks --json --quick",)
 """`tests/integration/test_benchmarks.py` runs this one."""
@@ -41,12 +42,31 @@ MAY_FIND_SOMETHING = ("tests.soak",)
 def test_each_guarantee_names_tests_that_exist() -> None:
     """Each row of the table names tests, or files, that are there."""
     rows = re.findall(r"^\| ([^|]+) \| (`[^|]+) \| ([^|]*)\|$", GUARANTEES.partition("## What each")[2], re.M)
-    written = set(re.findall(r"def (test_\w+)\(", "\n".join(SOURCES.values())))
 
     assert len(rows) > 30
     for guarantee, tests, _ in rows:
-        for name in re.findall(r"`([^`]+)`", tests):
-            assert name in written or any(PROJECT.glob(name)), (guarantee, name)
+        assert_written(guarantee, tests)
+
+
+def assert_written(row: str, tests: str) -> None:
+    written = set(re.findall(r"def (test_\w+)\(", "\n".join(SOURCES.values())))
+    for name in re.findall(r"`([^`]+)`", tests):
+        assert name in written or any(PROJECT.glob(name)), (row, name)
+
+
+def test_each_kind_of_trouble_names_tests_that_exist() -> None:
+    """Each of the 16 kinds that venues make, and of the 14 that the port could not express, names tests and transcripts."""
+    table = GUARANTEES.partition("## Trouble")[2]
+    rows = re.findall(r"^\| ([^|`]+) \| ([^|]+) \| ([^|]*)\|$", table.partition("|---")[2], re.M)
+
+    numbers = {int(number) for kind, _, _ in rows for number in re.findall(r"\bA(\d+)\b", kind)}
+    assert numbers == set(range(1, 15))
+    assert sum(not re.match(r"A\d", kind) for kind, _, _ in rows) == 16
+    for kind, tests, transcripts in rows:
+        assert "`test_" in tests or tests.startswith("none: "), kind
+        assert_written(kind, tests)
+        for pattern in re.findall(r"`([^`]+)`", transcripts):
+            assert any((PROJECT / "tests/scenarios/transcripts").glob(pattern)), (kind, pattern)
 
 
 def test_the_folders_and_variables_are_all_there() -> None:

@@ -32,7 +32,10 @@ async def attempts(bench: Bench) -> list[AttemptStarted]:
 async def test_trades_are_queried_from_the_first_send(monkeypatch: pytest.MonkeyPatch) -> None:
     """However often an id was sent again, trades are queried from its first send on."""
     asked: list[int] = []
-    async with a_bench("none", dedupe=Dedupe.FOR_EVER, lookup=False, validity_window_ns=None) as bench:
+    settings = KernelSettings(stream_quiet_s=1_000)
+    async with a_bench(
+        "none", settings=settings, dedupe=Dedupe.FOR_EVER, lookup=False, validity_window_ns=None
+    ) as bench:
         snapshot = bench.venue.snapshot
 
         async def noted(since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:

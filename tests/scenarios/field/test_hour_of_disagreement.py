@@ -27,6 +27,7 @@ SENDS_MAX = 36 * 6
 CANCELS_MAX = SENDS_MAX + 130
 """A cancel for each send, where a change needs one, and those without effect of one order that never ends."""
 EVENTS_PER_SEND_MAX = 10
+BYTES_PER_EVENT_MAX = 700
 
 
 class Contrary:
@@ -126,10 +127,11 @@ async def test_requests_and_events_of_an_hour_are_bounded(amend: AmendDialect) -
     """Whatever the venue does wrong, each intent makes a bounded number of requests, and each request few events."""
     async with field_lab(amend=amend) as lab:
         await an_hour(lab, seed=1)
-        sends, cancels, total, _ = await counts(lab)
+        sends, cancels, total, size = await counts(lab)
         assert max(sends.values()) <= SENDS_MAX
         assert max(cancels.values()) <= CANCELS_MAX
         listed = lab.venue.count("snapshot") * (INTENTS + 4)  # this venue dates each list item anew
+        assert size <= BYTES_PER_EVENT_MAX * total
         assert total <= EVENTS_PER_SEND_MAX * (sends.total() + cancels.total()) + listed
 
 

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from kernel.clock import LoopClock
 from kernel.errors import ConflictError, LogUnavailableError, ValidationError
-from kernel.events import REFERENCE_STREAM
+from kernel.events import REFERENCE_STREAM, SymbolObserved
 from kernel.log.base import Append, Appended
 from kernel.models import OrdStatus
 from kernel.order_spec import AssetMetadata, SymbolStatus
 from kernel.settings import KernelSettings
+from kernel.venues.base import VenueCapabilities
 from tests.scenarios.field.lab import BTCUSDT, COIN, ETHUSDT, FieldVenue, Lab, field_lab, order
 
 pytestmark = pytest.mark.looptime
@@ -138,6 +140,26 @@ async def test_contradicting_data_of_a_symbol() -> None:
         await reconnected(lab)
         await lab.kernel.place_order(order(), intent_id="a")
         assert len(lab.venue.open_orders()) == 1
+
+
+async def test_only_the_symbols_that_are_used_are_recorded() -> None:
+    """Of thousands of symbols the log has those that the setting names, however often they are listed and change."""
+    many = [
+        BTCUSDT.model_copy(update={"symbol_id": f"S{number}USDT", "base_asset": f"S{number}"})
+        for number in range(3_000)
+    ]
+    settings = KernelSettings(symbols=frozenset({"BTCUSDT", "S7USDT"}), reference_interval_s=60)
+    venue = FieldVenue(LoopClock(), VenueCapabilities(), all_symbols=[BTCUSDT, *many])
+    async with field_lab(settings=settings, venue=venue) as lab:
+        venue.all_symbols = [BTCUSDT, *(item.model_copy(update={"tick_size": 5}) for item in many)]
+        await asyncio.sleep(130)
+        assert await lab.kernel.list_symbols() == ["BTCUSDT", "S7USDT"]
+        observed = await lab.log.read_stream(REFERENCE_STREAM)
+        assert sum(isinstance(event, SymbolObserved) for event in observed) == 3
+        with pytest.raises(ValidationError, match="symbol `S8USDT` is not known"):
+            await lab.kernel.place_order(order(symbol_id="S8USDT"))
+        await lab.kernel.place_order(order(symbol_id="S7USDT"), intent_id="a")
+        assert len(venue.open_orders()) == 1
 
 
 async def test_a_contract_is_refused_by_name() -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from kernel.actions import Priority
 from kernel.clock import NS_PER_S
-from kernel.models import OrdStatus
+from kernel.models import ExecType, OrdStatus
 from kernel.reconciler.rate_limiter import RateLimiter
-from kernel.venues.base import Operation, RateLimit, RateLimitKind, VenueSnapshot
+from kernel.venues.base import Operation, RateLimit, RateLimitKind, RateUsage, VenueSnapshot
 from tests.scenarios.field.lab import COIN, FieldVenue, Lab, field_lab, order
 
 pytestmark = pytest.mark.looptime
@@ -99,3 +99,20 @@ def test_a_snapshot_costs_by_symbol() -> None:
     assert limiter.limits[0].whole.under_way == 70
     assert limiter.wait(Priority.RESYNC, (Operation.SNAPSHOT,), 0, symbols=4) is not None
     assert limiter.wait(Priority.RESYNC, (Operation.SNAPSHOT,), 0, symbols=3) is None
+
+
+async def test_the_polls_of_the_stream_count() -> None:
+    """Where the adapter polls for its reports, the counter that they move holds orders back as any other call does."""
+    window_ns = 60 * NS_PER_S
+    limit = RateLimit(kind=RateLimitKind.REQUEST_WEIGHT, window_ns=window_ns, limit=100)
+    async with field_lab(rate_limits=(limit,)) as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        lab.venue.rate_usage = (RateUsage(kind=limit.kind, window_ns=window_ns, used=100),)
+        lab.venue.tell(lab.venue.report(lab.venue.open_orders()[0], ExecType.ORDER_STATUS))
+        await asyncio.sleep(1)
+        await lab.kernel.place_order(order(), intent_id="b", wait="recorded")
+        await asyncio.sleep(50)
+        assert lab.venue.count("submit") == 1
+        lab.venue.rate_usage = ()
+        await asyncio.sleep(15)
+        assert lab.venue.count("submit") == 2
