@@ -31,6 +31,5 @@ from kernel.order_spec import (
     order_inconsistencies as order_inconsistencies, to_scaled as to_scaled, trimmed as trimmed,
 )  # fmt: skip
 from kernel.reconciler.engine import ReconciliationEngine as ReconciliationEngine
-from kernel.settings import (
-    KernelSettings as KernelSettings, LimitSettings as LimitSettings, Limits as Limits, ns as ns,
-)  # fmt: skip
+from kernel.safety.limit_settings import LimitSettings as LimitSettings, Limits as Limits
+from kernel.settings import KernelSettings as KernelSettings, ns as ns

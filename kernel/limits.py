@@ -1,6 +1,6 @@
 """Pre-trade limits: the open risk of intents, and the limits that an order would exceed. Pure.
 
-`limit_gate` checks each command, the projections keep the sum of `open_risks`; the limits are `settings.LimitSettings`. A
+`limit_gate` checks each command, the projections keep the sum of `open_risks`; the limits are `LimitSettings`. A
 limit refuses a command before anything is recorded; it never touches a working order. Limits are decimals, compared exactly
 with the integers at the symbol's scale. Risk is the worst case: everything that works, may work (unknown attempts) or is
 intended on one side fills, and nothing on the other.
@@ -18,7 +18,7 @@ from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.record import is_refused, order_under
 from kernel.models import AttemptKind, Desired
 from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata
-from kernel.settings import PERCENT_DECIMALS, Limits
+from kernel.safety.limit_settings import PERCENT_DECIMALS, Limits
 
 
 @dataclass(frozen=True, slots=True)

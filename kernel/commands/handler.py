@@ -18,7 +18,7 @@ from kernel.lifecycle import CancelIntent, IntentCommand, PlaceOrder, Record, de
 from kernel.log.base import Append, EventLog, Write
 from kernel.metrics import Metrics
 from kernel.models import Evidence
-from kernel.settings import LimitSettings
+from kernel.safety.limit_settings import LimitSettings
 from kernel.state import KernelState
 from kernel.streams.event_writer import group_writes
 from kernel.streams.rehydration import ensure_loaded

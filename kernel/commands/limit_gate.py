@@ -22,7 +22,7 @@ from kernel.errors import BusyError, ConflictError, ValidationError, Violation
 from kernel.lifecycle import IntentCommand, ModifyIntent, PlaceOrder, Record
 from kernel.limits import NOTHING, Exposure, OpenRisk, RiskChange, booked_qty, exceeded_limits, violations
 from kernel.order_spec import OcoMode, StandardOrder, SymbolMetadata
-from kernel.settings import UNLIMITED, Limits, LimitSettings
+from kernel.safety.limit_settings import UNLIMITED, Limits, LimitSettings
 from kernel.state import KernelState
 
 ProposedOrder = tuple[str, StandardOrder, SymbolMetadata]

@@ -11,9 +11,9 @@ from copy import deepcopy
 from typing import Any
 
 from kernel import events
+from kernel.clock import NS_PER_S
 from kernel.lifecycle import Record
 from kernel.models import AttemptKind, AttemptOutcome
-from kernel.settings import ns
 
 RecentRejections = dict[str, dict[str, dict[str, int]]]
 """Symbol to reason to intent to the time (ns) of its last rejection, the oldest first."""
@@ -31,8 +31,9 @@ class Storms:
     def start(self, settings: Mapping[str, Any]) -> None:
         """Take the settings of a new leader; logs of old kernels may lack them."""
         rejections, window_s = settings.get("storm_rejections"), settings.get("storm_window_s")
-        known = isinstance(rejections, int) and isinstance(window_s, int | float)
-        self.rejections, self.window_ns = (rejections, ns(window_s)) if known else (0, 0)  # type: ignore[arg-type, assignment]
+        self.rejections = self.window_ns = 0
+        if isinstance(rejections, int) and isinstance(window_s, int | float):
+            self.rejections, self.window_ns = rejections, round(window_s * NS_PER_S)
 
     def apply(self, before: Record, event: events.BaseEvent) -> tuple[str, str] | None:
         """Count an event of an intent; returns symbol and reason if that makes a storm."""

@@ -16,7 +16,8 @@ import pydantic
 from kernel.commands.validation import violations_of
 from kernel.errors import ValidationError, Violation
 from kernel.models import ExternalOrderPolicy
-from kernel.settings import KernelSettings, LimitSettings
+from kernel.safety.limit_settings import LimitSettings
+from kernel.settings import KernelSettings
 from replay.transparency.keys import signer_keys
 from replay.transparency.tree_head_signer import TreeHeadOptions
 

@@ -30,7 +30,8 @@ from kernel.log.engine.records import Writer
 from kernel.log.factory import LogFactory
 from kernel.models import ExecType, ExternalOrderPolicy, OrdStatus
 from kernel.order_spec import StandardOrder, SymbolMetadata
-from kernel.settings import KernelSettings, Limits, LimitSettings
+from kernel.safety.limit_settings import Limits, LimitSettings
+from kernel.settings import KernelSettings
 from kernel.venues.base import (
     AmendDialect,
     AmendQuantity,

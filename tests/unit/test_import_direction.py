@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("kernel.clock", "kernel.errors"),
     ("kernel.platform", "kernel.log.merkle"),
     ("kernel.lease", "kernel.order_spec"),
-    ("kernel.groups", "kernel.models"),
+    ("kernel.groups", "kernel.models", "kernel.safety.limit_settings"),
     ("kernel.events", "kernel.settings", "kernel.stores", "kernel.venues.base"),
     (
         "kernel.actions",

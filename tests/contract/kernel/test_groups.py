@@ -15,7 +15,8 @@ from kernel.groups import MEMBERS_MAX
 from kernel.log.engine.records import event_of
 from kernel.models import FindingKind, ReconciliationStatus
 from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup
-from kernel.settings import KernelSettings, LimitSettings
+from kernel.safety.limit_settings import LimitSettings
+from kernel.settings import KernelSettings
 from kernel.venues.base import ExecutionReport, ModifyRequest
 from kernel.venues.paper.faults import fault
 from projections import State

@@ -17,7 +17,8 @@ from kernel.lifecycle import PlaceOrder, Record
 from kernel.log import open_log
 from kernel.models import OrderIntent
 from kernel.order_spec import OrderType, Side
-from kernel.settings import KernelSettings, Limits, LimitSettings
+from kernel.safety.limit_settings import Limits, LimitSettings
+from kernel.settings import KernelSettings
 from kernel.venues import PaperVenue
 from kernel.venues.paper.matching.config import PaperConfig
 from replay import open_kernel

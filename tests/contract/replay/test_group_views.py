@@ -11,7 +11,7 @@ from kernel.commands.limit_gate import LimitGate
 from kernel.errors import NotFoundError, WaitTimeoutError
 from kernel.models import AttemptKind
 from kernel.order_spec import OcoMode, StandardOrderGroup
-from kernel.settings import Limits, LimitSettings
+from kernel.safety.limit_settings import Limits, LimitSettings
 from replay.views.conditions import CONDITIONS, now_is, wait_for
 from replay.views.describe import page
 from replay.views.differences import differences

@@ -14,7 +14,7 @@ from kernel import events
 from kernel.limits import Exposure, OpenRisk, RiskChange, open_risk_of, open_risks, violations
 from kernel.models import AttemptKind
 from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata
-from kernel.settings import Limits, LimitSettings
+from kernel.safety.limit_settings import Limits, LimitSettings
 from tests.folding import Journal, a_submitted_journal, a_trade, an_attempt, an_intent, an_order
 
 SYMBOL = SymbolMetadata(

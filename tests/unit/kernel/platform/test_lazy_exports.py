@@ -35,7 +35,7 @@ def test_the_exports_are_those_of_the_stub(package: str) -> None:
     assert exported_names(stub) == {alias.name: node.module for node in statements for alias in node.names}
 
 
-@pytest.mark.parametrize("name", ["order_spec", "models", "errors", "settings"])
+@pytest.mark.parametrize("name", ["order_spec", "models", "errors", "safety.limit_settings", "settings"])
 def test_the_kernel_exports_every_public_name(name: str) -> None:
     """Every class and function that these modules define can be imported from `kernel`, and is the same object."""
     module = importlib.import_module(f"kernel.{name}")
