@@ -15,6 +15,8 @@ import click
 
 from kernel import EventSourcedKernel
 from kernel.models import AttemptOutcome
+from kernel.venues.paper.matching.config import PaperConfig, PaperExchangeOptions
+from kernel.venues.paper.server import serve_paper_exchange, speed_of
 from replay.cli.base import (
     Duration,
     LogTarget,
@@ -34,7 +36,6 @@ from replay.formatting.errors import failure
 from replay.host import config, serving, venue_factory
 from replay.host import process_log as logs
 from replay.host import run as processes
-from replay.host.venue_factory import PaperOptions
 from replay.operations import emergency_cancel, heartbeat_loop
 from replay.operations import halt as halting
 
@@ -60,9 +61,11 @@ def paper_options(function: Callable[..., T]) -> Callable[..., T]:
     @option("--markets", envvar="ORDERCTL_MARKETS", type=click.Choice(["spot", "full"]), default="spot",
             show_default=True, help="Limit and market orders only, or every type: stops, GTD, icebergs.")  # fmt: skip
     @functools.wraps(function)
-    def with_paper(*args: Any, **given: Any) -> T:
-        names = ("tape", "symbol", "speed", "seed", "journal", "markets")
-        return function(*args, paper={name: given.pop(name) for name in names}, **given)
+    def with_paper(*args: Any, speed: str, markets: str, **given: Any) -> T:
+        names = ("tape", "symbol", "seed", "journal")
+        config = PaperConfig.model_validate({"symbols": "full"} if markets == "full" else {})
+        paper = {name: given.pop(name) for name in names} | {"speed": speed_of(speed), "config": config}
+        return function(*args, paper=PaperExchangeOptions(**paper), **given)
 
     return with_paper
 
@@ -169,7 +172,7 @@ def ended_by(number: int | None) -> int:
 @log_options
 @target_options
 def run(
-    target: LogTarget, venue: str, address: str | None, external_orders: str | None, paper: dict[str, Any],
+    target: LogTarget, venue: str, address: str | None, external_orders: str | None, paper: PaperExchangeOptions,
     process_log: ProcessLog, metrics_host: str, metrics_port: int | None, notes: dict[str, Any], **given: Any,
 ) -> int:  # fmt: skip
     """Run the kernel until SIGTERM or SIGINT.
@@ -200,12 +203,11 @@ def run(
         settings = config.settings_over(
             found.get("kernel", {}), os.environ, limits=found.get("limits"), external_orders=external_orders
         )
-        options = PaperOptions(address=address, **paper)
         work = functools.partial(
             processes.run_kernel,
             target.log,
             target.exchange,
-            venue_factory.venue_of(venue, options, url=target.log, exchange_id=target.exchange),
+            venue_factory.venue_of(venue, address, paper, url=target.log, exchange_id=target.exchange),
             settings=settings,
             bound=bound,
             checkpoint_dir=target.checkpoint_dir,
@@ -219,17 +221,14 @@ def run(
         help="HOST:PORT (port 0: any), or the path of a socket.")  # fmt: skip
 @paper_options
 @log_options
-def paper_exchange(listen: str, paper: dict[str, Any], process_log: ProcessLog) -> int:
+def paper_exchange(listen: str, paper: PaperExchangeOptions, process_log: ProcessLog) -> int:
     """Run a paper exchange as a separate process. Prints the address that it listens at.
 
     \b
     Example:
       orderctl paper-exchange --listen 127.0.0.1:7000 --journal exchange.journal
     """
-    options = PaperOptions(**paper)
-    return run_until_signal(
-        process_log, lambda echo: processes.run_paper_exchange(listen, options, announce=click.echo)
-    )
+    return run_until_signal(process_log, lambda echo: serve_paper_exchange(listen, options=paper, announce=click.echo))
 
 
 @click.command()

@@ -10,5 +10,5 @@ From the lowest layer to the highest:
 - `probes`: the pages /healthz, /readyz and /metrics.
 - `http_server`: the HTTP server (Starlette and uvicorn).
 - `serving`: a socket for the pages, bound early.
-- `run`: the processes of `run` and `paper-exchange`.
+- `run`: the process of `run`.
 """

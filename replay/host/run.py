@@ -1,4 +1,4 @@
-"""The processes of `run` (a kernel that leads or stands by) and `paper-exchange`, each until a signal ends it in order.
+"""The process of `run`: a kernel that leads or stands by, until a signal ends it in order.
 
 Called by the CLI. A process reports its state through a function, one line at a time.
 """
@@ -21,12 +21,9 @@ from kernel.metrics import Metrics
 from kernel.safety.readiness import LEASE_HELD
 from kernel.settings import KernelSettings
 from kernel.venues.base import Venue
-from kernel.venues.paper.matching.config import PaperExchangeOptions
-from kernel.venues.paper.server import serve_paper_exchange, speed_of
 from replay.host.bootstrap import open_kernel
 from replay.host.probes import Probes
 from replay.host.serving import address_of
-from replay.host.venue_factory import PaperOptions, paper_config
 from replay.transparency.tree_head_signer import TreeHeadOptions
 from replay.views.health import leader_of
 
@@ -143,16 +140,3 @@ async def standby_reason(kernel: EventSourcedKernel, problem: NotReadyError) -> 
         return f"not ready: {unavailable}"
     missing = [item for item in (await kernel.health_check())["conditions"] if item["type"] in problem.missing]
     return "not ready: " + ", ".join(f"{item['type']} ({item['reason']}) {item['message']}".strip() for item in missing)
-
-
-async def run_paper_exchange(listen: str, options: PaperOptions, *, announce: Say) -> None:
-    """Serve a paper exchange until canceled; announces the address that it is bound to."""
-    exchange = PaperExchangeOptions(
-        tape=options.tape,
-        symbol=options.symbol,
-        seed=options.seed,
-        speed=speed_of(options.speed),
-        journal=options.journal,
-        config=paper_config(options),
-    )
-    await serve_paper_exchange(listen, options=exchange, announce=announce)

@@ -18,6 +18,7 @@ from kernel.models import Desired
 from kernel.order_spec import OrderType, Side, StandardOrder
 from projections import State
 from replay import open_kernel
+from tests.integration.conftest import FIRST_ON_POSTGRESQL
 from tests.integration.world import Process, World
 
 RESTING = StandardOrder(
@@ -121,6 +122,7 @@ async def same_when_folded_again(world: World, acknowledged: list[str], truth: d
         compare(live, acknowledged, truth)
 
 
+@FIRST_ON_POSTGRESQL
 async def test_a_strategy_has_each_fill_once(world: World, tmp_path: Path) -> None:
     """A strategy killed twice resumes from its last position, and has each of its fills once."""
     book = tmp_path / "book.txt"
