@@ -11,7 +11,7 @@ from kernel.errors import OutcomeUnknown
 from kernel.models import ExecType, ExternalOrderPolicy, OrdStatus, ReconciliationStatus
 from kernel.order_spec import Side
 from kernel.settings import KernelSettings
-from kernel.venues.base import CancelRequest, ExecutionReport, SubmitRequest
+from kernel.venues.base import AmendDialect, CancelRequest, ExecutionReport, SubmitRequest
 from tests.scenarios.field.lab import COIN, FieldOrder, FieldVenue, Lab, field_lab, order
 
 virtual_time = pytest.mark.looptime
@@ -281,4 +281,20 @@ async def test_an_adopted_order_shares_its_id_with_an_order_of_another_symbol(to
         await asyncio.sleep(RELIST_S)
         state = await lab.kernel.get_order_state("ext-7")
         assert (state.status.ord_status, state.reconciliation_status) == (OrdStatus.CANCELED, SYNCED)
+        assert not lab.findings()
+
+
+@pytest.mark.parametrize("lookup", [True, False])
+async def test_a_change_in_place_that_keeps_the_client_order_id(lookup: bool) -> None:
+    """The id under which the order is shown reaches it, though the change was answered under its own id."""
+    async with field_lab(order_ids_unique=False, amend=AmendDialect.IN_PLACE, lookup=lookup) as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        for price in (6_000_100, 6_000_200):
+            await lab.kernel.modify_order("a", order(price=price), wait="recorded")
+            await asyncio.sleep(15)
+        (item,) = lab.venue.open_orders()
+        assert item.price == 6_000_200
+        await lab.kernel.cancel_order("a", wait="recorded")
+        await asyncio.sleep(3)
+        assert not item.open
         assert not lab.findings()
