@@ -167,10 +167,23 @@ def confirmed(facts: OrderFacts, event: events.OrderStateObserved) -> OrderFacts
         return gone(facts, event)
     if event.ord_status in ENDS:
         return ENDINGS[event.ord_status](facts, event)
-    known = shown_open(facts, event)
+    known = with_shown_id(shown_open(facts, event), event)
     if event.ord_status is not None:
         known = with_status(known, event, event.ord_status)
     return with_totals(known, event)
+
+
+def with_shown_id(facts: OrderFacts, event: events.OrderStateObserved) -> OrderFacts:
+    """Take the client order id under which a query begun since the last sighting shows an order.
+
+    A venue that changes an order in place may keep its id, and knows no request by another one.
+    """
+    name, known = event.client_order_id, facts.client_order_ids
+    is_later = event.reflects_ns is not None and event.reflects_ns >= facts.last_seen_ns
+    if name is None or name not in known[:-1] or not is_later:
+        return facts
+    ids = (*(item for item in known if item != name), name)
+    return replace(facts, client_order_ids=ids, superseded_ids=(facts.superseded_ids | {known[-1]}) - {name})
 
 
 def gone(facts: OrderFacts, event: events.OrderStateObserved) -> OrderFacts:

@@ -21,7 +21,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kernel.lifecycle import Record
 from kernel.models import Attempt, AttemptKind, OrderState, VenueOrder
+from kernel.reconciler.status_answer import facts_of
 from kernel.venues.base import VenueCapabilities
 
 
@@ -176,12 +178,17 @@ def without_suspects(
     return absent_by_two_queries(attempt, capabilities, began_ns=began_ns, ended_ns=ended_ns)
 
 
-def target_of(order: OrderState, attempt: Attempt) -> VenueOrder | None:
-    """Return the target of a cancel or modify, if the venue has reported it."""
+def target_of(order: OrderState, attempt: Attempt, record: Record) -> VenueOrder | None:
+    """Return the target of a cancel or modify, if the venue has reported it; it may have another client order id since."""
     for item in order.venue_orders:
         if attempt.target_exchange_order_id and item.exchange_order_id == attempt.target_exchange_order_id:
             return item
-    named = [item for item in order.venue_orders if item.client_order_id == attempt.target_client_order_id]
+    name = attempt.target_client_order_id
+    named = [item for item in order.venue_orders if item.client_order_id == name] or [
+        item
+        for item in order.venue_orders
+        if (facts := facts_of(record, item)) is not None and name in facts.client_order_ids
+    ]
     return named[-1] if named else None
 
 

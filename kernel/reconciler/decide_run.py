@@ -272,7 +272,7 @@ def resolve(inputs: RunInputs, order: OrderState, attempt: Attempt) -> Decision:
     """Decide how to resolve an attempt, or when to query next (step 3)."""
     if attempt.outcome is AttemptOutcome.PENDING and attempt.position in inputs.memory.running_calls:
         return planning.WaitUntil(None, "its call is still running")
-    target = attempt_resolution.target_of(order, attempt)
+    target = attempt_resolution.target_of(order, attempt, inputs.record)
     in_place = attempt.kind is AttemptKind.CANCEL or (attempt.kind is AttemptKind.AMEND and not attempt.new_order)
     if in_place and (target is None or not target.live):
         return AttemptResolution(ResolutionMethod.MOOT, attempt, order)

@@ -402,3 +402,20 @@ async def test_a_replacement_takes_the_id_of_the_order_that_it_replaces(lookup: 
         assert (state.status.ord_status, state.reconciliation_status) == (OrdStatus.FILLED, SYNCED)
         assert (state.status.cum_qty, await lab.position()) == (2 * COIN, 2 * COIN)
         assert not lab.findings()
+
+
+@virtual_time
+@pytest.mark.parametrize("lookup", [True, False])
+async def test_a_change_in_place_that_keeps_the_client_order_id(lookup: bool) -> None:
+    """The id under which the order is shown reaches it, though the change was answered under its own id."""
+    async with field_lab(order_ids_unique=False, amend=AmendDialect.IN_PLACE, lookup=lookup) as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        for price in (6_000_100, 6_000_200):
+            await lab.kernel.modify_order("a", order(price=price), wait="recorded")
+            await asyncio.sleep(15)
+        (item,) = lab.venue.open_orders()
+        assert item.price == 6_000_200
+        await lab.kernel.cancel_order("a", wait="recorded")
+        await asyncio.sleep(3)
+        assert not item.open
+        assert not lab.findings()
