@@ -130,6 +130,33 @@ async def test_a_delisted_symbol_is_closed() -> None:
         assert not lab.findings()
 
 
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"tick_size": None}, {"lot_size": "x"}, {"quantity_decimals": 40}, {"min_quantity": 10**25}, {"status": "WEIRD"},
+     {"base_asset": None}, {"order_types": None}, {"max_quantity": 1}],
+    ids=str,
+)  # fmt: skip
+async def test_malformed_data_of_one_symbol(wrong: dict[str, Any], known: bool) -> None:
+    """Data that no symbol can have, from the start or later, stop that symbol alone, and are never recorded."""
+    venue = FieldVenue(LoopClock(), VenueCapabilities())
+    venue.all_symbols = [BTCUSDT, ETHUSDT] if known else changed(**wrong)
+    async with field_lab(venue=venue) as lab:
+        venue.all_symbols = changed(**wrong)
+        await reconnected(lab)
+        assert "nothing is placed in ETHUSDT: its data are malformed: " in lab.findings()["SYMBOL_QUARANTINED"]
+        await lab.kernel.place_order(order(), intent_id="a")
+        await lab.kernel.cancel_order("a")
+        if known:
+            await lab.kernel.place_order(order(symbol_id="ETHUSDT"), intent_id="b", wait="recorded")
+            await asyncio.sleep(5)
+        assert venue.count("submit") == 1
+        venue.all_symbols = [BTCUSDT, ETHUSDT]
+        await reconnected(lab)
+        await lab.kernel.place_order(order(symbol_id="ETHUSDT"), intent_id="c")
+        assert lab.findings() == {}
+
+
 async def test_contradicting_data_of_a_symbol() -> None:
     """A symbol that is listed twice with different data stops; an empty list closes nothing."""
     async with field_lab() as lab:
