@@ -94,6 +94,28 @@ async def test_a_traded_symbol_stops_and_goes_on(fields: dict[str, Any]) -> None
         assert lab.venue.count("submit") == 3
 
 
+async def test_a_quarantine_that_is_lifted_while_reports_are_recorded() -> None:
+    """A trade that it left out is not confirmed as recorded: the adapter may bring it again (H26)."""
+    async with field_lab() as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        await lab.kernel.place_order(order(symbol_id="ETHUSDT"), intent_id="b")
+        first, second = lab.venue.open_orders()
+        assert lab.kernel.engine.at_venue is not None
+        guard, real = lab.kernel.engine.at_venue.venue, lab.log.append
+
+        async def append(command: Append) -> Appended:
+            guard.quarantined = frozenset()
+            return await real(command)
+
+        guard.quarantined = frozenset({"ETHUSDT"})
+        lab.log.append = append  # type: ignore[method-assign]
+        told = [lab.venue.fill(item, COIN) for item in (first, second)]
+        await asyncio.sleep(1)
+        assert lab.venue.recorded_reports == told[:1]
+        await asyncio.sleep(120)
+        assert (await lab.kernel.get_order_state("b")).status.ord_status is OrdStatus.FILLED
+
+
 async def test_an_asset_changes_its_scale() -> None:
     """Only the symbols of that asset stop; its balance keeps the value at the old scale."""
     async with field_lab() as lab:
