@@ -20,7 +20,7 @@ from kernel.order_spec import AssetMetadata, SymbolMetadata, SymbolStatus
 from kernel.runtime.finding_writer import FindingWriter
 from kernel.state import KernelState
 from kernel.streams.event_writer import EventWriter
-from kernel.venues.guard import GuardedVenue
+from kernel.venues.guard import GuardedVenue, malformed
 
 logger = logging.getLogger(__name__)
 Listing = tuple[list[AssetMetadata], list[SymbolMetadata]]
@@ -102,11 +102,13 @@ class ReferenceData:
 
     def _is_rescaled(self, asset: AssetMetadata) -> bool:
         known = self.state.asset(asset.asset_id)
-        return known is not None and known.decimals != asset.decimals
+        return known != asset and (malformed(asset) != "" or (known is not None and known.decimals != asset.decimals))
 
     def _misfit(self, symbol: SymbolMetadata, assets: Iterable[AssetMetadata]) -> str:
         """Return why a symbol does not fit the log; empty if it does."""
         known = self.state.symbol(symbol.symbol_id)
+        if known != symbol and (why := malformed(symbol)):
+            return f"its data are malformed: {why}"
         if known is not None and terms_for_ever(known) != terms_for_ever(symbol):
             return f"the venue shows it as {terms_for_ever(symbol)}, the log has {terms_for_ever(known)}"
         for asset_id in sorted(self.rescaled_assets & {symbol.base_asset, symbol.quote_asset}):

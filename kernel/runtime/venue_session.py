@@ -301,10 +301,11 @@ class VenueSession:
             if reports:
                 self.metrics.reports.inc(len(reports))
                 self.metrics.heard_ns = self.clock.now_ns()
-            await self.ingest(filter(None, map(self.venue.fitting, reports)), source)
-            for report in reports:
-                if self.venue.fitting(report) is not None:
-                    self.venue.recorded(report)
+            # A quarantine may be lifted meanwhile: what it left out is not recorded.
+            fitting = [(report, shown) for report in reports if (shown := self.venue.fitting(report)) is not None]
+            await self.ingest([shown for _, shown in fitting], source)
+            for report, _ in fitting:
+                self.venue.recorded(report)
             if batch[-1] is None:
                 return
 

@@ -14,7 +14,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any, TypeGuard, TypeVar
+from typing import TypeGuard, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from kernel.errors import KernelError, OutcomeUnknown, Rejected, VenueError
 from kernel.models import ExecType
@@ -40,7 +42,6 @@ NO_NUMBERS = dict.fromkeys(
     ("order_qty", "price", "last_qty", "last_px", "cum_qty", "leaves_qty", "fee", "fees", "order")
 )
 Answer = TypeVar("Answer")
-Result = TypeVar("Result")
 Request = TypeVar("Request", bound=VenueRequest)
 
 
@@ -90,13 +91,13 @@ class GuardedVenue(Venue):
 
     @property
     def capabilities(self) -> VenueCapabilities:
-        return self._read("capabilities", lambda: self.inner.capabilities, VenueCapabilities)
+        return self._read("capabilities", lambda: self.inner.capabilities, is_capabilities)
 
     @property
     def rate_usage(self) -> tuple[RateUsage, ...]:
         """Return the venue's counters; none after a defect, as a call's answer counts more than they do."""
         try:
-            return self._read("rate_usage", lambda: self.inner.rate_usage, tuple)
+            return self._read("rate_usage", lambda: self.inner.rate_usage, is_usage)
         except AdapterError:
             return ()
 
@@ -150,7 +151,10 @@ class GuardedVenue(Venue):
                 self.note_defect("recorded", problem)
 
     async def symbols(self) -> list[SymbolMetadata]:
-        return await self._call("symbols", list_of(SymbolMetadata))
+        found = await self._call("symbols", list_of(SymbolMetadata))
+        if nameless := [item for item in found if not isinstance(item.symbol_id, str)]:
+            self.note_defect("symbols", TypeError(f"a symbol has no name: {_described(nameless[0])}"))
+        return [item for item in found if item not in nameless]
 
     async def assets(self) -> list[AssetMetadata]:
         return await self._call("assets", list_of(AssetMetadata))
@@ -197,6 +201,8 @@ class GuardedVenue(Venue):
                 self.on_answer()
             if not is_valid(answer):
                 raise TypeError(f"the answer has the wrong type: {_described(answer)}")
+            if isinstance(answer, ExecutionReport | VenueSnapshot) and (why := malformed(answer)):
+                raise ValueError(f"the answer is malformed: {why}")
         except VenueError as problem:
             if isinstance(problem, Rejected) and problem.timestamp:
                 self.on_timestamp_refused()
@@ -209,9 +215,10 @@ class GuardedVenue(Venue):
             raise self.note_defect(call, problem) from problem
         return answer
 
-    def _read(self, name: str, read: Callable[[], Result], kind: type[Any]) -> Result:
+    def _read(self, name: str, read: Callable[[], object], is_valid: Callable[[object], TypeGuard[Answer]]) -> Answer:
         try:
-            if not isinstance(value := read(), kind):
+            value = read()
+            if not is_valid(value):
                 raise TypeError(f"the value has the wrong type: {_described(value)}")
             return value
         except VenueError:
@@ -260,6 +267,20 @@ def is_canceled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
+def malformed(model: BaseModel) -> str:
+    """Return which field of an answer has a wrong value; empty if none has. Copies and constructed models may.
+
+    Of a snapshot the reports are not looked into: one that cannot be processed is a defect by itself.
+    """
+    parts = (*(model.balances or {}).values(), *model.transfers) if isinstance(model, VenueSnapshot) else ()
+    try:
+        type(model).model_validate(dict(model))
+    except ValidationError as problem:
+        first = problem.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return next(filter(None, map(malformed, parts)), "")
+
+
 def is_anything(answer: object) -> TypeGuard[object]:
     return True
 
@@ -274,6 +295,14 @@ def is_report_or_none(answer: object) -> TypeGuard[ExecutionReport | None]:
 
 def is_snapshot(answer: object) -> TypeGuard[VenueSnapshot]:
     return isinstance(answer, VenueSnapshot)
+
+
+def is_capabilities(value: object) -> TypeGuard[VenueCapabilities]:
+    return isinstance(value, VenueCapabilities)
+
+
+def is_usage(value: object) -> TypeGuard[tuple[RateUsage, ...]]:
+    return isinstance(value, tuple) and all(isinstance(item, RateUsage) for item in value)
 
 
 def is_integer(answer: object) -> TypeGuard[int]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 
-from kernel.models import ExecType, OrdStatus
+from kernel.models import Balance, ExecType, OrdStatus
 from kernel.venues.base import ExecutionReport, VenueSnapshot
 from tests.scenarios.field.lab import COIN, FieldVenue, Lab, field_lab, order
 
@@ -230,3 +230,41 @@ async def test_a_report_with_a_field_of_a_wrong_type(is_ours: bool) -> None:
         lab.venue.fill(item, COIN)
         await asyncio.sleep(1)
         assert (await lab.kernel.get_order_state("a")).status.ord_status is OrdStatus.FILLED
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"balances": {"BTC": None}}, {"balances": {"BTC": Balance.model_construct(asset_id="BTC", total="x")}},
+     {"open_orders": (5,)}, {"fills": None}, {"transfers": ("x",)}, {"positions": {"BTCUSDT": "1"}}, {"began_ns": "x"}],
+    ids=str,
+)  # fmt: skip
+async def test_a_snapshot_with_a_field_of_a_wrong_type(wrong: dict[str, Any]) -> None:
+    """It is no evidence, and ends nothing: the next one counts."""
+    async with field_lab() as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        (item,) = lab.venue.open_orders()
+        real = lab.venue.snapshot
+
+        async def snapshot(since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
+            return (await real(since_ns, symbols)).model_copy(update=wrong)
+
+        lab.venue.snapshot = snapshot  # type: ignore[method-assign]
+        await asyncio.sleep(70)
+        assert "the answer is malformed: " in lab.findings()["ADAPTER_ERROR"]
+        lab.venue.fill(item, COIN)
+        lab.venue.snapshot = real  # type: ignore[method-assign]
+        await asyncio.sleep(70)
+        assert (await lab.kernel.get_order_state("a")).status.ord_status is OrdStatus.FILLED
+        assert (await lab.kernel.health_check())["ready"]
+
+
+@pytest.mark.parametrize("wrong", [{"price": -1}, {"exec_type": "FOO"}, {"exchange_order_id": 7}], ids=str)
+async def test_an_answer_with_a_field_of_a_wrong_type(wrong: dict[str, Any]) -> None:
+    """The request's outcome is unknown, and found by a query: the order is neither lost nor placed twice."""
+    async with field_lab() as lab:
+        lab.venue.on_submit = lambda request: lab.venue.accept(request).model_copy(update=wrong)
+        await lab.kernel.place_order(order(), intent_id="a", wait="recorded")
+        await asyncio.sleep(30)
+        assert lab.venue.count("submit") == 1
+        assert (await lab.kernel.get_order_state("a")).status.ord_status is OrdStatus.NEW
+        assert "submit of the venue adapter raised ValueError" in lab.findings()["ADAPTER_ERROR"]

@@ -94,6 +94,28 @@ async def test_a_traded_symbol_stops_and_goes_on(fields: dict[str, Any]) -> None
         assert lab.venue.count("submit") == 3
 
 
+async def test_a_quarantine_that_is_lifted_while_reports_are_recorded() -> None:
+    """A trade that it left out is not confirmed as recorded: the adapter may bring it again (H26)."""
+    async with field_lab() as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        await lab.kernel.place_order(order(symbol_id="ETHUSDT"), intent_id="b")
+        first, second = lab.venue.open_orders()
+        assert lab.kernel.engine.at_venue is not None
+        guard, real = lab.kernel.engine.at_venue.venue, lab.log.append
+
+        async def append(command: Append) -> Appended:
+            guard.quarantined = frozenset()
+            return await real(command)
+
+        guard.quarantined = frozenset({"ETHUSDT"})
+        lab.log.append = append  # type: ignore[method-assign]
+        told = [lab.venue.fill(item, COIN) for item in (first, second)]
+        await asyncio.sleep(1)
+        assert lab.venue.recorded_reports == told[:1]
+        await asyncio.sleep(120)
+        assert (await lab.kernel.get_order_state("b")).status.ord_status is OrdStatus.FILLED
+
+
 async def test_an_asset_changes_its_scale() -> None:
     """Only the symbols of that asset stop; its balance keeps the value at the old scale."""
     async with field_lab() as lab:
@@ -128,6 +150,33 @@ async def test_a_delisted_symbol_is_closed() -> None:
         await asyncio.sleep(61)  # a symbol that does not trade is looked at with each relist
         assert (await lab.kernel.get_order_state("b")).status.ord_status is OrdStatus.NEW
         assert not lab.findings()
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"tick_size": None}, {"lot_size": "x"}, {"quantity_decimals": 40}, {"min_quantity": 10**25}, {"status": "WEIRD"},
+     {"base_asset": None}, {"order_types": None}, {"max_quantity": 1}],
+    ids=str,
+)  # fmt: skip
+async def test_malformed_data_of_one_symbol(wrong: dict[str, Any], known: bool) -> None:
+    """Data that no symbol can have, from the start or later, stop that symbol alone, and are never recorded."""
+    venue = FieldVenue(LoopClock(), VenueCapabilities())
+    venue.all_symbols = [BTCUSDT, ETHUSDT] if known else changed(**wrong)
+    async with field_lab(venue=venue) as lab:
+        venue.all_symbols = changed(**wrong)
+        await reconnected(lab)
+        assert "nothing is placed in ETHUSDT: its data are malformed: " in lab.findings()["SYMBOL_QUARANTINED"]
+        await lab.kernel.place_order(order(), intent_id="a")
+        await lab.kernel.cancel_order("a")
+        if known:
+            await lab.kernel.place_order(order(symbol_id="ETHUSDT"), intent_id="b", wait="recorded")
+            await asyncio.sleep(5)
+        assert venue.count("submit") == 1
+        venue.all_symbols = [BTCUSDT, ETHUSDT]
+        await reconnected(lab)
+        await lab.kernel.place_order(order(symbol_id="ETHUSDT"), intent_id="c")
+        assert lab.findings() == {}
 
 
 async def test_contradicting_data_of_a_symbol() -> None:
