@@ -26,7 +26,7 @@ SECTIONS = {
     ),
     "Look": (
         ("get", "replay.cli.get:get", "List intents, orders, fills, positions and other resources."),
-        ("describe", "replay.cli.inspect:describe", "Show the details of an intent, a group or an external order."),
+        ("describe", "replay.cli.get:describe", "Show the details of an intent, a group or an external order."),
         ("events", "replay.cli.inspect:events", "Show the events of the log as stored."),
         ("health", "replay.cli.inspect:health", "Check whether a kernel is acting on the log (exit code 0) or not (6)."),
         ("metrics", "replay.cli.inspect:metrics", "Show the metrics of a running kernel, or of the log."),

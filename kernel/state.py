@@ -43,6 +43,11 @@ def joined(applied: Sequence[Applied]) -> Applied:
     return Applied(tuple(touched), tuple(intent_id for intent_id, differs in touched.items() if differs))
 
 
+def symbol_id_of(intent: OrderIntent | None, order: OrderState | None) -> str:
+    """Return the symbol of the intent, else of the order."""
+    return intent.order.symbol_id if intent else order.status.order.symbol_id if order else ""
+
+
 class KernelState(Protocol):
     """The state folded from the log."""
 

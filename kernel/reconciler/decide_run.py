@@ -51,11 +51,12 @@ from kernel.reconciler.decision import (
     SendOrder,
     TakeOverGroup,
 )
-from kernel.reconciler.run_inputs import GroupInputs, MemberInputs, RunInputs, symbol_id_of
+from kernel.reconciler.run_inputs import GroupInputs, MemberInputs, RunInputs
 from kernel.reconciler.status_answer import facts_of
 from kernel.reconciler.suspects import suspects_text
 from kernel.safety.readiness import NOT_PAUSED, VENUE_SNAPSHOT_COMPLETE
 from kernel.settings import ns
+from kernel.state import symbol_id_of
 from kernel.venues.base import AmendDialect, VenueCapabilities
 
 

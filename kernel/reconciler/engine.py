@@ -18,10 +18,9 @@ from kernel.log.base import EventLog
 from kernel.metrics import EngineReading, Metrics, value_of
 from kernel.models import OrderIntent, OrderState
 from kernel.order_spec import OrderType, SymbolMetadata, TimeInForce
-from kernel.reconciler.run_inputs import symbol_id_of
 from kernel.reconciler.venue_reconciler import VenueReconciler
 from kernel.settings import KernelSettings
-from kernel.state import KernelState
+from kernel.state import KernelState, symbol_id_of
 from kernel.stores import ActualStateStore, IntentStateStore
 from kernel.venues.base import Venue
 from kernel.venues.guard import GuardedVenue

@@ -16,7 +16,8 @@ from kernel.groups import ExitReport, Group
 from kernel.lifecycle import finding_id, raised
 from kernel.models import AttemptOutcome, FindingKind
 from kernel.reconciler.decision import Decision, ReportFindings
-from kernel.reconciler.run_inputs import MemberInputs, RunInputs, symbol_id_of
+from kernel.reconciler.run_inputs import MemberInputs, RunInputs
+from kernel.state import symbol_id_of
 
 EXIT_GRACE_NS = 5 * NS_PER_S
 """How long an exit may be missing before it is reported: refusals that pass, such as an account that lags behind a fill,

@@ -17,7 +17,7 @@ from kernel.plan import difference, is_venue_managed
 from kernel.reconciler.suspects import unknown_elsewhere, unresolved_suspects
 from kernel.safety.trading_halts import TradingStatus
 from kernel.settings import KernelSettings
-from kernel.state import KernelState
+from kernel.state import KernelState, symbol_id_of
 from kernel.venues.base import VenueCapabilities
 
 STOP_FAILURES_MAX = 5
@@ -116,11 +116,6 @@ class RunInputs:
     @property
     def capabilities(self) -> VenueCapabilities:
         return self.context.capabilities
-
-
-def symbol_id_of(intent: OrderIntent | None, order: OrderState | None) -> str:
-    """Return the symbol of the intent, else of the order."""
-    return intent.order.symbol_id if intent else order.status.order.symbol_id if order else ""
 
 
 def gather_inputs(

@@ -1,6 +1,8 @@
-"""`get`: the most frequent command of scripts, in a module that imports little."""
+"""`get` `describe`: the most frequent commands, in a module that imports little."""
 
 from __future__ import annotations
+
+from collections.abc import Awaitable
 
 import click
 
@@ -8,6 +10,7 @@ from replay.cli.base import (
     LogTarget,
     as_of_option,
     complete,
+    echo,
     echo_listing,
     echo_watch,
     option,
@@ -16,6 +19,7 @@ from replay.cli.base import (
 )
 from replay.cli.client import run_with_client, run_with_source
 from replay.log_access.as_of import StateSource
+from replay.views import describe as pages
 from replay.views import listing
 
 
@@ -54,3 +58,33 @@ def get(
         run_with_client(target, lambda kernel: echo_watch(listing.watch(kernel, query), form))
     else:
         run_with_source(target, as_of, listed, names=listing.streams_of(query))
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True, metavar="[TYPE] NAME", shell_complete=complete("subjects"))
+@option("--events", "events_max", type=click.IntRange(min=0), default=10, show_default=True,
+        help="How many of the last events to show.")  # fmt: skip
+@as_of_option
+@target_options
+def describe(target: LogTarget, words: tuple[str, ...], events_max: int, as_of: str | None) -> None:
+    """Show the details of an intent, a group or an external order.
+
+    Of an intent: the desired order, the quantity that its group permits, the actual order, attempts, venue orders,
+    findings, and the last events with their causes. Of a group: each order, what it may be now and why.
+    An external order, one without an intent, is named external/VENUE-ID.
+
+    \b
+    Example:
+      orderctl describe $ID
+      orderctl describe group exit-1
+      orderctl describe external/1042
+      orderctl describe $ID --as-of 1200
+    """
+    names = pages.streams_of(words)
+    run_with_source(
+        target, as_of, lambda source: show_page(pages.page(source, words, events_max=events_max)), names=names
+    )
+
+
+async def show_page(text: Awaitable[str]) -> None:
+    echo(await text)

@@ -1,11 +1,10 @@
-"""`describe` `events` `health` `metrics` `top` `explain` `completion`: commands that only read."""
+"""`events` `health` `metrics` `top` `explain` `completion`: commands that only read."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import sys
-from collections.abc import Awaitable
 
 import click
 from click.shell_completion import ShellComplete, get_completion_class
@@ -14,7 +13,6 @@ from kernel import EventSourcedKernel
 from replay.cli.base import (
     Duration,
     LogTarget,
-    as_of_option,
     complete,
     echo,
     echo_listing,
@@ -25,45 +23,14 @@ from replay.cli.base import (
     output_option,
     target_options,
 )
-from replay.cli.client import run_with_client, run_with_source
+from replay.cli.client import run_with_client
 from replay.formatting.output import Format
 from replay.log_access import log_reader
-from replay.views import describe as pages
 from replay.views import events as reading
 from replay.views import explain as explaining
 from replay.views import health as checks
 from replay.views import metrics as exposition
 from replay.views import top_screen
-
-
-@click.command()
-@click.argument("words", nargs=-1, required=True, metavar="[TYPE] NAME", shell_complete=complete("subjects"))
-@option("--events", "events_max", type=click.IntRange(min=0), default=10, show_default=True,
-        help="How many of the last events to show.")  # fmt: skip
-@as_of_option
-@target_options
-def describe(target: LogTarget, words: tuple[str, ...], events_max: int, as_of: str | None) -> None:
-    """Show the details of an intent, a group or an external order.
-
-    Of an intent: the desired order, the quantity that its group permits, the actual order, attempts, venue orders,
-    findings, and the last events with their causes. Of a group: each order, what it may be now and why.
-    An external order, one without an intent, is named external/VENUE-ID.
-
-    \b
-    Example:
-      orderctl describe $ID
-      orderctl describe group exit-1
-      orderctl describe external/1042
-      orderctl describe $ID --as-of 1200
-    """
-    names = pages.streams_of(words)
-    run_with_source(
-        target, as_of, lambda source: show_page(pages.page(source, words, events_max=events_max)), names=names
-    )
-
-
-async def show_page(text: Awaitable[str]) -> None:
-    echo(await text)
 
 
 @click.command()

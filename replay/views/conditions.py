@@ -7,8 +7,8 @@ its group. One that can be undone (a bust reopens a filled order) is met once it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from kernel import EventSourcedKernel
 from kernel.commands.waiters import cancel_answered, is_failed, modify_answered, placement_answered, refusal
 from kernel.errors import NotFoundError, ValidationError, Violation, WaitTimeoutError
 from kernel.lifecycle import TERMINAL, Record
@@ -18,6 +18,9 @@ from kernel.plan import difference
 from kernel.state import KernelState
 from kernel.streams.rehydration import ensure_loaded
 from replay.views.groups import limited_by
+
+if TYPE_CHECKING:
+    from kernel import EventSourcedKernel
 
 Condition = Callable[[KernelState, str], bool]
 

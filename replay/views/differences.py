@@ -7,17 +7,19 @@ group permits. An intent at rest (rejected, ended, held by its group) is no diff
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from kernel import EventSourcedKernel, plan
+from kernel import plan
 from kernel.actions import ACTION_RULES, ActionKind
 from kernel.models import Desired, OrderIntent, OrderState
-from kernel.reconciler.run_inputs import symbol_id_of
-from kernel.state import KernelState
+from kernel.state import KernelState, symbol_id_of
 from replay.formatting.events import order_terms
 from replay.formatting.output import Item, Listing, utc
 from replay.views.groups import limited_by
 from replay.views.resources import RenderContext, render_context
+
+if TYPE_CHECKING:
+    from kernel import EventSourcedKernel
 
 COLUMNS = ("INTENT", "DIFFERENCE", "DESIRED", "ACTUAL", "REASON", "NEXT", "SYNC", "GENERATION")
 NARROW = 6
