@@ -218,12 +218,15 @@ def test_json_has_the_models_field_names(live: World, kind: str, model: type[pyd
     live.ok("place", "BUY", "0.001", "BTCUSDT", "--wait", "filled", "--timeout", "20s")
     extra = {"position", "recorded_at_ns"} if kind == "fills" else set()
 
-    found = json.loads(live.ok("get", kind, "-o", "json"))
+    position = json.loads(live.ok("health", "-o", "json"))["position"]  # the account is observed again all the time
+    get = ("get", kind, "--as-of", str(position), "-o")
+
+    found = json.loads(live.ok(*get, "json"))
 
     assert found
     assert all(set(item) == set(model.model_fields) | extra for item in found)
-    assert yaml.safe_load(live.ok("get", kind, "-o", "yaml")) == found
-    assert [json.loads(line) for line in live.ok("get", kind, "-o", "jsonl").splitlines()] == found
+    assert yaml.safe_load(live.ok(*get, "yaml")) == found
+    assert [json.loads(line) for line in live.ok(*get, "jsonl").splitlines()] == found
 
 
 def test_several_names_are_an_array_in_their_order_of_creation(live: World) -> None:
