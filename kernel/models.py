@@ -312,6 +312,8 @@ class AcceptedTerms(Model):
     """The total quantity, filled part included; only a smaller one than the intent's counts."""
     price: Uint64 | None = None
     """The limit price; None: as in the intent."""
+    asked: Uint64 | None = None
+    """In a group: the total that was asked for then; the quantity counts until more is."""
 
 
 class OrderState(Model):

@@ -263,19 +263,20 @@ class State:
         return self._grouped(self._data.record(intent_id))
 
     def _grouped(self, record: Record) -> Record:
-        """A record with its effective intent: with the accepted terms, and the quantity that the group permits."""
+        """A record with its effective intent: with the quantity that the group permits, and the accepted terms."""
+        group, intent = self._data.group_of(record.intent_id), record.intent
+        if group is not None and intent is not None and not group.native:
+            permitted = self._data.permitted_quantity(group, intent.intent_id, intent.order.quantity)
+            record = with_quantity(record, permitted)
         if record.accepted is not None:
             record = replace(record, intent=record.accepted_intent)
-        group, intent = self._data.group_of(record.intent_id), record.intent
-        if group is None or intent is None:
+        if group is None or record.intent is None:
             return record
-        if group.native:
-            quantity = venue_managed_quantity(record, sent=self.is_known_to_venue(group))
-        else:
-            quantity = self._data.permitted_quantity(group, intent.intent_id, intent.order.quantity)
-        if group.is_exit(intent.intent_id):
-            record = replace(record, intent=as_exit(intent))
-        return with_quantity(record, quantity)
+        if group.is_exit(record.intent_id):
+            record = replace(record, intent=as_exit(record.intent))
+        if not group.native:
+            return record
+        return with_quantity(record, venue_managed_quantity(record, sent=self.is_known_to_venue(group)))
 
     def _at_risk_record(self, intent_id: str) -> Record:
         """A record whose intent has the quantity at risk: what the group permits now, and of what the parent may still

@@ -52,6 +52,8 @@ class TermsAccepted(BaseEvent):
     """The total quantity that counts, filled part included."""
     price: Uint64 | None = None
     """The limit price that counts; absent: as in the intent."""
+    asked: Uint64 | None = None
+    """In a group: the total that was asked for; the quantity counts until the group permits more."""
     text: str = ""
     """Why, or how the operator knows."""
 

@@ -13,6 +13,7 @@ from kernel import events
 from kernel.errors import ConflictError, ValidationError, Violation
 from kernel.lifecycle.attribution import attribution, attribution_reports
 from kernel.lifecycle.decide import IntentCommand, require_known
+from kernel.lifecycle.disagreement import requested_terms
 from kernel.lifecycle.findings import unknown_resolved
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_request import OrderRequest, order_requests
@@ -121,7 +122,8 @@ class AcceptTerms(IntentCommand):
                 f"intent {record.intent_id} has no order that works other terms: there is nothing to accept"
             )
         (working,) = live
-        quantity = record.cum_qty - working.cum_qty + working.quantity
+        others = record.cum_qty - working.cum_qty
+        quantity = others + working.quantity
         if quantity > intent.order.quantity:
             raise ConflictError(f"intent {record.intent_id} works more than its quantity: modify the intent instead")
         accepted = events.TermsAccepted(
@@ -129,6 +131,7 @@ class AcceptTerms(IntentCommand):
             generation=intent.generation,
             quantity=quantity,
             price=working.price,
+            asked=others + requested_terms(working, record.orders).quantity if intent.group_id is not None else None,
             text=self.text,
         )
         return [accepted, *closed]

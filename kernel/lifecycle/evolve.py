@@ -703,7 +703,7 @@ def confirmed(recorded: OrderState, now_ns: int) -> OrderState:
 
 def terms_accepted(record: Record, event: events.TermsAccepted) -> Record:
     """Let other terms count than those of the intent; if the venue disagreed with the intent's, that is over."""
-    terms = AcceptedTerms(generation=event.generation, quantity=event.quantity, price=event.price)
+    terms = AcceptedTerms(generation=event.generation, quantity=event.quantity, price=event.price, asked=event.asked)
     return replace(without_disagreement(record), accepted=terms)
 
 

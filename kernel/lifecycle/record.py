@@ -118,11 +118,12 @@ class Record:
 
     @property
     def accepted_intent(self) -> OrderIntent | None:
-        """The intent with the accepted terms, if there are any for its generation."""
+        """The intent with the accepted terms of its generation, if any; what is more than was asked for then counts."""
         intent, terms = self.intent, self.accepted
         if intent is None or terms is None or terms.generation != intent.generation:
             return intent
-        quantity = min(terms.quantity, intent.order.quantity)
+        more = terms.asked is not None and intent.order.quantity > terms.asked
+        quantity = intent.order.quantity if more else min(terms.quantity, intent.order.quantity)
         price = intent.order.price if terms.price is None else terms.price
         return copy_with(intent, order=copy_with(intent.order, quantity=quantity, price=price))
 

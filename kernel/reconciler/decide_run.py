@@ -25,6 +25,7 @@ from kernel.lifecycle import (
     unreported_findings,
     venue_orders_of,
 )
+from kernel.lifecycle.disagreement import requested_terms
 from kernel.lifecycle.record import is_stopped_by_venue
 from kernel.models import (
     UNRESOLVED,
@@ -192,14 +193,28 @@ def accept_terms(inputs: RunInputs, action: planning.Action) -> ReportFindings |
         quantity, price, text = action.quantity, None, action.reason
     elif inputs.context.settings.venue_terms is VenueTermsPolicy.ACCEPT and planning.may_accept(intent, order, action):
         (working,) = planning.live_orders(order)
-        quantity, price = working.quantity + planning.filled_by_others(order, working), working.price
+        others = planning.filled_by_others(order, working)
+        if intent.group_id is not None and others + asked_of(inputs.record, working) < intent.order.quantity:
+            return None  # the group permits more since: the venue was not asked for it
+        quantity, price = others + working.quantity, working.price
         text = f"{disagreement_text(inputs.record, inputs.symbol)}: accepted by the setting venue_terms"
     else:
         return None
     accepted = events.TermsAccepted(
-        intent_id=intent.intent_id, generation=intent.generation, quantity=quantity, price=price, text=text
+        intent_id=intent.intent_id,
+        generation=intent.generation,
+        quantity=quantity,
+        price=price,
+        asked=intent.order.quantity if intent.group_id is not None else None,
+        text=text,
     )
     return intent_findings(inputs, (accepted,), "other terms count than the intent's")
+
+
+def asked_of(record: Record, item: VenueOrder) -> int:
+    """Return the quantity that was requested of a venue order last."""
+    facts = facts_of(record, item)
+    return requested_terms(facts, record.orders).quantity if facts is not None else item.quantity
 
 
 def unmet_conditions(inputs: RunInputs, kind: ActionKind) -> tuple[str, ...]:

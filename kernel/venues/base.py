@@ -514,7 +514,11 @@ class Venue(Protocol):
         """
 
     async def modify(self, request: ModifyRequest) -> ExecutionReport:
-        """Change an order; returns the report of the change."""
+        """Change an order.
+
+        Returns:
+            The report of the change, REPLACED, with both client order ids; with the order's own alone if it keeps it.
+        """
 
     async def cancel(self, request: CancelRequest) -> ExecutionReport:
         """Cancel an order; returns the report of the cancel.

@@ -311,11 +311,19 @@ class Bench:
         assert kernel.engine.at_venue is not None, "a kernel of a case has a venue"
         plan = kernel.engine.at_venue.plan
 
-        async def nothing_planned() -> bool:
-            names = [intent.intent_id for intent in await kernel.get_all_intents()]
-            return all([self._is_unknown(kernel, name) or isinstance(await plan(name), Nothing) for name in names])
+        async def left() -> dict[str, str]:
+            plans = [(item.intent_id, await plan(item.intent_id)) for item in await kernel.get_all_intents()]
+            known = {name for name, step in plans if isinstance(step, Nothing) or self._is_unknown(kernel, name)}
+            return {name: step.label for name, step in plans if name not in known}
 
-        await self.eventually("the plan of every intent is empty", nothing_planned)
+        async def nothing_planned() -> bool:
+            return not await left()
+
+        try:
+            await self.eventually("the plan of every intent is empty", nothing_planned)
+        except AssertionError as problem:
+            found = "; ".join(item.text for item in kernel.state.findings() if item.resolved_at_ns is None)
+            raise AssertionError(f"{problem}: left {await left()}, findings: {found or 'none'}") from None
 
     def _is_unknown(self, kernel: EventSourcedKernel, intent_id: str) -> bool:
         """Return whether an operator must tell the outcome of the intent's order, as no query can."""

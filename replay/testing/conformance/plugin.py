@@ -54,7 +54,12 @@ def conformance_target(pytestconfig: pytest.Config, conformance_config: KitConfi
     """The adapter under test."""
     from replay.testing.conformance.target import opened_target
 
-    with opened_target(pytestconfig.getoption("--venue"), conformance_config) as target:
+    name = pytestconfig.getoption("--venue")
+    with opened_target(name, conformance_config) as target:
+        try:
+            target.venue()
+        except Exception as problem:
+            pytest.exit(f"the adapter {name} cannot be made: {problem!r}", pytest.ExitCode.USAGE_ERROR)
         yield target
 
 

@@ -273,17 +273,24 @@ def test_a_bad_configuration_is_refused(tmp_path: Path, content: str, words: str
     assert "kit.toml" in str(refused.value)
 
 
-def test_real_money_needs_live(tmp_path: Path) -> None:
-    """An account that is not declared to be a sandbox is refused without `--live`, before anything is sent."""
+@pytest.mark.parametrize(
+    ("venue", "content", "words"),
+    [
+        ("paper", "[conformance]\nsandbox = false\n", "--live"),
+        ("unheard-of", "[conformance]\nsandbox = true\n", "no venue is called unheard-of"),
+    ],
+)
+def test_nothing_runs_without_a_venue(tmp_path: Path, venue: str, content: str, words: str) -> None:
+    """Real money without `--live`, or an adapter that cannot be made, ends the run at once with one line."""
     config = tmp_path / "kit.toml"
-    config.write_text("[conformance]\nsandbox = false\n")
+    config.write_text(content)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--pyargs", "replay.testing.conformance", "--venue", "paper", "--config",
+        [sys.executable, "-m", "pytest", "--pyargs", "replay.testing.conformance", "--venue", venue, "--config",
          str(config), "-q", "-p", "no:cacheprovider"],
         cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False, timeout=TIMEOUT_S,
     )  # fmt: skip
     assert done.returncode != 0
-    assert "--live" in done.stdout
+    assert words in done.stdout.splitlines()[-1]
 
 
 def test_the_help_topic_is_true() -> None:

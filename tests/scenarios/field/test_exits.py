@@ -9,8 +9,9 @@ import pytest
 
 from kernel.clock import NS_PER_S, LoopClock
 from kernel.errors import Rejected
-from kernel.models import ExecType, OrdStatus, ReconciliationStatus
+from kernel.models import ExecType, OrdStatus, ReconciliationStatus, VenueTermsPolicy
 from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup
+from kernel.settings import KernelSettings
 from kernel.venues.base import AmendDialect, ExecutionReport, ModifyRequest, SubmitRequest, VenueCapabilities
 from kernel.venues.paper.matching.config import full_symbols
 from tests.scenarios.field.lab import BTCUSDT, COIN, FieldOrder, FieldVenue, Lab, field_lab, order, paper_lab
@@ -427,3 +428,40 @@ async def test_an_exit_that_may_not_grow_works_on() -> None:
         assert exits(lab) == {"STOP": COIN // 2}
         assert lab.findings() == {}
         assert lab.venue.count("cancel") == 0
+
+
+@pytest.mark.parametrize("by_policy", [True, False])
+@AMENDS
+async def test_an_exit_whose_smaller_quantity_was_accepted_grows_with_the_entry(
+    amend: AmendDialect, by_policy: bool
+) -> None:
+    """What was accepted counts for what was asked for then; of what is bought later, the exit sells what it can."""
+    policy = VenueTermsPolicy.ACCEPT if by_policy else VenueTermsPolicy.REQUIRE
+    async with field_lab(amend=amend, settings=KernelSettings(venue_terms=policy)) as lab:
+
+        def rounded(item: FieldOrder) -> None:
+            if item.order.stop_price is not None:
+                item.quantity -= item.quantity % 1_000_000
+
+        def accept(request: SubmitRequest) -> ExecutionReport:
+            item = lab.venue.new_order(request)
+            rounded(item)
+            return lab.venue.report(item, ExecType.NEW)
+
+        def change(request: ModifyRequest) -> ExecutionReport:
+            report = lab.venue.do_modify(request)
+            item = lab.venue.orders["BTCUSDT", report.exchange_order_id or ""]
+            rounded(item)
+            return report.model_copy(update={"order_qty": item.quantity, "leaves_qty": item.quantity})
+
+        lab.venue.on_submit, lab.venue.on_modify = accept, change
+        entry = await place(lab)
+        for bought in (33_456_000, 66_912_000):
+            lab.venue.fill(entry, 33_456_000)
+            await asyncio.sleep(100)
+            if not by_policy and bought == 33_456_000:
+                (name,) = [item.finding_id for item in lab.kernel.state.findings() if item.kind == "VENUE_DISAGREES"]
+                await lab.kernel.resolve_finding(name, evidence="fine", accept=True)
+                await asyncio.sleep(5)
+            assert stop_of(lab).quantity == bought - bought % 1_000_000
+            assert "VENUE_DISAGREES" not in lab.findings()
