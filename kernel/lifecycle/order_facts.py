@@ -332,8 +332,8 @@ def end_of_life(facts: OrderFacts) -> int | None:
     told_ns = told_end(facts)
     if told_ns is not None or facts.live:
         return told_ns
-    if facts.closed_ns is not None:
-        return facts.closed_ns
+    if (closed_ns := facts.closed_ns or facts.succeeded_ns) is not None:
+        return closed_ns
     return max((entry.time_ns for entry in facts.counted_trades), default=0) or None
 
 

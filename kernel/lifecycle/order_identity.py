@@ -18,7 +18,7 @@ from kernel.lifecycle.findings import finding_id, raised
 from kernel.lifecycle.order_facts import OrderFacts, end_of_life, in_life
 from kernel.lifecycle.record import Record, SentModify, order_under, targets_of
 from kernel.lifecycle.trades import TradeEntry
-from kernel.models import Attempt, AttemptKind, ExecType, FindingKind
+from kernel.models import Attempt, AttemptKind, ExecType, ExternalOrder, FindingKind
 from kernel.order_spec import Side, StandardOrder
 from kernel.venues.base import ExecutionReport, VenueCapabilities
 
@@ -45,7 +45,13 @@ def life_margin_ns(capabilities: VenueCapabilities) -> int | None:
 
 
 def match(
-    report: ExecutionReport, by_client_id: Record | None, by_order_id: Sequence[Record], *, margin_ns: int | None
+    report: ExecutionReport,
+    by_client_id: Record | None,
+    by_order_id: Sequence[Record],
+    *,
+    margin_ns: int | None,
+    external: ExternalOrder | None = None,
+    external_trades: Sequence[TradeEntry] = (),
 ) -> OrderMatch:
     """Return to which intent a report belongs.
 
@@ -54,6 +60,8 @@ def match(
         by_client_id: The intent that has one of its client order ids; None if there is none.
         by_order_id: The intents with an order that has its venue order id.
         margin_ns: See `life_margin_ns`.
+        external: The known external order that it may be about.
+        external_trades: Its trades that count.
     """
     known = [
         (record.intent_id, facts)
@@ -76,11 +84,15 @@ def match(
     if margin_ns is None and len(same) == 1:
         return OrderMatch(same[0][0])
     held = [item for item in same if holds_trade(item[1], report, margin_ns)]
+    if not held and report.fill_key and any(entry.fill_key == report.fill_key for entry in external_trades):
+        return OrderMatch(reused=tuple(known))
     if not held and report.ref_fill_key is None:  # the time of a correction is not that of its trade
         held = [
             item
             for item in same
-            if in_life_of(item[1], report, margin_ns) and not is_nameless_reopening(item[1], report)
+            if in_life_of(item[1], report, margin_ns)
+            and not is_nameless_reopening(item[1], report)
+            and not (external is not None and is_before(item[1], report, external))
         ]
     if len(held) == 1:
         return OrderMatch(held[0][0])
@@ -249,6 +261,15 @@ def in_life_of(facts: OrderFacts, report: Report, margin_ns: int | None) -> bool
     times = [time for time in (report.transact_time_ns, report.order_created_ns) if time is not None]
     end_ns = end_of_life(facts)
     return all(in_life(facts, time_ns, margin_ns or 0, ended_ns=end_ns) for time_ns in times) if times else facts.live
+
+
+def is_before(facts: OrderFacts, report: ExecutionReport, external: ExternalOrder) -> bool:
+    """Return whether a report is older than all that is told of an order by client order id, and the external order that
+    had its id was still open then."""
+    named = (facts.accepted_ns, *(entry.time_ns for entry in facts.counted_trades if entry.margin_ns is None))
+    begin_ns = min(filter(None, named), default=0)
+    time_ns = report.transact_time_ns or begin_ns
+    return time_ns < begin_ns and (external.live or (external.transact_time_ns or 0) >= time_ns)
 
 
 def is_nameless_reopening(facts: OrderFacts, report: ExecutionReport) -> bool:

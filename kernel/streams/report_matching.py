@@ -56,7 +56,10 @@ def match_in_memory(
     known = [name for order_id in order_ids_of(report) for name in state.intent_ids_of_order(order_id)]
     names = dict.fromkeys((*known, *evicted))
     by_client_id = state.record(sender) if sender is not None else None
-    return match(report, by_client_id, [state.record(name) for name in names], margin_ns=margin_ns)
+    records = [state.record(name) for name in names]
+    external = state.external_order_of(report) if margin_ns is not None else None
+    trades = state.external_trades(external) if external is not None else ()
+    return match(report, by_client_id, records, margin_ns=margin_ns, external=external, external_trades=trades)
 
 
 def is_final(state: KernelState, report: ExecutionReport, found: OrderMatch, *, margin_ns: int | None) -> bool:

@@ -145,10 +145,7 @@ class Externals:
         return self.entries[max(fitting, key=fit)]
 
     def take(self, facts: OrderFacts) -> list[Booking]:
-        """Remove an order that turned out to be an intent's, or its trades that did; returns their bookings.
-
-        One that was seen before the intent's was sent is another order.
-        """
+        """Remove an order that turned out to be an intent's, or its trades that did; returns their bookings."""
         order = facts.order
         found = (
             self.find(facts.exchange_order_id, order.symbol_id, order.side, name or None)
@@ -157,8 +154,7 @@ class Externals:
         entry = next(filter(None, found), None)
         if entry is None:
             return []
-        begin_ns = facts.accepted_ns if facts.sent_ns is None and entry.id_reused else facts.sent_ns
-        if begin_ns is not None and entry.order.first_seen_ns < begin_ns:
+        if is_earlier(entry, facts):
             return []
         if not entry.id_reused or entry.order.first_seen_ns <= facts.first_seen_ns:
             return [*chain.from_iterable(self.drop(key_of(entry.order)).trades.values())]
@@ -215,6 +211,15 @@ class Externals:
                 return
             if order.side in (side, None):
                 yield order
+
+
+def is_earlier(entry: ExternalEntry, facts: OrderFacts) -> bool:
+    """Return whether an external order is another one than an intent's: it was seen, or ended, before that one began."""
+    order, made_ns = entry.order, facts.created_ns or facts.accepted_ns or 0
+    if not order.live and order.transact_time_ns is not None and order.transact_time_ns < made_ns:
+        return True
+    begin_ns = facts.accepted_ns if facts.sent_ns is None and entry.id_reused else facts.sent_ns
+    return begin_ns is not None and order.first_seen_ns < begin_ns
 
 
 def key_of(order: ExternalOrder) -> ExternalKey:

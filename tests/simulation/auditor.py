@@ -347,6 +347,7 @@ class Auditor(BracketAudit):
         """Faults have stopped and everything had its time. `read` is what queries show of each intent now."""
         self.truth(truth)
         self._final_trades = {trade["fill_key"]: dict(trade) for trade in truth["trades"]}
+        self._disown_unnamed()
         for what, event in self._later:
             self._hold_against_truth(what, event)
         for kind, intent_id in self._acknowledged:
@@ -365,6 +366,20 @@ class Auditor(BracketAudit):
         for finding_id, kind in self.standing.items():
             if kind in ("BALANCE_DRIFT", "POSITION_DRIFT"):
                 self.problem(1, f"finding {finding_id} stands, though every fill is known")
+
+    def _disown_unnamed(self) -> None:
+        """Take the copies that the network made of a request for external orders, if the venue has shown no more of them
+        than trades without client order id: nothing tells whose they are. `_check_foreign` asks for the finding."""
+        if self.personality is None or "unnamed-trades" not in self.personality.names:
+            return
+        for orders in self._by_intent.values():
+            copies = [
+                item for item in orders if item.client_order_id in self.doubled and not item.open and item.cum_qty
+            ]
+            unnamed = [item for item in copies if item.exchange_order_id not in self._last_position]
+            for order in unnamed if len(copies) > len(unnamed) else ():
+                orders.remove(order)
+                self.foreign.add(order.exchange_order_id)
 
     def _filled(self, group: Group) -> dict[str, int]:
         """The filled quantity of each member at the venue."""

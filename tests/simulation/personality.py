@@ -185,6 +185,10 @@ class Personality:
         """Every order that was ever shown under a venue id."""
         return self._true.get((symbol_id, shown), []) if self.names & {"ids-per-symbol", "ids-reused"} else [shown]
 
+    def is_given_again(self, order_id: str) -> bool:
+        """Whether a later order of the symbol has the shown id of an order."""
+        return self.true_ids(self.symbol_of(order_id), self.shown_id(order_id))[-1] != order_id
+
     def true_row(self, event: dict[str, Any]) -> dict[str, Any]:
         """An event of the log with the true ids of the orders that it names, for the auditor."""
         if not self.names & {"ids-per-symbol", "ids-reused"}:

@@ -303,8 +303,11 @@ class Player(Bystanders, VenueEvents):
         if not trades:
             return
         trade = trades[which % len(trades)]
+        change = changes(trade)
+        if change["quantity"] < trade.quantity and self.world.personality.is_given_again(str(trade.order_id)):
+            return  # a filled order would be open again, together with the one that has its id by now
         try:
-            self.world.exchange.engine.correct(trade.trade_id, **changes(trade))
+            self.world.exchange.engine.correct(trade.trade_id, **change)
         except KernelError as problem:
             self.world.tell("venue", f"has no such correction: {problem}")
 

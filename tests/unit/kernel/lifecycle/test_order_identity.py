@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -9,8 +10,10 @@ from hypothesis import strategies as st
 
 from kernel import events
 from kernel.lifecycle import Record
+from kernel.lifecycle.order_facts import end_of_life
 from kernel.lifecycle.order_identity import bound, find_order, life_margin_ns, match, shows
-from kernel.models import AttemptKind, ExecType, FindingKind, OrdStatus
+from kernel.lifecycle.trades import TradeEntry
+from kernel.models import AttemptKind, ExecType, ExternalOrder, FindingKind, OrdStatus
 from kernel.order_spec import Side
 from kernel.venues.base import VenueCapabilities
 from tests.folding import NS_PER_S, Journal, a_report, a_trade, an_attempt, an_intent, an_order
@@ -188,3 +191,31 @@ def test_a_replacement_may_have_an_id_that_an_order_of_its_intent_had() -> None:
     assert not record.unresolved
     shown = a_report(ExecType.ORDER_STATUS, at=9, client_id="r2", exchange_order_id="7", side=Side.BUY)
     assert [shows(record, facts, shown) for facts in record.orders] == [False, False, True]
+
+
+def test_a_trade_that_may_be_of_the_external_order_before_is_not_ours() -> None:
+    """An id has one open order: what is older than all that is told of ours may be of the external one that had it."""
+    journal = Journal()
+    an_order_of(journal, "a", begun=10)
+    journal.hear("a", a_trade("t1", 1, at=13, client_id="c-a", exchange_order_id="7"))
+    a = journal.record("a")
+    known = ExternalOrder(exchange_order_id="7", symbol_id="S", side=Side.BUY, client_order_id="")
+
+    def found(at: int, external: ExternalOrder | None, *trades: TradeEntry) -> tuple[str | None, int]:
+        trade = a_trade("t", 1, at=at, **NAMELESS)
+        given: Any = {"external": external, "external_trades": trades}
+        owner = match(trade, None, [a], margin_ns=MARGIN_NS, **given)
+        return owner.intent_id, len(owner.candidates)
+
+    ended = known.model_copy(update={"live": False, "transact_time_ns": 11 * NS_PER_S})
+    assert [found(12, external) for external in (None, known, ended)] == [("a", 0), (None, 1), ("a", 0)]
+    assert found(11, ended) == (None, 1)
+    assert found(14, known) == ("a", 0)
+    assert found(14, known, TradeEntry("t", 1, 100, 14 * NS_PER_S, None, None, None)) == (None, 0)
+
+
+def test_the_life_of_a_stop_ends_when_it_triggers() -> None:
+    """What comes under the id of a stop whose trigger made a new order is another order's."""
+    facts = an_order_of(Journal(), "a", begun=1).orders[0]
+    assert end_of_life(facts) is None
+    assert end_of_life(replace(facts, succeeded_ns=9)) == 9

@@ -164,6 +164,17 @@ def test_an_adopted_order_takes_no_trades_of_an_earlier_one_with_its_id() -> Non
     assert externals.take(replace(facts, client_order_ids=("",), accepted_ns=begun_ns - 1)) != []
 
 
+def test_an_adopted_order_takes_no_trades_of_one_that_ended_before_it_was_accepted() -> None:
+    """Which of the two clocks is ahead does not matter: both times are the venue's."""
+    told = {"fill_key": "t1", "last_px": 100, "last_qty": 5, "ord_status": OrdStatus.FILLED, "transact_time_ns": 900}
+    terms = an_order().model_copy(update={"symbol_id": "BTCUSDT", "side": Side.BUY})
+    facts = OrderFacts("7", ("",), terms, 5, 100, 0, first_seen_ns=2, last_seen_ns=2)
+    for accepted_ns, is_taken in ((None, True), (900, True), (901, False)):
+        externals = Externals()
+        externals.apply(observed(1, ExecType.TRADE, client_order_id="web", **told))
+        assert bool(externals.take(replace(facts, accepted_ns=accepted_ns))) is is_taken
+
+
 def test_a_correction_is_about_the_order_that_has_its_trade() -> None:
     """Of two orders under one id, a bust or correction without client order id changes the one that traded."""
     externals = Externals()
