@@ -502,8 +502,9 @@ class Auditor(BracketAudit):
             return
         if self.is_halted(intent.order["symbol_id"]) and self._is_wanted(intent):
             return  # it waits for the halt's end
+        lacks = not live or working < wanted
         tried_for_ever = (status == "BACKING_OFF" and self._is_tried_for_ever(intent)) or (
-            status in ("PENDING", "BACKING_OFF") and not live and self._waits_for_tick(intent)
+            status in ("PENDING", "BACKING_OFF") and lacks and self._waits_for_tick(intent)
         )
         if status not in ("SYNCED", "FAILED") and not tried_for_ever:
             self.problem(3, f"{name} ends {status}")
@@ -544,7 +545,7 @@ class Auditor(BracketAudit):
         return refused and not live
 
     def _waits_for_tick(self, intent: Intent) -> bool:
-        """Whether it is a bracket's exit at a price that the changed tick size forbids: it is placed once it may be.
+        """Whether it is a bracket's exit at a price that the changed tick size forbids: it is placed, or grows, later.
 
         A finding says so if none of the bracket's exits works (see `_check_exits`).
         """
@@ -566,6 +567,8 @@ class Auditor(BracketAudit):
             return
         if "VENUE_DISAGREES" in intent.findings and (status == "FAILED" or self._is_tried_for_ever(intent)):
             return  # it works what it works, and the finding says so
+        if working < wanted and order.price == intent.order.get("price") and self._waits_for_tick(intent):
+            return
         if (working, order.price) != (wanted, intent.order.get("price")):
             asked = f"{wanted} at {intent.order.get('price')}"
             self.problem(3, f"{intent.intent_id} works for {working} at {order.price}, wanted is {asked}")
