@@ -84,7 +84,7 @@ def match(
     if margin_ns is None and len(same) == 1:
         return OrderMatch(same[0][0])
     held = [item for item in same if holds_trade(item[1], report, margin_ns)]
-    if not held and report.fill_key and any(entry.fill_key == report.fill_key for entry in external_trades):
+    if not held and external is not None and is_of(external, external_trades, report, [facts for _, facts in same]):
         return OrderMatch(reused=tuple(known))
     if not held and report.ref_fill_key is None:  # the time of a correction is not that of its trade
         held = [
@@ -261,6 +261,17 @@ def in_life_of(facts: OrderFacts, report: Report, margin_ns: int | None) -> bool
     times = [time for time in (report.transact_time_ns, report.order_created_ns) if time is not None]
     end_ns = end_of_life(facts)
     return all(in_life(facts, time_ns, margin_ns or 0, ended_ns=end_ns) for time_ns in times) if times else facts.live
+
+
+def is_of(
+    external: ExternalOrder, trades: Sequence[TradeEntry], report: ExecutionReport, same: Sequence[OrderFacts]
+) -> bool:
+    """Return whether a trade is known of an external order, and that is not the trade of an intent's order that had ended.
+
+    Such a trade is first taken for an external one; it is the intent's if newer evidence shows its order open.
+    """
+    known = report.fill_key is not None and any(entry.fill_key == report.fill_key for entry in trades)
+    return known and all(external.first_seen_ns <= facts.first_seen_ns for facts in same)
 
 
 def is_before(facts: OrderFacts, report: ExecutionReport, external: ExternalOrder) -> bool:
