@@ -104,7 +104,11 @@ class ThreadedLog(RecordedLog):
         if self._closing is None:
             self._closed = True
             self._closing = asyncio.ensure_future(self._close())
-        await asyncio.shield(self._closing)
+        try:
+            await asyncio.shield(self._closing)
+        except asyncio.CancelledError:
+            await asyncio.wait([self._closing])  # threads own files until then; a second cancellation does not wait
+            raise
 
     async def _close(self) -> None:
         self._recorder.shorten_deadline()
