@@ -37,6 +37,8 @@ from kernel.venues.base import (
 logger = logging.getLogger(__name__)
 CHANGES = frozenset({"submit", "submit_group", "modify", "cancel"})
 """Calls that change an order."""
+CLOSE_TIMEOUT_S = 10.0
+"""Longest wait for the end of a session."""
 TRADES = frozenset({ExecType.TRADE, ExecType.TRADE_CORRECT, ExecType.TRADE_CANCEL})
 NO_NUMBERS = dict.fromkeys(
     ("order_qty", "price", "last_qty", "last_px", "cum_qty", "leaves_qty", "fee", "fees", "order")
@@ -105,11 +107,12 @@ class GuardedVenue(Venue):
         await self._call("connect", is_anything)
 
     async def close(self) -> None:
-        """Close the session; a session whose close fails counts as closed."""
+        """Close the session; a session whose close fails or takes too long counts as closed."""
         try:
-            await self._call("close", is_anything)
-        except VenueError as problem:
-            logger.warning("closing the session with the venue failed: %s", problem)
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._call("close", is_anything)
+        except (VenueError, TimeoutError) as problem:
+            logger.warning("closing the session with the venue failed: %r", problem)
 
     async def submit(self, request: SubmitRequest) -> ExecutionReport:
         return self._stripped(await self._call("submit", is_report, self._shifted(request)))

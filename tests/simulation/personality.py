@@ -39,7 +39,7 @@ PERSONALITIES: dict[str, tuple[str, ...]] = {
     "undoes": ("undo",),  # ends every order of a symbol at once, for a while
     "triggers": ("stop",),  # a stop that triggers becomes a new order
     "self-trades": ("expire", "decrement"),  # ends or reduces orders to prevent a self-trade
-    "late-fees": (),  # reports the fee of a trade later
+    "late-fees": (),  # reports the fee of a trade later, and then as several
     "flows": ("flow",),  # balances change without trades
     "rescales": ("rescale", "delist"),  # a symbol changes its scale, or is not listed for a while
     "mute": ("mute",),  # the stream is silent
@@ -289,7 +289,7 @@ class Personality:
         return snapshot.model_copy(
             update={
                 "open_orders": self._all(open_orders, unnamed="unnamed-orders" in self.names),
-                "fills": self._all(fills, unnamed="unnamed-trades" in self.names),
+                "fills": self._all(map(self._charged, fills), unnamed="unnamed-trades" in self.names),
                 "balances": self._with_flows(snapshot.balances),
                 "transfers": tuple(flows),
             }
@@ -297,6 +297,12 @@ class Personality:
 
     def _all(self, reports: Iterable[ExecutionReport], *, unnamed: bool) -> tuple[ExecutionReport, ...]:
         return tuple(self.shown(report, unnamed=unnamed) for report in reports)
+
+    def _charged(self, report: ExecutionReport) -> ExecutionReport:
+        if "late-fees" not in self.names or report.fee is None or report.fee_asset is None:
+            return report
+        fees = {"Y": 0, report.fee_asset: report.fee}
+        return report.model_copy(update={"fee": None, "fee_asset": None, "fees": fees, "raw": None})
 
     def _with_flows(self, balances: dict[str, Balance] | None) -> dict[str, Balance] | None:
         if balances is None or not self.flows:
