@@ -305,7 +305,8 @@ class StatusQuerier:
             shadowed(self.state.observed_order(intent_id), item) or may_show_another(capabilities, item)
         )
         needs_total = facts is not None and not (facts.live or facts.has_total) and facts.final_cum_qty is None
-        if facts is not None and needs_total and (facts.gone_ns is not None or not shown_by_id):
+        by_trades = capabilities.lists_trades or not by_id
+        if facts is not None and needs_total and by_trades and (facts.gone_ns is not None or not shown_by_id):
             return await self._final_by_trades(record, item)
         if item.inferred_qty > 0 and capabilities.lists_trades and (facts is None or facts.unconfirmed_ns is None):
             await self._query_trades(record, item)

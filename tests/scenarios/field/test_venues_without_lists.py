@@ -11,7 +11,14 @@ from kernel.clock import NS_PER_S, LoopClock
 from kernel.errors import NotReadyError, OutcomeUnknown
 from kernel.models import AttemptOutcome, ExecType, OrdStatus, ReconciliationStatus
 from kernel.safety.readiness import VENUE_SNAPSHOT_COMPLETE
-from kernel.venues.base import ExecutionReport, SubmitRequest, VenueCapabilities, VenueSnapshot
+from kernel.venues.base import (
+    AmendDialect,
+    ExecutionReport,
+    ModifyRequest,
+    SubmitRequest,
+    VenueCapabilities,
+    VenueSnapshot,
+)
 from replay import open_kernel
 from tests.scenarios.field.lab import COIN, FieldVenue, Lab, field_lab, order
 
@@ -192,3 +199,26 @@ async def test_a_venue_with_neither_lists_nor_status_works() -> None:
             await second.wait_ready(30)
             await second.cancel_order("b")
             assert venue.open_orders() == []
+
+
+@pytest.mark.parametrize("lists", [NO_LISTS, {"lists_trades": False}])
+async def test_what_a_replaced_order_filled_is_queried(lists: dict[str, bool]) -> None:
+    """Without a list of trades the status of a replaced order tells its final quantity: the rest alone works on."""
+    async with field_lab(venue=listing(amend=AmendDialect.CANCEL_REPLACE, **lists)) as lab:
+
+        def change(request: ModifyRequest) -> ExecutionReport:
+            old = lab.venue.target(request)
+            old.open, old.status = False, OrdStatus.CANCELED
+            new = lab.venue.new_order(SubmitRequest(**request.model_dump(include=set(SubmitRequest.model_fields))))
+            new.quantity -= request.cum_qty
+            return lab.venue.report(new, ExecType.REPLACED, orig_client_order_id=old.client_order_id)
+
+        lab.venue.on_modify = change
+        await place(lab)
+        await asyncio.sleep(1)
+        lab.venue.fill(lab.venue.open_orders()[0], COIN // 4, tell=False)
+        await lab.kernel.modify_order("b", order(price=6_000_100), wait="recorded")
+        await asyncio.sleep(20)
+        assert [item.quantity for item in lab.venue.open_orders()] == [COIN * 3 // 4]
+        state = await lab.kernel.get_order_state("b")
+        assert (state.status.cum_qty, state.reconciliation_status) == (COIN // 4, ReconciliationStatus.SYNCED)
