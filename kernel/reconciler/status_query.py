@@ -406,6 +406,8 @@ class StatusQuerier:
             return await self._query_list(record, client_order_id, exchange_order_id, since_ns=since_ns)
         began_ns = self.clock.now_ns()
         report = await self._ask(lambda: self.venue.order(symbol_id, by_client_id, exchange_order_id), ORDER_SCOPES)
+        if report is None and by_client_id and exchange_order_id and is_renamed(record, exchange_order_id):
+            report = await self._ask(lambda: self.venue.order(symbol_id, None, exchange_order_id), ORDER_SCOPES)
         ended_ns = self.clock.now_ns()
         self.metrics.looked(ORDER_SCOPES, LookResult.NOT_FOUND if report is None else LookResult.FOUND)
         reflects_ns = capabilities.reflects_ns(began_ns)
@@ -594,6 +596,12 @@ def is_queried_alone(capabilities: VenueCapabilities, client_order_id: str, exch
         return False
     by_client_id = status_id(capabilities, client_order_id, exchange_order_id) is not None
     return by_client_id or (bool(exchange_order_id) and capabilities.queries_single_orders)
+
+
+def is_renamed(record: Record, exchange_order_id: str) -> bool:
+    """Return whether an order was changed under another client order id: the venue may know it by the first one only."""
+    named = (facts for facts in record.orders if facts.exchange_order_id == exchange_order_id)
+    return any(len(facts.client_order_ids) > 1 for facts in named)
 
 
 def status_id(capabilities: VenueCapabilities, client_order_id: str, exchange_order_id: str | None) -> str | None:
