@@ -23,7 +23,6 @@ from kernel.lifecycle import (
     is_disagreement_over,
     raised,
     unreported_findings,
-    venue_orders_of,
 )
 from kernel.lifecycle.disagreement import requested_terms
 from kernel.lifecycle.record import is_stopped_by_venue
@@ -97,8 +96,6 @@ def next_action(inputs: RunInputs) -> planning.Action:
     if inputs.memory.forced and order is not None:
         cancels = (item.cancel_not_before_ns or 0 for item in order.venue_orders)
         now_ns = max(now_ns, order.not_before_ns, *cancels)
-    if order is not None and not inputs.capabilities.lists_trades:
-        order = without_inferred(order)
     action = planning.plan(
         inputs.intent,
         order,
@@ -114,12 +111,6 @@ def next_action(inputs: RunInputs) -> planning.Action:
     if age_ns > ns(inputs.context.settings.order_age_s_max):
         return planning.Ask(live[-1], "the venue has not confirmed it for too long", stale=True)
     return action
-
-
-def without_inferred(order: OrderState) -> OrderState:
-    """Return an order at a venue that lists no trades: nothing there can explain an inferred quantity."""
-    items = tuple(item.model_copy(update={"inferred_qty": 0}) for item in venue_orders_of(order))
-    return order.model_copy(update={"venue_orders": items})
 
 
 def venue_step(inputs: RunInputs, action: planning.Action) -> Decision:

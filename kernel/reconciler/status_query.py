@@ -305,7 +305,8 @@ class StatusQuerier:
             shadowed(self.state.observed_order(intent_id), item) or may_show_another(capabilities, item)
         )
         needs_total = facts is not None and not (facts.live or facts.has_total) and facts.final_cum_qty is None
-        if facts is not None and needs_total and (facts.gone_ns is not None or not shown_by_id):
+        by_trades = capabilities.lists_trades or not by_id
+        if facts is not None and needs_total and by_trades and (facts.gone_ns is not None or not shown_by_id):
             return await self._final_by_trades(record, item)
         if item.inferred_qty > 0 and capabilities.lists_trades and (facts is None or facts.unconfirmed_ns is None):
             await self._query_trades(record, item)
@@ -405,6 +406,8 @@ class StatusQuerier:
             return await self._query_list(record, client_order_id, exchange_order_id, since_ns=since_ns)
         began_ns = self.clock.now_ns()
         report = await self._ask(lambda: self.venue.order(symbol_id, by_client_id, exchange_order_id), ORDER_SCOPES)
+        if report is None and by_client_id and exchange_order_id and is_renamed(record, exchange_order_id):
+            report = await self._ask(lambda: self.venue.order(symbol_id, None, exchange_order_id), ORDER_SCOPES)
         ended_ns = self.clock.now_ns()
         self.metrics.looked(ORDER_SCOPES, LookResult.NOT_FOUND if report is None else LookResult.FOUND)
         reflects_ns = capabilities.reflects_ns(began_ns)
@@ -593,6 +596,12 @@ def is_queried_alone(capabilities: VenueCapabilities, client_order_id: str, exch
         return False
     by_client_id = status_id(capabilities, client_order_id, exchange_order_id) is not None
     return by_client_id or (bool(exchange_order_id) and capabilities.queries_single_orders)
+
+
+def is_renamed(record: Record, exchange_order_id: str) -> bool:
+    """Return whether an order was changed under another client order id: the venue may know it by the first one only."""
+    named = (facts for facts in record.orders if facts.exchange_order_id == exchange_order_id)
+    return any(len(facts.client_order_ids) > 1 for facts in named)
 
 
 def status_id(capabilities: VenueCapabilities, client_order_id: str, exchange_order_id: str | None) -> str | None:

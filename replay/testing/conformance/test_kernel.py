@@ -67,8 +67,8 @@ async def test_a_fill(bench: Bench) -> None:
         await kernel.place_order(order, intent_id="a", wait="recorded")
         await bench.eventually("the order fills", lambda: cum_qty(kernel, "a") == order.quantity)
         await bench.works(kernel, "a")
-        (position,) = await kernel.get_positions(bench.symbol.symbol_id)
         if bench.capabilities.lists_trades:
+            (position,) = await kernel.get_positions(bench.symbol.symbol_id)
             assert position.quantity == order.quantity
 
 
