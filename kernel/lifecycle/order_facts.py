@@ -318,13 +318,20 @@ def in_life(facts: OrderFacts, time_ns: int, margin_ns: int, *, ended_ns: int | 
 
 def told_end(facts: OrderFacts) -> int | None:
     """Return the venue time at which an order was reported ended or filled."""
-    filled_ns = (
-        facts.peak.time_ns
-        if facts.peak is not None and facts.peak.cum_qty - facts.carried_qty >= facts.quantity
-        else None
-    )
     ended_ns = facts.first_end_ns if facts.closed is not None and facts.first_end_ns else None
-    return min((time for time in (ended_ns, filled_ns) if time is not None), default=None)
+    return min((time for time in (ended_ns, told_filled(facts)) if time is not None), default=None)
+
+
+def told_filled(facts: OrderFacts) -> int | None:
+    """Return the venue time at which an order was reported filled, since it may last have been open again."""
+    shown = (facts.peak, *facts.evidence) if facts.peak is not None else ()
+    since_ns = max(1, newest_reopening(facts))
+    filled = (
+        item.time_ns
+        for item in shown
+        if item.margin_ns is None and item.time_ns >= since_ns and item.cum_qty - facts.carried_qty >= facts.quantity
+    )
+    return min(filled, default=None)
 
 
 def end_of_life(facts: OrderFacts) -> int | None:
@@ -375,6 +382,15 @@ def newest_void(facts: OrderFacts) -> int:
         return -1
     corrected = (trade.time_ns for trade in facts.trades if trade.ref_fill_key is not None)
     return max([-1, *(time_ns for _, time_ns in facts.busts), *corrected])
+
+
+def newest_reopening(facts: OrderFacts) -> int:
+    """Return the venue time of the newest bust, or correction to less: a filled order may be open after it."""
+    if simple(facts):
+        return -1
+    known = {trade.fill_key: trade.quantity for trade in facts.trades}
+    less = (trade.time_ns for trade in facts.trades if trade.quantity < known.get(trade.ref_fill_key or "", 0))
+    return max([-1, *(time_ns for _, time_ns in facts.busts), *less])
 
 
 def effective_trades(entries: Iterable[TradeEntry], busts: Iterable[tuple[str, int]]) -> list[TradeEntry]:

@@ -16,7 +16,7 @@ from kernel.lifecycle.trades import TradeEntry
 from kernel.models import AttemptKind, ExecType, ExternalOrder, FindingKind, OrdStatus
 from kernel.order_spec import Side
 from kernel.venues.base import VenueCapabilities
-from tests.folding import NS_PER_S, Journal, a_report, a_trade, an_attempt, an_intent, an_order
+from tests.folding import NS_PER_S, Journal, a_bust, a_report, a_trade, an_attempt, an_intent, an_order
 
 MARGIN_NS = NS_PER_S
 NAMELESS: dict[str, Any] = {"client_id": None, "exchange_order_id": "7"}
@@ -219,3 +219,20 @@ def test_the_life_of_a_stop_ends_when_it_triggers() -> None:
     facts = an_order_of(Journal(), "a", begun=1).orders[0]
     assert end_of_life(facts) is None
     assert end_of_life(replace(facts, succeeded_ns=9)) == 9
+
+
+def test_an_order_that_a_bust_reopened_lives_on() -> None:
+    """The life of a filled order whose trade was busted ends when it is told as filled again."""
+    journal = Journal()
+    an_order_of(journal, "a", begun=1)
+    named: dict[str, Any] = {"client_id": "c-a", "exchange_order_id": "7"}
+    whole = an_order().quantity
+    journal.hear("a", a_trade("t1", whole, at=3, cum_qty=whole, **named))
+    journal.hear("a", a_bust("b", "t1", at=5, cum_qty=0, **named))
+
+    def owner(at: int) -> str | None:
+        return match(a_trade("t2", 1, at=at, **NAMELESS), None, [journal.record("a")], margin_ns=0).intent_id
+
+    assert owner(7) == "a"
+    journal.hear("a", a_report(ExecType.ORDER_STATUS, at=9, ord_status=OrdStatus.FILLED, cum_qty=whole, **named))
+    assert [owner(at) for at in (7, 9, 10)] == ["a", "a", None]
