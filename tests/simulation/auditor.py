@@ -482,7 +482,8 @@ class Auditor(BracketAudit):
                 if once and not solicited:
                     return True
                 continue  # an end by the venue does not end it
-            at_market = once or intent.order.get("order_type") == "STOP"  # once triggered, the rest expires
+            told = order.exchange_order_id in self._explained  # else it was missing, and may be placed again
+            at_market = once or (intent.order.get("order_type") == "STOP" and told)  # once triggered, the rest expires
             if (at_market and "EXPIRED" in order.closed_as) or (not solicited and (once or not intent.recreate)):
                 return True
         return False
