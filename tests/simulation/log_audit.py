@@ -101,8 +101,6 @@ class LogAudit:
         """Venue ids of orders that work, by the log."""
         self._over: set[str] = set()
         """Venue ids of orders that the log has seen closed."""
-        self._explained: set[str] = set()
-        """Those of them whose end the venue reported with its reason."""
         self._watched: dict[str, int] = {}
         """The last position that each subscriber received."""
         self._fill_keys: set[str] = set()
@@ -495,8 +493,6 @@ class LogAudit:
             self._last_position.add(venue_id)
             if what == "closed" or event.get("ord_status") == "FILLED":
                 self._over.add(venue_id)
-            if venue_id in self._over and event.get("ord_status") in TERMINAL:
-                self._explained.add(venue_id)
             (self._working.discard if venue_id in self._over else self._working.add)(venue_id)
         if self.immediate:
             self._hold_against_truth(what, event)
