@@ -476,7 +476,11 @@ class Auditor(BracketAudit):
             ):
                 continue
             # Where an old list shows it open once more, a cancel may be sent after its end.
-            solicited = any(item.position <= order.closed_position for item in intent.aimed(order, *self.ending))
+            # When and why the venue forgot an order nobody tells: a cancel may have ended it.
+            forgotten = self.personality is not None and order.exchange_order_id in self.personality.purged
+            solicited = any(
+                forgotten or item.position <= order.closed_position for item in intent.aimed(order, *self.ending)
+            )
             once = intent.order.get("time_in_force") in ONE_SHOT or intent.order.get("order_type") == "MARKET"
             if intent.group is not None and intent.group.is_exit(intent):
                 if once and not solicited:
