@@ -55,7 +55,8 @@ from kernel.reconciler.suspect_query import SuspectQuerier
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.streams.event_writer import EventWriter, ReportSource, query_source
-from kernel.venues.base import ExecutionReport, Venue, VenueCapabilities, lists_complete
+from kernel.venues.base import ExecutionReport, VenueCapabilities, lists_complete
+from kernel.venues.guard import GuardedVenue
 
 Answer = TypeVar("Answer")
 
@@ -76,7 +77,7 @@ class StatusQuerier:
 
     state: KernelState
     writer: EventWriter
-    venue: Venue
+    venue: GuardedVenue
     clock: Clock
     settings: KernelSettings
     metrics: Metrics
@@ -410,7 +411,7 @@ class StatusQuerier:
             report = await self._ask(lambda: self.venue.order(symbol_id, None, exchange_order_id), ORDER_SCOPES)
         ended_ns = self.clock.now_ns()
         self.metrics.looked(ORDER_SCOPES, LookResult.NOT_FOUND if report is None else LookResult.FOUND)
-        reflects_ns = capabilities.reflects_ns(began_ns)
+        reflects_ns = capabilities.reflects_ns(began_ns - self.venue.lead_ns())
         # Where the venue lists no orders, the query of one stands in for the list.
         scopes = ORDER_SCOPES if capabilities.lists_open_orders else (LookScope.ORDER, LookScope.OPEN_ORDERS)
         if report is None:
@@ -451,7 +452,9 @@ class StatusQuerier:
         return (await self.writer.match(report, self._source(began_ns))).intent_id
 
     def _source(self, began_ns: int) -> ReportSource:
-        return query_source(f"venue:{self.state.exchange_id}", began_ns, self.venue.capabilities)
+        return query_source(
+            f"venue:{self.state.exchange_id}", began_ns, self.venue.capabilities, lead_ns=self.venue.lead_ns()
+        )
 
     @property
     def _margin_ns(self) -> int | None:
@@ -471,7 +474,7 @@ class StatusQuerier:
         if not lists_complete(snapshot, capabilities):
             self.metrics.looked(LIST_SCOPES, LookResult.INCOMPLETE)
             raise OutcomeUnknown(f"the answer is incomplete, so it is no evidence: {snapshot.text}")
-        reflects_ns = capabilities.reflects_ns(snapshot.began_ns)
+        reflects_ns = capabilities.reflects_ns(snapshot.began_ns - self.venue.lead_ns())
         shown = [*snapshot.fills, *snapshot.open_orders]
         asked = [item for item in shown if may_concern(item, client_order_id, exchange_order_id)]
         answer = answer_of(

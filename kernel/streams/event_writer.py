@@ -65,15 +65,15 @@ def stream_source(actor: str, capabilities: VenueCapabilities, *, attempt_positi
     )
 
 
-def query_source(actor: str, began_ns: int, capabilities: VenueCapabilities) -> ReportSource:
-    """Return the source of the reports of a status query that began at an instant."""
+def query_source(actor: str, began_ns: int, capabilities: VenueCapabilities, *, lead_ns: int) -> ReportSource:
+    """Return the source of the reports of a status query that began at an instant, on a host whose clock is ahead."""
     lag_ns = capabilities.read_lag.longest_ns + capabilities.hosts_skew_ns
     return ReportSource(
         actor,
         Evidence.QUERY,
         began_ns=began_ns,
-        reopens_until_ns=0 if capabilities.trigger_parent_stays_listed else began_ns - lag_ns,
-        reflects_ns=capabilities.reflects_ns(began_ns),
+        reopens_until_ns=0 if capabilities.trigger_parent_stays_listed else began_ns - lead_ns - lag_ns,
+        reflects_ns=capabilities.reflects_ns(began_ns - lead_ns),
         confirm_all_ends=capabilities.confirm_all_ends,
         life_margin_ns=life_margin_ns(capabilities),
     )

@@ -86,6 +86,8 @@ class GuardedVenue(Venue):
         """Called when the venue has answered a request that changes an order."""
         self.on_timestamp_refused: Callable[[], None] = lambda: None
         """Called when the venue refuses a request for its timestamp."""
+        self.lead_ns: Callable[[], int] = lambda: 0
+        """Returns by how much this host's clock is ahead of the venue's, as far as is known."""
         self.stamp_shift_ns = 0
         """What is added to the stamps of requests, so that they are in venue time."""
         self.quarantined: frozenset[str] = frozenset()
