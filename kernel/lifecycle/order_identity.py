@@ -84,15 +84,13 @@ def match(
     if margin_ns is None and len(same) == 1:
         return OrderMatch(same[0][0])
     held = [item for item in same if holds_trade(item[1], report, margin_ns)]
-    if not held and external is not None and is_of(external, external_trades, report, [facts for _, facts in same]):
-        return OrderMatch(reused=tuple(known))
     if not held and report.ref_fill_key is None:  # the time of a correction is not that of its trade
         held = [
             item
             for item in same
             if in_life_of(item[1], report, margin_ns)
             and not is_nameless_reopening(item[1], report)
-            and not (external is not None and is_before(item[1], report, external))
+            and not (external is not None and is_of(external, external_trades, report, item[1]))
         ]
     if len(held) == 1:
         return OrderMatch(held[0][0])
@@ -263,15 +261,14 @@ def in_life_of(facts: OrderFacts, report: Report, margin_ns: int | None) -> bool
     return all(in_life(facts, time_ns, margin_ns or 0, ended_ns=end_ns) for time_ns in times) if times else facts.live
 
 
-def is_of(
-    external: ExternalOrder, trades: Sequence[TradeEntry], report: ExecutionReport, same: Sequence[OrderFacts]
-) -> bool:
-    """Return whether a trade is known of an external order, and that is not the trade of an intent's order that had ended.
+def is_of(external: ExternalOrder, trades: Sequence[TradeEntry], report: ExecutionReport, facts: OrderFacts) -> bool:
+    """Return whether a report is, or may be, about an external order rather than about an intent's in whose life it is.
 
-    Such a trade is first taken for an external one; it is the intent's if newer evidence shows its order open.
+    A trade that came after an order had ended is first taken for an external one; it is the order's if newer evidence shows
+    it open.
     """
     known = report.fill_key is not None and any(entry.fill_key == report.fill_key for entry in trades)
-    return known and all(external.first_seen_ns <= facts.first_seen_ns for facts in same)
+    return (known and external.first_seen_ns <= facts.first_seen_ns) or is_before(facts, report, external)
 
 
 def is_before(facts: OrderFacts, report: ExecutionReport, external: ExternalOrder) -> bool:
