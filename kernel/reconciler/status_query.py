@@ -18,7 +18,7 @@ from kernel.clock import Clock
 from kernel.errors import OutcomeUnknown, VenueError
 from kernel.lifecycle import Record, evolve
 from kernel.lifecycle.findings import finding_events, unknown_resolved
-from kernel.lifecycle.order_identity import client_ids_of, life_margin_ns
+from kernel.lifecycle.order_identity import client_ids_of, life_margin_ns, shows
 from kernel.log.base import Write
 from kernel.metrics import LookResult, Metrics, Operation
 from kernel.models import (
@@ -26,6 +26,7 @@ from kernel.models import (
     Attempt,
     AttemptOutcome,
     Evidence,
+    ExecType,
     ExternalOrder,
     LookScope,
     OrderState,
@@ -345,7 +346,10 @@ class StatusQuerier:
 
     async def _record_missed(self, record: Record, item: VenueOrder, answer: StatusAnswer) -> None:
         facts = facts_of(record, item)
-        made = missed_events(record, facts, answer, self.venue.capabilities) if facts is not None else []
+        listed = [report for report in answer.others if report.exec_type is ExecType.ORDER_STATUS]
+        if facts is None or (facts.live and any(shows(record, facts, report) for report in listed)):
+            return  # a list item without client order id may be of several orders: none of them was missed
+        made = missed_events(record, facts, answer, self.venue.capabilities)
         if made:
             await self._fact(record.intent_id, made, Evidence.QUERY)
 
