@@ -183,7 +183,7 @@ def find_order(record: Record, report: Report) -> OrderFacts | None:
     ids = client_ids_of(report)
     if not ids:
         return known[0] if len(known) == 1 else of_several(known, report)
-    if replacement(record, report) is not None and not (known and report.exec_type is ExecType.REPLACED):
+    if replacement(record, report) is not None and not (known and ends_replaced(report, known)):
         named_alike = (facts for facts in record.orders if report.client_order_id in facts.client_order_ids)
         return next((facts for facts in named_alike if not is_named_otherwise(facts, report)), None)
     aimed_at = chain.from_iterable(targets_of(record, client_id) for client_id in ids)
@@ -196,6 +196,13 @@ def find_order(record: Record, report: Report) -> OrderFacts | None:
             return facts
     # Logs of versions that matched by the venue's id alone have reports under client order ids of others.
     return known[0] if known and not any(is_known(record, client_id) for client_id in ids) else None
+
+
+def ends_replaced(report: Report, known: Sequence[OrderFacts]) -> bool:
+    """Return whether a report under the id of a replace is about the order that was replaced, one of these with its venue
+    id: the end of an order that was adopted without a client order id cannot name that order otherwise."""
+    is_end = report.exec_type is ExecType.CANCELED and all(map(is_nameless, known))
+    return is_end or report.exec_type is ExecType.REPLACED
 
 
 def of_several(known: Sequence[OrderFacts], report: Report) -> OrderFacts | None:
