@@ -316,6 +316,17 @@ class AcceptedTerms(Model):
     """In a group: the total that was asked for then; the quantity counts until more is."""
 
 
+class EarlierOrders(Model):
+    """The sum of venue orders that ended long ago."""
+
+    count: Counter
+    """Number of orders."""
+    cum_qty: Uint64
+    """Their filled quantity."""
+    reduced_qty: Uint64 | None = None
+    """What the venue took off the requested quantities of reduce-only orders; none of it is placed again."""
+
+
 class OrderState(Model):
     """The observed order of an intent: what the log shows of it at the venue."""
 
@@ -334,7 +345,7 @@ class OrderState(Model):
     attempts: tuple[Attempt, ...] = ()
     """Every unresolved attempt, and the newest."""
     venue_orders: tuple[VenueOrder, ...] = ()
-    """Every venue order seen under our client order ids, oldest first."""
+    """The venue orders seen under our client order ids, oldest first, without `earlier_orders`."""
     failures: Counter = 0
     """Failures in a row, while the next attempt waits for them or the generation has failed; else 0."""
     failed_generation: Counter = 0
@@ -345,6 +356,8 @@ class OrderState(Model):
     """When the venue last confirmed it, in Unix *seconds*."""
     accepted_terms: AcceptedTerms | None = None
     """Terms that count instead of the intent's, as the venue works or takes no others."""
+    earlier_orders: EarlierOrders | None = None
+    """Older venue orders, of which nothing more is expected."""
 
 
 class ExternalOrder(Model):

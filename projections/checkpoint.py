@@ -25,6 +25,7 @@ import pydantic
 
 from kernel.errors import KernelError, UnsafeFileError
 from kernel.lifecycle import Record
+from kernel.lifecycle.settled_orders import numbered
 from kernel.platform.private_files import check_directory, make_directory, open_private, replacing
 from kernel.platform.version import fold_version
 from projections.snapshot import StateSnapshot
@@ -137,10 +138,14 @@ def read(path: Path) -> State:
         state = State()
         try:
             snapshot = adapter(StateSnapshot).validate_json(file.readline())
-            state.restore(snapshot, map(adapter(Record).validate_json, islice(file, header.records)))
+            state.restore(snapshot, map(record_of, islice(file, header.records)))
         except (ValueError, KeyError) as problem:
             raise CheckpointError(f"the state cannot be read: {problem}") from problem
         return state
+
+
+def record_of(line: bytes) -> Record:
+    return numbered(adapter(Record).validate_json(line))
 
 
 def checked_lines(file: Iterable[bytes]) -> int:

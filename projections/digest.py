@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from kernel.lifecycle.trades import Trades
+from kernel.lifecycle.immutable import SharedSequence
 
 
 def canonical(value: object, *, named: bool = True) -> str:
@@ -35,7 +35,7 @@ def writer(kind: Any) -> Writer:
         return mapping_text
     if issubclass(kind, set | frozenset):
         return lambda value, named: "{" + ",".join(sorted(texts(value, named))) + "}"
-    if issubclass(kind, list | tuple | Trades):
+    if issubclass(kind, list | tuple | SharedSequence):
         return lambda value, named: "[" + ",".join(texts(value, named)) + "]"
     if hasattr(kind, "__dataclass_fields__"):
         return dataclass_writer(kind)
@@ -155,10 +155,11 @@ def parts(value: object) -> Iterator[tuple[str, object]]:
         case Mapping():
             yield from ((f"[{key!r}]", value[key]) for key in sorted(value, key=canonical))
             return
-        case list() | tuple() | Trades():
+        case list() | tuple() | SharedSequence():
             names = getattr(value, "_fields", range(len(value)))
             yield from (
-                (f"[{name}]" if isinstance(name, int) else f".{name}", value[at]) for at, name in enumerate(names)
+                (f"[{name}]" if isinstance(name, int) else f".{name}", item)
+                for name, item in zip(names, value, strict=True)
             )
             return
     fields = getattr(value, "__dataclass_fields__", None) or getattr(type(value), "model_fields", None)

@@ -5,11 +5,11 @@
 - `order_facts`: the facts of one venue order, and its quantities.
 - `order_status`: the FIX order states as one table.
 - `apply_report`: the change that each report makes to an order's facts.
-- `trigger_chain`: stops that trigger as a new venue order.
-- `carried_totals`: orders whose totals include those of the order that they replaced.
+- `trigger_chain`: orders that follow another: triggered stops, replaced orders.
 - `record`: everything known about one intent, and the order state derived from it.
 - `order_request`: a request for an order whose outcome is not known.
 - `disagreement`: the backoff of attempts that change nothing.
+- `settled_orders`: orders that ended long ago leave the record's view, and come back.
 - `evolve`: a record and an event to the next record.
 - `remediation`: the remedy for each kind of finding.
 - `findings`: the conditions of an intent that need attention.

@@ -13,7 +13,7 @@ from kernel import events
 from kernel.errors import ConflictError, ValidationError, Violation
 from kernel.lifecycle.attribution import attribution, attribution_reports
 from kernel.lifecycle.decide import IntentCommand, require_known
-from kernel.lifecycle.disagreement import requested_terms
+from kernel.lifecycle.disagreement import requested_of
 from kernel.lifecycle.findings import unknown_resolved
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_request import OrderRequest, order_requests
@@ -131,7 +131,7 @@ class AcceptTerms(IntentCommand):
             generation=intent.generation,
             quantity=quantity,
             price=working.price,
-            asked=others + requested_terms(working, record.orders).quantity if intent.group_id is not None else None,
+            asked=others + requested_of(record, working).quantity if intent.group_id is not None else None,
             text=self.text,
         )
         return [accepted, *closed]

@@ -186,11 +186,10 @@ def find_order(record: Record, report: Report) -> OrderFacts | None:
     if replacement(record, report) is not None and not (known and ends_replaced(report, known)):
         named_alike = (facts for facts in record.orders if report.client_order_id in facts.client_order_ids)
         return next((facts for facts in named_alike if not is_named_otherwise(facts, report)), None)
-    aimed_at = chain.from_iterable(targets_of(record, client_id) for client_id in ids)
-    found = [facts for client_id in aimed_at for facts in reversed(known) if facts.answers_to(client_id)]
-    found = found or [facts for facts in known if is_nameless(facts)]
-    if found:
-        return found[0]
+    aimed_at = chain.from_iterable(targets_of(record, client_id) for client_id in ids) if known else ()
+    named = (facts for client_id in aimed_at for facts in reversed(known) if facts.answers_to(client_id))
+    if found := next(chain(named, filter(is_nameless, known)), None):
+        return found
     for client_id in ids:
         if facts := order_under(record, client_id, exchange_order_id=report.exchange_order_id):
             return facts

@@ -24,7 +24,7 @@ from kernel.lifecycle import (
     raised,
     unreported_findings,
 )
-from kernel.lifecycle.disagreement import requested_terms
+from kernel.lifecycle.disagreement import requested_of
 from kernel.lifecycle.record import is_stopped_by_venue
 from kernel.models import (
     UNRESOLVED,
@@ -205,7 +205,7 @@ def accept_terms(inputs: RunInputs, action: planning.Action) -> ReportFindings |
 def asked_of(record: Record, item: VenueOrder) -> int:
     """Return the quantity that was requested of a venue order last."""
     facts = facts_of(record, item)
-    return requested_terms(facts, record.orders).quantity if facts is not None else item.quantity
+    return requested_of(record, facts).quantity if facts is not None else item.quantity
 
 
 def unmet_conditions(inputs: RunInputs, kind: ActionKind) -> tuple[str, ...]:
@@ -480,7 +480,8 @@ def next_submit_number(record: Record) -> int:
         return record.number + 1
     if any(item.kind is AttemptKind.SUBMIT and item.number == last.number for item in record.unresolved):
         return last.number
-    seen = any(last.client_order_id in facts.client_order_ids for facts in record.orders)
+    known = (*record.settled.under(last.client_order_id), *record.orders)
+    seen = any(last.client_order_id in facts.client_order_ids for facts in known)
     if last.outcome is AttemptOutcome.DEAD and not seen:
         return last.number
     return record.number + 1

@@ -21,6 +21,7 @@ from kernel.commands.validation import new_intent
 from kernel.errors import ConflictError, FencedError, OutcomeUnknown
 from kernel.lifecycle import OrderRequest, decide_report, evolve, finding_id, raised
 from kernel.lifecycle.order_identity import OrderMatch, reuse_findings, shows
+from kernel.lifecycle.settled_orders import recalled
 from kernel.log.base import Write
 from kernel.models import (
     Desired,
@@ -326,7 +327,7 @@ class ExternalOrders:
     def _adopted_id(self, report: ExecutionReport) -> str:
         """Return the intent id for an order: another one if an earlier order with its venue order id has the plain one."""
         plain = adopted_id(report.exchange_order_id or "")
-        record = self.state.record(plain)
+        record = recalled(self.state.record(plain), report)
         if not record.orders or any(shows(record, facts, report) for facts in record.orders):
             return plain
         key = (report.symbol_id, report.side, report.exchange_order_id, report.client_order_id)

@@ -204,6 +204,8 @@ class EventWriter:
         """
         known = {facts.exchange_order_id for facts in record.orders}
         for report in reports:
+            if record.settled.under(report.exchange_order_id or ""):
+                continue
             order = self._state.external_order_of(report)
             if order is None or order.exchange_order_id in known or report.client_order_id is None:
                 continue

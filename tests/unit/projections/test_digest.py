@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kernel.lifecycle.trades import Trades
+from kernel.lifecycle.immutable import SharedSequence
 from kernel.log.backends.memory import MemoryRecorder
 from kernel.log.engine.records import event_of
 from kernel.models import ExecType, OrdStatus
@@ -24,7 +24,7 @@ def defined(value: Any) -> str:
         return "{" + ",".join(sorted(f"{defined(key)}:{defined(item)}" for key, item in value.items())) + "}"
     if isinstance(value, set | frozenset):
         return "{" + ",".join(sorted(map(defined, value))) + "}"
-    if isinstance(value, list | tuple | Trades):
+    if isinstance(value, list | tuple | SharedSequence):
         return "[" + ",".join(map(defined, value)) + "]"
     if hasattr(value, "__dataclass_fields__"):
         return type(value).__name__ + defined({name: getattr(value, name) for name in value.__dataclass_fields__})
