@@ -53,7 +53,9 @@ HISTORY_NS = 60 * NS_PER_S
 ROUND = 7
 """Prices are rounded down to a multiple of this."""
 REUSED = 7
-"""Venue order ids run from 1 to this and begin anew, less those of open orders; beyond it if all of those are open."""
+"""Venue order ids run from 1 to this and begin anew, less those in use; beyond it if all of those are."""
+IN_USE_NS = 10 * NS_PER_S
+"""An id is in use while its order is open, and for so long after its end: venues begin anew with a day or a reset."""
 Request = TypeVar("Request", SubmitRequest, CancelRequest, ModifyRequest)
 
 
@@ -132,8 +134,8 @@ class Personality:
     """Returns the client order id of an order by its true venue id."""
     created_ns_of: Any
     """Returns when an order was placed, by its true venue id."""
-    is_open: Any
-    """Returns whether an order is open, by its true venue id."""
+    in_use_until_ns: Any
+    """Returns until when the id of an order is in use, by its true venue id."""
     purged: set[str] = field(default_factory=set)
     """True venue ids of orders that the venue has forgotten."""
     omitted: set[str] = field(default_factory=set)
@@ -165,12 +167,12 @@ class Personality:
         return self._shown[order_id]
 
     def _next_id(self, symbol_id: str) -> str:
-        """The next id in a symbol. It is given again once its order has ended: no venue has two open ones under one id."""
+        """The next id in a symbol: one that is in use is not given again."""
         known = {order_id: shown for order_id, shown in self._shown.items() if self.symbol_of(order_id) == symbol_id}
         last = int([*known.values()][-1]) if known else 0
         if "ids-reused" not in self.names:
             return str(last + 1)
-        taken = {shown for order_id, shown in known.items() if self.is_open(order_id)}
+        taken = {shown for order_id, shown in known.items() if self.in_use_until_ns(order_id) > self.now_ns()}
         numbers = chain((number % REUSED + 1 for number in range(last, last + REUSED)), count(REUSED + 1))
         return next(shown for number in numbers if (shown := str(number)) not in taken)
 
