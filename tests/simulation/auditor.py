@@ -476,11 +476,10 @@ class Auditor(BracketAudit):
             ):
                 continue
             # Where an old list shows it open once more, a cancel may be sent after its end.
-            # When and why the venue forgot an order nobody tells: a cancel may have ended it.
-            forgotten = self.personality is not None and order.exchange_order_id in self.personality.purged
-            solicited = any(
-                forgotten or item.position <= order.closed_position for item in intent.aimed(order, *self.ending)
-            )
+            # A request before the log knew the end counts too: when and why an order ended that was forgotten, or whose end
+            # was not reported, nobody tells.
+            known = max(order.closed_position, self._over.get(order.exchange_order_id, self._position))
+            solicited = any(item.position <= known for item in intent.aimed(order, *self.ending))
             once = intent.order.get("time_in_force") in ONE_SHOT or intent.order.get("order_type") == "MARKET"
             if intent.group is not None and intent.group.is_exit(intent):
                 if once and not solicited:
