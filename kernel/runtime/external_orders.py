@@ -104,11 +104,11 @@ class ExternalOrders:
         adopted = self._adopted_id(report)
         try:
             unless = events.intent_stream(adopted) if report.exchange_order_id else None
-            await self.writer.external(report, source, also=also, found=found, unless=unless)
+            await self.writer.external(report, source, also=also, found=found, epoch=self.epoch, unless=unless)
         except ConflictError:
             intent_id = await self._adopted_meanwhile(report, source)
             if intent_id is None:  # the intent was deleted, so that the order is external again
-                await self.writer.external(report, source, also=also, found=found)
+                await self.writer.external(report, source, also=also, found=found, epoch=self.epoch)
             return intent_id
         return self._adopter(report, source)
 

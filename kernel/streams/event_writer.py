@@ -240,11 +240,13 @@ class EventWriter:
         *,
         also: Sequence[events.BaseEvent] = (),
         found: OrderMatch,
+        epoch: int,
         unless: str | None = None,
     ) -> None:
         """Append a report of an external order, with `also`, and mark the orders that it may be about.
 
-        Raises `ConflictError` if the stream `unless` exists.
+        Raises `ConflictError` if the stream `unless` exists, and `FencedError` to a replaced leader: its state may lack the
+        order that the report is about, so that it would be external for it alone.
         """
         fields = {name: getattr(report, name) for name in EXTERNAL_FIELDS}
         await self.append(
@@ -252,6 +254,7 @@ class EventWriter:
             [events.ExternalOrderObserved(**fields, id_reused=True if found.reused else None), *also],
             actor=source.actor,
             evidence=source.evidence,
+            epoch=epoch,
             command_id=report_command_id("", report),
             is_fact=True,
             also=(*doubts(report, found.candidates), *([] if unless is None else [Write(unless, (), 0)])),
