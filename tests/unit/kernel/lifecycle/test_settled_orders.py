@@ -310,3 +310,25 @@ def test_a_written_sum_counts(known: int, total: int) -> None:
     late = a_trade("t9", 2, client_id="c4", exchange_order_id="o4")
     (fill, *_) = decide_report(written, late, now_ns=99 * NS_PER_S)
     assert (written.cum_qty, evolve(written, fill).cum_qty) == (20, total)
+
+
+def test_the_newest_filled_order_stands_for_the_intent() -> None:
+    """When the fill of the newest one is busted, that is an order that was settled: its status and ids are shown."""
+    journal = Journal()
+    journal.append("i", events.IntentCreated(intent=an_intent()))
+    for number in (1, 2, 3):
+        journal.append("i", events.IntentModified(intent=an_intent(an_order(10 * number), generation=number)))
+        started = an_attempt(AttemptKind.SUBMIT, f"c{number}", an_order(10), number=number, generation=number)
+        journal.append("i", started)
+        journal.hear("i", a_trade(f"t{number}", 10, client_id=f"c{number}", exchange_order_id=f"o{number}"))
+    full = journal.record()
+    small = with_settled(full)
+    assert [facts.exchange_order_id for facts in small.orders] == ["o3"]
+    gone = {"client_id": "c3", "exchange_order_id": "o3"}
+    ended = a_report(ExecType.CANCELED, **gone)
+    bust = a_report(ExecType.TRADE_CANCEL, fill_key="b3", ref_fill_key="t3", **gone)
+    for report in (bust, ended):
+        for event in decide_report(full, report, now_ns=99 * NS_PER_S):
+            full, small = evolve(full, event), with_settled(evolve(small, event))
+    assert [facts.exchange_order_id for facts in small.orders] == ["o2", "o3"]
+    assert shown(small) == shown(full)
