@@ -514,6 +514,8 @@ class Auditor(BracketAudit):
         tried_for_ever = (status == "BACKING_OFF" and self._is_tried_for_ever(intent)) or (
             status in ("PENDING", "BACKING_OFF") and lacks and self._waits_for_tick(intent)
         )
+        # Between a cancel and the next submit of an order whose terms the venue changes each time.
+        tried_for_ever |= status == "PENDING" and lacks and f"VENUE_DISAGREES:{name}" in self.standing
         if status not in ("SYNCED", "FAILED") and not tried_for_ever:
             self.problem(3, f"{name} ends {status}")
         if shown and shown["cum_qty"] != filled:
