@@ -342,9 +342,11 @@ def with_requested_terms(facts: OrderFacts, replaced: OrderFacts | None, unresol
             continue
         if attempt.new_order and attempt.client_order_id not in facts.client_order_ids:
             continue  # the change makes another order
-        if outcome_from_facts(attempt, facts) is not AttemptOutcome.ACCEPTED:
+        outcome = outcome_from_facts(attempt, facts)
+        if outcome is None:
             return facts
-        changed_to = RequestedTerms(attempt.quantity or 0, attempt.price)
+        if outcome is AttemptOutcome.ACCEPTED:
+            changed_to = RequestedTerms(attempt.quantity or 0, attempt.price)
     if changed_to is not facts.changed_to:
         facts = replace(facts, changed_to=changed_to)
     other_terms = works_other_terms(facts, replaced)
