@@ -51,7 +51,7 @@ class Desired(StrEnum):
 
 
 class UnsolicitedCancelPolicy(StrEnum):
-    """What to do when the venue cancels an order by itself."""
+    """The policy for an order that the venue cancels by itself."""
 
     STOP = "STOP"
     """Do not replace it."""
@@ -60,7 +60,7 @@ class UnsolicitedCancelPolicy(StrEnum):
 
 
 class ExternalOrderPolicy(StrEnum):
-    """What to do about orders at the venue that belong to no intent."""
+    """The policy for orders at the venue that belong to no intent."""
 
     IGNORE = "IGNORE"
     """Record them and leave them alone."""
@@ -71,7 +71,7 @@ class ExternalOrderPolicy(StrEnum):
 
 
 class VenueTermsPolicy(StrEnum):
-    """What to do if the venue works other terms than were requested."""
+    """The policy for an order that works other terms than were requested."""
 
     REQUIRE = "REQUIRE"
     """Request the terms of the intent again; after a few times the order has failed."""
@@ -123,7 +123,7 @@ class AttemptKind(StrEnum):
 
 
 class AttemptOutcome(StrEnum):
-    """What is known of an attempt."""
+    """Known outcome of an attempt."""
 
     PENDING = "PENDING"
     """Recorded; its call has not reported."""
@@ -171,7 +171,7 @@ class OrderIntent(Model):
     desired: Desired = Desired.WORKING
     """WORKING, or CANCELED once it was canceled."""
     on_unsolicited_cancel: UnsolicitedCancelPolicy = UnsolicitedCancelPolicy.STOP
-    """What to do when the venue cancels the order by itself."""
+    """The policy if the venue cancels the order by itself."""
     owner: str = Field(default="", max_length=128)
     """The strategy that owns it; heartbeats and bulk cancels select by it."""
     metadata: JsonObject = Field(default_factory=dict)
@@ -211,7 +211,7 @@ class Attempt(Model):
     position: Counter
     """Log position of its `AttemptStarted`, by which outcomes refer to it."""
     outcome: AttemptOutcome
-    """What is known of its outcome."""
+    """Its outcome, as far as it is known."""
     client_order_id: str
     """Client order id of the request (FIX 11)."""
     target_client_order_id: str | None = None
@@ -237,7 +237,7 @@ class Attempt(Model):
     absent_after_ns: InstantNs | None = None
     """A status query begun at or after this instant can prove its absence; None where no query can."""
     text: str = ""
-    """What the venue or the kernel said about its outcome."""
+    """The venue's or the kernel's text about its outcome."""
     code: str | None = None
     """The venue's code of its outcome."""
     duplicate: bool = False
@@ -289,10 +289,10 @@ class VenueOrder(Model):
     late: bool = False
     """True if it appeared after its submit had been resolved as rejected or dead."""
     carried_qty: Uint64 | None = None
-    """What the order that it replaced filled, if the venue's totals of this one include it; `quantity` and `cum_qty` do
-    not."""
+    """Filled quantity of the order that it replaced, if the venue's totals of this one include it; `quantity` and
+    `cum_qty` do not."""
     reduced_qty: Uint64 | None = None
-    """What the venue took off the requested quantity of a reduce-only order; none of it is placed again."""
+    """Reduction of a reduce-only order's requested quantity by the venue; none of it is placed again."""
     end_acted: bool | None = None
     """True if it was shown open after an end by the venue had been confirmed."""
     other_terms: bool | None = None
@@ -324,7 +324,7 @@ class EarlierOrders(Model):
     cum_qty: Uint64
     """Their filled quantity."""
     reduced_qty: Uint64 | None = None
-    """What the venue took off the requested quantities of reduce-only orders; none of it is placed again."""
+    """Reduction of reduce-only orders' requested quantities by the venue; none of it is placed again."""
 
 
 class OrderState(Model):
@@ -483,7 +483,7 @@ class Finding(Model):
     kind: FindingKind
     """Kind of the anomaly."""
     text: str
-    """What was observed, for people."""
+    """Description of the observation, for people."""
     intent_id: IntentId | None = None
     """The intent concerned, if any."""
     symbol_id: SymbolId | None = None
@@ -527,7 +527,7 @@ class Liquidity(StrEnum):
 
 
 class LookScope(StrEnum):
-    """What a status query covered."""
+    """A list or order that a status query covered."""
 
     OPEN_ORDERS = "OPEN_ORDERS"
     TRADES = "TRADES"

@@ -89,7 +89,7 @@ class OrderFacts:
     replaced: ReplacedOrder | None = None
     """The order that it replaced."""
     carried_qty: int = 0
-    """What that order filled, if the venue's totals of this one include it: `quantity` and `cum_qty` do not."""
+    """Filled quantity of that order, if the venue's totals of this one include it: `quantity` and `cum_qty` do not."""
     mirrored_qty: int = 0
     """The CumQty that the venue reports of the stop whose trigger made it."""
     reopened_ids: frozenset[str] = frozenset()
@@ -151,7 +151,7 @@ class OrderFacts:
     recorded: bool = False
     """From a store's write, so its totals may never be explained by fills."""
     reduced_qty: int = 0
-    """What the venue took off the requested quantity of a reduce-only order, as the position shrank."""
+    """Reduction of a reduce-only order's requested quantity by the venue, as the position shrank."""
     changed_to: RequestedTerms | None = None
     """Terms of the newest change in place that the order took; None if there was none."""
     other_terms: bool = False
@@ -250,7 +250,7 @@ class OrderFacts:
 
     @property
     def next_proof_ns(self) -> int:
-        """What a status query must include to confirm its end, or to be the next miss."""
+        """The instant that a status query must include to confirm its end, or to be the next miss."""
         if not self.live:
             return self.unconfirmed_ns or 0
         after_miss_ns = self.missed_ns + 1 if self.missed_ns is not None else 0  # two answers of one instant are one

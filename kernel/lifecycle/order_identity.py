@@ -198,8 +198,10 @@ def find_order(record: Record, report: Report) -> OrderFacts | None:
 
 
 def ends_replaced(report: Report, known: Sequence[OrderFacts]) -> bool:
-    """Return whether a report under the id of a replace is about the order that was replaced, one of these with its venue
-    id: the end of an order that was adopted without a client order id cannot name that order otherwise."""
+    """Return whether a report under the id of a replace is about the order that was replaced, one of `known`.
+
+    The end of an order that was adopted without a client order id cannot name that order otherwise.
+    """
     is_end = report.exec_type is ExecType.CANCELED and all(map(is_nameless, known))
     return is_end or report.exec_type is ExecType.REPLACED
 
@@ -278,8 +280,10 @@ def is_of(external: ExternalOrder, trades: Sequence[TradeEntry], report: Executi
 
 
 def is_before(facts: OrderFacts, report: ExecutionReport, external: ExternalOrder) -> bool:
-    """Return whether a report is older than all that is told of an order by client order id, and the external order that
-    had its id was still open then."""
+    """Return whether a report may be about the external order that had an order's id before.
+
+    It is older than all that is known of the order by client order id, and the external order was still open then.
+    """
     named = (facts.accepted_ns, *(entry.time_ns for entry in facts.counted_trades if entry.margin_ns is None))
     begin_ns = min(filter(None, named), default=0)
     time_ns = report.transact_time_ns or begin_ns

@@ -26,7 +26,7 @@ STOP_FAILURES_MAX = 5
 
 @dataclass(frozen=True, slots=True)
 class DecisionContext:
-    """What is the same for every intent: leader, settings, venue and instant."""
+    """Inputs that are the same for every intent: leader, settings, venue and instant."""
 
     settings: KernelSettings
     capabilities: VenueCapabilities
@@ -37,7 +37,7 @@ class DecisionContext:
 
 @dataclass(frozen=True, slots=True)
 class RunMemory:
-    """What a reconciler remembers of an intent outside the log; empty after a restart."""
+    """A reconciler's memory of an intent outside the log; empty after a restart."""
 
     forced: bool = False
     """This run ignores the recorded backoff."""
@@ -70,7 +70,7 @@ class GroupInputs:
 
 @dataclass(frozen=True, slots=True)
 class BracketInputs:
-    """What an exit depends on besides the quantity that its bracket permits."""
+    """Inputs of an exit besides the quantity that its bracket permits."""
 
     report: ExitReport | None
     """The change of the bracket's `EXIT_MISSING` finding, if one is due or will be."""

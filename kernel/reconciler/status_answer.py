@@ -38,7 +38,7 @@ class StatusAnswer:
     reflects_ns: int | None = None
     """The answer includes everything that was recorded until then."""
     others: tuple[ExecutionReport, ...] = ()
-    """What a list shows besides."""
+    """Reports of a list about other orders."""
 
 
 def query_event(

@@ -89,7 +89,7 @@ class GuardedVenue(Venue):
         self.lead_ns: Callable[[], int] = lambda: 0
         """Returns by how much this host's clock is ahead of the venue's, as far as is known."""
         self.stamp_shift_ns = 0
-        """What is added to the stamps of requests, so that they are in venue time."""
+        """Added to the stamps of requests, so that they are in venue time."""
         self.quarantined: frozenset[str] = frozenset()
         """Symbols whose numbers do not have the log's scales."""
 

@@ -471,7 +471,7 @@ class SQLiteLog(ThreadedLog):
         self._poll_interval_s = POLL_INTERVAL_S_MIN
         self._wal_watch: FileWatch | None = None
         self._rested = False
-        """Whether `REST_S` has passed since the last own commit."""
+        """True once `REST_S` has passed since the last own commit."""
 
     def lease(self, *, clock: Clock) -> FileLease:
         return FileLease(lock_file(self.path))

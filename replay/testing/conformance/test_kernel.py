@@ -122,7 +122,7 @@ async def test_a_lost_session(bench: Bench) -> None:
 
 @case("K-08", level=3)
 async def test_a_fill_while_down(bench: Bench) -> None:
-    """What fills while no kernel runs is booked at the next start, once."""
+    """A fill while no kernel runs is booked at the next start, once."""
     if OrderType.MARKET not in bench.symbol.order_types:
         raise NotObservable("the symbol takes no market orders")
     order = bench.order(OrderType.MARKET)

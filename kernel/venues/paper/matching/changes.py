@@ -79,7 +79,7 @@ class Opened(OrderStamp):
     has_type: bool = True
     """Its report states its order type."""
     carried_qty: Uint64 = 0
-    """What the orders that it replaced filled; its reports include it."""
+    """Filled quantity of the orders that it replaced; its reports include it."""
 
 
 class Traded(OrderStamp):
