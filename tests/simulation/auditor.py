@@ -510,7 +510,7 @@ class Auditor(BracketAudit):
             return
         if self.is_halted(intent.order["symbol_id"]) and self._is_wanted(intent):
             return  # it waits for the halt's end
-        lacks = not live or working < wanted
+        lacks = not live or working < self._allowed(intent, intent.order["quantity"])
         tried_for_ever = (status == "BACKING_OFF" and self._is_tried_for_ever(intent)) or (
             status in ("PENDING", "BACKING_OFF") and lacks and self._waits_for_tick(intent)
         )
