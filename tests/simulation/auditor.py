@@ -512,7 +512,7 @@ class Auditor(BracketAudit):
             return  # it waits for the halt's end
         lacks = not live or working < self._allowed(intent, intent.order["quantity"])
         tried_for_ever = (status == "BACKING_OFF" and self._is_tried_for_ever(intent)) or (
-            status in ("PENDING", "BACKING_OFF") and lacks and self._waits_for_tick(intent)
+            status in ("PENDING", "BACKING_OFF") and self._waits_for_tick(intent)
         )
         # Between a cancel and the next submit of an order whose terms the venue changes each time.
         tried_for_ever |= status == "PENDING" and lacks and f"VENUE_DISAGREES:{name}" in self.standing
@@ -555,7 +555,7 @@ class Auditor(BracketAudit):
         return refused and not live
 
     def _waits_for_tick(self, intent: Intent) -> bool:
-        """Whether it is a bracket's exit at a price that the changed tick size forbids: it is placed, or grows, later.
+        """Whether it is a bracket's exit at a price that the changed tick size forbids: it is placed, or changed, later.
 
         A finding says so if none of the bracket's exits works (see `_check_exits`).
         """
@@ -577,7 +577,7 @@ class Auditor(BracketAudit):
             return
         if "VENUE_DISAGREES" in intent.findings and (status == "FAILED" or self._is_tried_for_ever(intent)):
             return  # it works what it works, and the finding says so
-        if working < wanted and order.price == intent.order.get("price") and self._waits_for_tick(intent):
+        if self._waits_for_tick(intent):
             return
         if (working, order.price) != (wanted, intent.order.get("price")):
             asked = f"{wanted} at {intent.order.get('price')}"
