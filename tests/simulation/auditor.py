@@ -369,17 +369,23 @@ class Auditor(BracketAudit):
 
     def _disown_unnamed(self) -> None:
         """Take the copies that the network made of a request for external orders, if the venue has shown no more of them
-        than trades without client order id: nothing tells whose they are. `_check_foreign` asks for the finding."""
+        than trades without client order id: nothing tells whose they are. `_check_foreign` asks for the finding.
+
+        That is so if another order under the id was shown, or if the request itself was refused: then only a copy traded.
+        """
         if self.personality is None or "unnamed-trades" not in self.personality.names:
             return
-        for orders in self._by_intent.values():
-            copies = [
-                item for item in orders if item.client_order_id in self.doubled and not item.open and item.cum_qty
-            ]
-            unnamed = [item for item in copies if item.exchange_order_id not in self._last_position]
-            for order in unnamed if len(copies) > len(unnamed) else ():
-                orders.remove(order)
-                self.foreign.add(order.exchange_order_id)
+        for intent in self.intents.values():
+            orders = self._by_intent[intent.intent_id]
+            for client_id in self.doubled & {item.client_order_id for item in orders}:
+                copies = [
+                    item for item in orders if item.client_order_id == client_id and not item.open and item.cum_qty
+                ]
+                unnamed = [item for item in copies if not self.is_known(item.exchange_order_id)]
+                explained = len(copies) > len(unnamed) or self._is_refused(intent, client_id)
+                for order in unnamed if explained else ():
+                    orders.remove(order)
+                    self.foreign.add(order.exchange_order_id)
 
     def _filled(self, group: Group) -> dict[str, int]:
         """The filled quantity of each member at the venue."""
