@@ -491,15 +491,9 @@ class Auditor(BracketAudit):
                 if once and not solicited:
                     return True
                 continue  # an end by the venue does not end it
-            at_market = once or (intent.order.get("order_type") == "STOP" and self._has_triggered(intent, order))
-            if (at_market and "EXPIRED" in order.closed_as) or (not solicited and (once or not intent.recreate)):
+            if (once and "EXPIRED" in order.closed_as) or (not solicited and (once or not intent.recreate)):
                 return True
         return False
-
-    def _has_triggered(self, intent: Intent, stop: Order) -> bool:
-        """Whether it is a stop with the order that its trigger made, or that order: the rest expires by its own terms."""
-        alike = [item for item in self._by_intent[intent.intent_id] if item.client_order_id == stop.client_order_id]
-        return len(alike) > 1 and stop.client_order_id not in self.doubled
 
     def _check_converged(self, intent: Intent, shown: Mapping[str, Any] | None) -> None:
         name = intent.intent_id

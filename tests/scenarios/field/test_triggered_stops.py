@@ -250,7 +250,8 @@ async def test_a_change_after_the_trigger_changes_the_new_order() -> None:
         assert (await state(lab)).status.cum_qty == COIN // 4
 
 
-async def test_the_venue_cancels_the_new_order() -> None:
+@pytest.mark.parametrize("end", [OrdStatus.CANCELED, OrdStatus.EXPIRED])
+async def test_the_venue_ends_the_new_order(end: OrdStatus) -> None:
     """The end of the new order is an unsolicited end; the stop's is none."""
     async with field_lab(trigger=TriggerDialect.NEW_ORDER) as lab:
         stop = await placed(lab, on_unsolicited_cancel=UnsolicitedCancelPolicy.RECREATE)
@@ -258,7 +259,7 @@ async def test_the_venue_cancels_the_new_order() -> None:
         lab.venue.tell(lab.venue.report(made, ExecType.NEW))
         await asyncio.sleep(100)
         assert lab.venue.count("submit") == 1
-        lab.venue.end(made, OrdStatus.CANCELED)
+        lab.venue.end(made, end)
         await asyncio.sleep(300)
         assert lab.venue.count("submit") == 2
 
