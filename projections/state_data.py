@@ -17,6 +17,7 @@ from kernel.lifecycle import OrderRequest, Record
 from kernel.lifecycle.immutable import replace
 from kernel.lifecycle.record import as_exit, is_over
 from kernel.models import Desired, OrderState
+from kernel.plan import rest_of
 from kernel.safety.heartbeat import Heartbeat
 from kernel.safety.trading_halts import TradingStatus
 from projections.digest import canonical
@@ -137,12 +138,17 @@ class StateData:
         )
 
     def is_kept_small(self, group: Group, exit_: Record) -> bool:
-        """Return whether a working exit is smaller than its bracket permits, as the venue rejects that it grows."""
-        if exit_.intent is None or not exit_.failures:
+        """Return whether a working exit is smaller than its bracket permits, as the venue or its symbol forbids more."""
+        if exit_.intent is None:
             return False
-        working = sum(facts.leaves_qty for facts in exit_.live_orders)
         permitted = self.permitted_quantity(group, exit_.intent_id, exit_.intent.order.quantity)
-        return permitted > exit_.cum_qty + working
+        intent = with_quantity(exit_, permitted).accepted_intent
+        assert intent is not None, "it has one"
+        left = intent.order.quantity - exit_.cum_qty
+        if left <= sum(facts.leaves_qty + facts.reduced_qty for facts in exit_.live_orders):
+            return False
+        symbol = self.reference.symbol(group.symbol_id)
+        return exit_.failures > 0 or (symbol is not None and bool(symbol.violations(rest_of(intent.order, left))))
 
     def is_closable(self, group: Group) -> bool:
         """Return whether an exit of a bracket works, may work or will be placed."""

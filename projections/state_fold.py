@@ -241,7 +241,11 @@ class Fold:
         self._data.ledger.transfer(event.asset_id, event.amount, self._data.reference.decimals, at_ns=at_ns)
 
     def _reference_observed(self, event: events.SymbolObserved | events.AssetObserved) -> None:
-        self._data.reference.apply(event)
+        data = self._data
+        data.reference.apply(event)
+        if isinstance(event, events.SymbolObserved):  # an exit may no longer be placed or grow, or may again
+            for group in data.groups.closable(event.symbol.symbol_id):
+                data.groups.put(data.refreshed(group, at_ns=event.recorded_at_ns))
 
     def _heartbeat(self, event: HeartbeatEvent) -> None:
         self._data.heartbeats[event.owner] = heartbeat.apply_heartbeat_event(

@@ -92,10 +92,10 @@ def missing_reason(guard: MemberInputs, held: int) -> str:
     order = planning.rest_of(intent.order, min(held, intent.order.quantity))
     last = record.attempts[-1] if record.attempts else None
     orders = [f"its order {facts.exchange_order_id} is {facts.closed}" for facts in record.orders if facts.closed]
-    if last is not None and last.outcome is not AttemptOutcome.ACCEPTED:
-        reason = f"{last.kind} is {last.outcome}" + (f": {last.text}" if last.text else "")
-    elif violations := symbol.violations(order) if symbol is not None else ():
+    if violations := symbol.violations(order) if symbol is not None else ():
         reason = "; ".join(map(str, violations))
+    elif last is not None and last.outcome is not AttemptOutcome.ACCEPTED:
+        reason = f"{last.kind} is {last.outcome}" + (f": {last.text}" if last.text else "")
     else:
         reason = orders[-1] if orders else "it was not placed"
     return f"{order.order_type} {record.intent_id}: {reason}"

@@ -29,12 +29,13 @@ from kernel.models import (
     ExecType,
     ExternalOrder,
     ExternalOrderPolicy,
+    Finding,
     FindingKind,
     OrderIntent,
     OrdStatus,
     UnsolicitedCancelPolicy,
 )
-from kernel.order_spec import OrderType, StandardOrder
+from kernel.order_spec import OrderType, Side, StandardOrder
 from kernel.reconciler.suspects import suspects_of, suspects_text
 from kernel.settings import KernelSettings
 from kernel.state import KernelState
@@ -195,17 +196,37 @@ class ExternalOrders:
             await self._fact([gone], source)
 
     async def resolve_explained(self, source: ReportSource) -> None:
-        """Resolve unexpected trades whose order turns out to belong to an intent: adopted, or reported without its id."""
+        """Resolve unexpected trades that turn out to be those of an intent's order: adopted, or reported without its id."""
         for finding in [*self.state.findings()]:
             if finding.kind is not FindingKind.UNEXPECTED_TRADE or finding.resolved_at_ns is not None:
                 continue
-            order_id = finding.finding_id.removeprefix(f"{finding.kind}:")
-            if self.state.external_order(order_id) is not None:
-                continue
-            intent_id = await self.writer.owner(exchange_order_id=order_id)
-            if intent_id is not None and self._has_order_in(intent_id, finding.symbol_id):
+            if (intent_id := await self._trader(finding)) is not None:
                 text = f"the order belongs to intent {intent_id}"
                 await self._fact([events.FindingResolved(finding_id=finding.finding_id, text=text)], source)
+
+    async def _trader(self, finding: Finding) -> str | None:
+        """Return the intent whose order made the trades of a finding; None while they count for an external order.
+
+        Where an order of an intent already had the id, the trades of the external order must have moved, or a newer order
+        have taken its place: an ended external order is not kept for ever.
+        """
+        _, _, subject = finding.finding_id.partition(":")
+        prefixes = {f"{finding.symbol_id}/{side}/": side for side in Side}
+        prefix = next(filter(subject.startswith, prefixes), "")
+        side, order_id = prefixes.get(prefix), subject.removeprefix(prefix)
+        shown = [
+            item
+            for item in self.state.external_orders()
+            if item.exchange_order_id == order_id and item.symbol_id == finding.symbol_id and side in (None, item.side)
+        ]
+        if any(map(self.state.external_trades, shown)):
+            return None
+        moved = any(item.cum_qty for item in shown)
+        for intent_id, facts in reversed(await self.writer.orders_under(order_id)):
+            fits = facts.order.symbol_id == finding.symbol_id and side in (None, facts.order.side)
+            if fits and ((moved and facts.cum_qty) or facts.first_seen_ns >= finding.raised_at_ns):
+                return intent_id
+        return None
 
     async def watch_dead(self, source: ReportSource) -> None:
         """Raise, change or resolve the findings that name external orders which may be those of DEAD requests (H20).
@@ -243,11 +264,6 @@ class ExternalOrders:
             symbol_id=request.symbol_id,
             now_ns=self.clock.now_ns(),
         )
-
-    def _has_order_in(self, intent_id: str, symbol_id: str | None) -> bool:
-        """Return whether an intent has an order in a symbol, as far as it is in memory."""
-        orders = self.state.record(intent_id).orders
-        return not orders or any(facts.order.symbol_id == symbol_id for facts in orders)
 
     async def _fact(
         self, made: Sequence[events.BaseEvent], source: ReportSource, *, also: Sequence[Write] = ()

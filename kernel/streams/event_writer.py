@@ -24,7 +24,7 @@ from kernel.log.base import Append, Appended, EventLog, Write
 from kernel.metrics import Metrics
 from kernel.models import Evidence, ExecType
 from kernel.state import KernelState
-from kernel.streams.rehydration import ensure_loaded, owner
+from kernel.streams.rehydration import ensure_loaded
 from kernel.streams.report_matching import match_report
 from kernel.venues.base import ExecutionReport, VenueCapabilities
 
@@ -167,9 +167,19 @@ class EventWriter:
         """Return to which intent a report belongs."""
         return await match_report(self._log, self._state, report, margin_ns=source.life_margin_ns)
 
-    async def owner(self, *, client_order_id: str | None = None, exchange_order_id: str | None = None) -> str | None:
-        """Look up the newest intent with one of these ids; the venue's id takes precedence."""
-        return await owner(self._log, self._state, client_order_id=client_order_id, exchange_order_id=exchange_order_id)
+    async def orders_under(self, exchange_order_id: str) -> list[tuple[str, OrderFacts]]:
+        """Return each order that an intent has under a venue order id, with the intent, evicted or not."""
+        state, names = self._state, [*self._state.intent_ids_of_order(exchange_order_id)]
+        if state.evicted_count:
+            names += await self._log.intent_ids_of(exchange_order_id=exchange_order_id, upto=state.position)
+            await ensure_loaded(self._log, state, *names)
+        records = map(state.record, dict.fromkeys(names))
+        return [
+            (record.intent_id, facts)
+            for record in records
+            for facts in (*record.settled.under(exchange_order_id), *record.orders)
+            if facts.exchange_order_id == exchange_order_id
+        ]
 
     async def report(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
         """Append the new facts in reports about one intent's orders."""

@@ -52,6 +52,10 @@ class Groups:
         else:
             closable.discard(group.group_id)
 
+    def closable(self, symbol_id: str) -> list[Group]:
+        """The brackets of a symbol that trades outside them can close."""
+        return [self.by_id[name] for name in self._closable.get(symbol_id, ())]
+
     def drop(self, group: Group) -> None:
         """Remove a group and its members."""
         del self.by_id[group.group_id]

@@ -430,6 +430,40 @@ async def test_an_exit_that_may_not_grow_works_on() -> None:
         assert lab.venue.count("cancel") == 0
 
 
+@AMENDS
+@pytest.mark.parametrize("paused", [True, False])
+async def test_an_exit_that_a_changed_tick_size_keeps_small(amend: AmendDialect, paused: bool) -> None:
+    """The part that a working exit cannot grow by is reported with the rule that forbids it, and then protected again."""
+    settings = KernelSettings(reference_interval_s=30)
+    async with field_lab(amend=amend, settings=settings) as lab:
+        entry = await place(lab, bracket(COIN, order("SELL", COIN, kind="STOP", stop_price=6_000_000)))
+        lab.venue.fill(entry, COIN // 4)
+        await asyncio.sleep(5)
+        symbols = lab.venue.all_symbols
+        changed = [symbols[0].model_copy(update={"tick_size": 7}), *symbols[1:]]
+        if paused:  # the fill is known before the new tick size
+            await lab.kernel.pause(reason="a test")
+            lab.venue.fill(entry, COIN // 4)
+            await asyncio.sleep(5)
+        lab.venue.all_symbols = changed
+        await asyncio.sleep(100)
+        if paused:
+            await lab.kernel.resume()
+        else:
+            lab.venue.fill(entry, COIN // 4)
+        await asyncio.sleep(10)
+        assert exits(lab) == {"STOP": COIN // 4}, "the smaller one works on"
+        assert lab.findings().keys() == {"EXIT_MISSING"}
+        part = "the bracket b holds 0.50000000 BTCUSDT, 0.25000000 of it without an exit that works: STOP profit:"
+        assert lab.findings()["EXIT_MISSING"].startswith(
+            f"{part} stop_price 60000 is not a multiple of the tick size 0.07"
+        )
+        lab.venue.all_symbols = symbols
+        await asyncio.sleep(100)
+        assert exits(lab) == {"STOP": COIN // 2}
+        assert lab.findings() == {}
+
+
 @pytest.mark.parametrize("by_policy", [True, False])
 @AMENDS
 async def test_an_exit_whose_smaller_quantity_was_accepted_grows_with_the_entry(

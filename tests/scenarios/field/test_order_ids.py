@@ -12,6 +12,7 @@ from kernel.models import AttemptOutcome, ExecType, ExternalOrderPolicy, OrdStat
 from kernel.order_spec import Side
 from kernel.settings import KernelSettings
 from kernel.venues.base import AmendDialect, CancelRequest, ExecutionReport, ModifyRequest, SubmitRequest
+from projections.folds.external_orders import ENDED_MAX
 from tests.scenarios.field.lab import COIN, FieldOrder, FieldVenue, Lab, field_lab, order
 
 virtual_time = pytest.mark.looptime
@@ -44,6 +45,11 @@ def foreign(venue: FieldVenue, order_id: str, side: str = "BUY", *, client_order
     item = FieldOrder(order_id, client_order_id, terms, terms.quantity, terms.price)
     venue.orders["BTCUSDT", order_id] = item
     return item
+
+
+def resolutions(lab: Lab) -> list[str]:
+    """How the findings about unexpected trades were resolved; empty for an open one."""
+    return [item.resolution for item in lab.kernel.state.findings() if item.kind == "UNEXPECTED_TRADE"]
 
 
 async def cum_qty(lab: Lab, intent_id: str) -> int:
@@ -274,6 +280,57 @@ async def test_nothing_is_submitted_while_a_trade_may_be_of_either() -> None:
         await asyncio.sleep(RELIST_S)
         assert lab.venue.count("submit") == 2
         assert (await cum_qty(lab, "b"), await lab.position()) == (COIN // 4, COIN // 4)
+        assert resolutions(lab) == ["the order belongs to intent b"]
+
+
+@virtual_time
+@pytest.mark.parametrize("unique", [True, False])
+@pytest.mark.parametrize("symbol_id", ["BTCUSDT", "ETHUSDT"])
+async def test_an_unexpected_trade_of_an_order_that_is_accepted_later(unique: bool, symbol_id: str) -> None:
+    """Its finding is resolved when the acceptance shows whose it is, also if another order of ours had the id before."""
+    async with field_lab(order_ids_unique=unique, lookup=False, trades_carry_client_id=False) as lab:
+        give_ids(lab.venue, "7")
+        await lab.kernel.place_order(order(symbol_id=symbol_id), intent_id="a")
+        await asyncio.sleep(1)
+        lab.venue.end(lab.venue.orders[symbol_id, "7"], OrdStatus.CANCELED)
+        await asyncio.sleep(10)
+
+        def accept_unseen(request: SubmitRequest) -> ExecutionReport:
+            lab.venue.new_order(request, order_id="7").open = False
+            raise OutcomeUnknown("no answer")
+
+        lab.venue.on_submit = accept_unseen
+        await lab.kernel.place_order(order(), intent_id="b", wait="recorded")
+        await asyncio.sleep(1)
+        made = lab.venue.orders["BTCUSDT", "7"]
+        fill_without_client_id(lab.venue, made, COIN // 4)
+        await asyncio.sleep(1)
+        is_external = not unique or symbol_id == "ETHUSDT"  # else it seems to be a's
+        assert ("UNEXPECTED_TRADE" in lab.findings()) is is_external
+        made.open = True
+        lab.venue.tell(lab.venue.report(made, ExecType.NEW))
+        await asyncio.sleep(RELIST_S)
+        assert (await cum_qty(lab, "b"), await lab.position()) == (COIN // 4, COIN // 4)
+        assert resolutions(lab) == ["the order belongs to intent b"] * is_external
+
+
+@virtual_time
+async def test_an_unexpected_trade_under_the_id_of_our_order_stays() -> None:
+    """The finding of a foreign trade stays when its order is no longer kept, until an operator resolves it."""
+    async with field_lab() as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        await asyncio.sleep(1)
+        lab.venue.fill(lab.venue.orders["BTCUSDT", "1"], COIN)
+        await asyncio.sleep(RELIST_S)
+        lab.venue.fill(foreign(lab.venue, "1", client_order_id="web-1"), COIN)
+        for number in range(ENDED_MAX):
+            lab.venue.end(foreign(lab.venue, f"x{number}", client_order_id=f"x{number}"), OrdStatus.CANCELED)
+        lab.venue.trades.clear()
+        await asyncio.sleep(2 * RELIST_S)
+        assert lab.kernel.state.external_order("1") is None
+        assert resolutions(lab) == [""]
+        await lab.kernel.resolve_finding("UNEXPECTED_TRADE:BTCUSDT/BUY/1", evidence="that was me")
+        assert resolutions(lab) == ["that was me"]
 
 
 @virtual_time
