@@ -493,7 +493,7 @@ class Auditor(BracketAudit):
                 continue  # an end by the venue does not end it
             if (once and "EXPIRED" in order.closed_as) or (not solicited and (once or not intent.recreate)):
                 return True
-        return False
+        return by_id and self._is_stopped_falsely(intent)
 
     def _check_converged(self, intent: Intent, shown: Mapping[str, Any] | None) -> None:
         name = intent.intent_id
@@ -532,6 +532,18 @@ class Auditor(BracketAudit):
             self.problem(3, f"{name} wants {wanted}, has {filled}, and nothing works")
         if live and shown and shown["ord_status"] in TERMINAL:
             self.problem(7, f"{name} ends as {shown['ord_status']}, and {live[0].exchange_order_id} works")
+
+    def _is_stopped_falsely(self, intent: Intent) -> bool:
+        """Whether its order was canceled after the log had a false end of it: an end that a query confirmed stays in force.
+
+        That a query must have confirmed it is not followed here.
+        """
+        return not intent.recreate and any(
+            item.position > self._over.get(order.exchange_order_id, self._position)
+            for order in self._by_intent[intent.intent_id]
+            if self.false_ends[order.exchange_order_id] and not order.open
+            for item in intent.aimed(order, "CANCEL")
+        )
 
     def _check_working(self, intent: Intent, order: Order, filled: int, status: str, *, wanted: int) -> None:
         """Check that an order that works at the end is wanted, and has the terms that are wanted."""
