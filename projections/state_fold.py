@@ -12,7 +12,7 @@ from typing import Any
 from kernel import events
 from kernel.errors import IntegrityError
 from kernel.groups import Group
-from kernel.lifecycle import Record, evolve, finding_id, order_requests
+from kernel.lifecycle import OrderRequest, Record, evolve, finding_id, order_requests, stop_requests
 from kernel.lifecycle.order_identity import has_id, has_terms_of, holds_trade
 from kernel.lifecycle.settled_orders import recalled, with_settled
 from kernel.models import AttemptOutcome, Evidence, FindingKind, LookScope, OrderIntent
@@ -76,6 +76,7 @@ class Fold:
         if after.orders is not before.orders:
             if data.externals.entries:
                 self._adopt(after, event)
+            self._note_stops(before, after)
             changed += self._book_groups(before, after, self._book(before, after, event))
         if isinstance(event, events.AttemptResolved):
             self._note_dead(before, event)
@@ -102,7 +103,21 @@ class Fold:
         for request in order_requests(before):
             if request.client_order_id == attempt.client_order_id:
                 first = kept.get(request.client_order_id, request)
-                kept[request.client_order_id] = request._replace(position=first.position, stamp_ns=first.stamp_ns)
+                self._keep_dead(request._replace(position=first.position, stamp_ns=first.stamp_ns))
+
+    def _note_stops(self, before: Record, after: Record) -> None:
+        """Keep the stops that ended and may have triggered, until the order that followed is known."""
+        kept = self._data.dead_requests
+        known, now = ({item.client_order_id: item for item in stop_requests(record)} for record in (before, after))
+        for name in known.keys() - now.keys():
+            kept.pop(name, None)
+        for name, request in now.items():
+            if name not in known or name in kept:
+                self._keep_dead(request)
+
+    def _keep_dead(self, request: OrderRequest) -> None:
+        kept = self._data.dead_requests
+        kept[request.client_order_id] = request
         if len(kept) > DEAD_MAX:
             del kept[next(iter(kept))]
 

@@ -14,10 +14,12 @@ from kernel.lifecycle import (
     AcceptTerms,
     AttributeOrder,
     IntentCommand,
+    OrderRequest,
     PauseIntent,
     ResolveAttempt,
     ResolveFinding,
     ResumeIntent,
+    finding_id,
     order_requests,
     require_evidence,
 )
@@ -77,19 +79,28 @@ async def resolution(
     position: int | None,
 ) -> IntentCommand:
     """Return the command that resolves an attempt by an outcome, or by an external order."""
+    stops = tuple(item for item in state.dead_requests() if item.stop_id is not None and item.intent_id == intent_id)
     if order_id is None:
         if outcome is None:
             raise ValidationError("give the attempt's outcome or the venue's id of its order")
-        return ResolveAttempt(intent_id, outcome, text, now_ns, position)
+        suspected = tuple(item.client_order_id for item in stops if is_suspected(state, item))
+        return ResolveAttempt(intent_id, outcome, text, now_ns, position, suspected)
     if outcome not in (None, AttemptOutcome.ACCEPTED):
         raise ValidationError(f"an attempt with an order is ACCEPTED, not {outcome}: give one of them")
     await writer.caught_up()
-    markets = {(request.symbol_id, request.side) for request in order_requests(state.record(intent_id))}
+    requests = (*order_requests(state.record(intent_id)), *stops)
+    markets = {(request.symbol_id, request.side) for request in requests}
     named = [order for order in state.external_orders() if order.exchange_order_id == order_id]
     if not named:
         raise NotFoundError(f"external order {order_id} not found: `orderctl get external` lists them")
     order = max(named, key=lambda item: ((item.symbol_id, item.side) in markets, item.first_position))
-    return AttributeOrder(intent_id, order, tuple(state.external_trades(order)), text, now_ns, position)
+    return AttributeOrder(intent_id, order, tuple(state.external_trades(order)), text, now_ns, position, stops)
+
+
+def is_suspected(state: KernelState, request: OrderRequest) -> bool:
+    """Return whether an open finding names external orders that may be a request's."""
+    found = state.finding(finding_id(FindingKind.UNOWNED_CANDIDATE, request.client_order_id))
+    return found is not None and found.resolved_at_ns is None
 
 
 async def resolve_finding(

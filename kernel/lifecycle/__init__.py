@@ -23,6 +23,7 @@ from kernel.lifecycle.attribution import (
     attribution,
     attribution_reports,
     order_requests,
+    stop_requests,
     trade_reports,
 )  # fmt: skip
 from kernel.lifecycle.decide import (
@@ -75,6 +76,6 @@ __all__ = [
     "Record", "ResolveAttempt", "ResolveFinding", "ResumeIntent", "UpdateIntent", "UpdateState", "attribution",
     "attribution_reports", "client_order_id", "conditions", "decide", "decide_report", "delay_ns", "disagreement_text",
     "evolve", "finding_id", "is_disagreement_due", "is_disagreement_over", "next_failures", "next_intent", "ord_status",
-    "order_requests", "order_state", "raised", "require_evidence", "same_price", "stops", "trade_reports",
+    "order_requests", "order_state", "raised", "require_evidence", "same_price", "stop_requests", "stops", "trade_reports",
     "unreported_findings", "venue_orders_of",
 ]  # fmt: skip

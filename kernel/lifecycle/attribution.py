@@ -1,6 +1,7 @@
 """Requests for an order whose outcome is not known, and attribution: an external order becomes the order of one.
 
-A request has all unresolved sends of one client order id. Attribution books the external order's trades as its own; it is
+A request has all unresolved sends of one client order id; an ended stop that may have triggered as a new order stands for
+one too. Attribution books the external order's trades as its own; it is
 decided by the kernel on an exclusive account, by an operator, or by a report that shows both ids. The fold then removes the
 external order and reverses its trades, so that each is booked once.
 """
@@ -13,10 +14,12 @@ from typing import NamedTuple
 from kernel import events
 from kernel.lifecycle.decide_report import decide_report
 from kernel.lifecycle.evolve import evolve
-from kernel.lifecycle.record import Record
+from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.record import Record, is_solicited
 from kernel.lifecycle.trades import TradeEntry
-from kernel.models import Attempt, ExecType, ExternalOrder
-from kernel.order_spec import Side
+from kernel.lifecycle.trigger_chain import shares_client_id, told_triggered
+from kernel.models import Attempt, ExecType, ExternalOrder, OrdStatus
+from kernel.order_spec import STOPPED, Side
 from kernel.venues.base import ExecutionReport
 
 
@@ -33,7 +36,11 @@ class OrderRequest(NamedTuple):
     """The largest quantity that it may have asked for."""
     stamp_ns: int
     valid_until_ns: int | None
-    """The last instant at which the venue accepts a send; None without a validity window."""
+    """The last instant at which the venue accepts a send, or the stop was open; None if that is not known."""
+    stop_id: str | None = None
+    """The venue's id of the stop whose trigger may have made the order."""
+    is_final: bool = False
+    """True if that stop counts as ended without one: a later list showed no such order."""
 
 
 def order_requests(record: Record) -> list[OrderRequest]:
@@ -62,6 +69,41 @@ def order_request(record: Record, sends: list[Attempt]) -> OrderRequest | None:
     )
 
 
+def stop_requests(record: Record) -> list[OrderRequest]:
+    """Return for each stop that may have triggered unseen a request for the order that its trigger made (H23)."""
+    return [stop_request(record, facts) for facts in record.orders if may_have_triggered(record, facts)]
+
+
+def may_have_triggered(record: Record, facts: OrderFacts) -> bool:
+    """Return whether a stop ended, not by our cancel, or filled without trades, and no order is known to follow it."""
+    if facts.order.order_type not in STOPPED or facts.succeeded or facts.retired or facts.recorded:
+        return False
+    if told_triggered(facts) or any(item.succeeded and shares_client_id(item, facts) for item in record.orders):
+        return False  # a trigger made it
+    if facts.filled:
+        return facts.inferred_qty > 0
+    if facts.closed is OrdStatus.CANCELED and facts.gone_ns is None and not facts.triggered:
+        return not is_solicited(facts, record)
+    return facts.ended and facts.closed is not OrdStatus.REJECTED
+
+
+def stop_request(record: Record, facts: OrderFacts) -> OrderRequest:
+    begun = (time_ns for time_ns in (facts.created_ns, facts.sent_ns, facts.accepted_ns) if time_ns is not None)
+    sends = (item for item in record.attempts if item.makes_order and item.client_order_id in facts.client_order_ids)
+    return OrderRequest(
+        intent_id=record.intent_id,
+        client_order_id=facts.client_order_id,
+        position=min((item.position for item in sends), default=0),
+        symbol_id=facts.order.symbol_id,
+        side=facts.order.side,
+        quantity=max(facts.quantity, facts.order.quantity),
+        stamp_ns=next(begun, 0),
+        valid_until_ns=facts.closed_ns,
+        stop_id=facts.exchange_order_id,
+        is_final=facts.final_cum_qty is not None,
+    )
+
+
 def attribution_reports(
     order: ExternalOrder, trades: Sequence[TradeEntry], request: OrderRequest, *, text: str
 ) -> list[ExecutionReport]:
@@ -72,6 +114,7 @@ def attribution_reports(
         side=request.side,
         client_order_id=request.client_order_id,
         exchange_order_id=order.exchange_order_id,
+        parent_exchange_order_id=request.stop_id or None,
         ord_status=order.ord_status,
         order_qty=order.quantity,
         price=order.price,

@@ -14,11 +14,11 @@ from kernel.errors import ConflictError, ValidationError, Violation
 from kernel.lifecycle.attribution import OrderRequest, attribution, attribution_reports, order_requests
 from kernel.lifecycle.decide import IntentCommand, require_known
 from kernel.lifecycle.disagreement import requested_of
-from kernel.lifecycle.findings import unknown_resolved
+from kernel.lifecycle.findings import finding_id, unknown_resolved
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.record import Record
 from kernel.lifecycle.trades import TradeEntry
-from kernel.models import Attempt, AttemptKind, AttemptOutcome, ExecType, ExternalOrder
+from kernel.models import Attempt, AttemptKind, AttemptOutcome, ExecType, ExternalOrder, FindingKind
 
 RESOLVED_AS = (AttemptOutcome.DEAD, AttemptOutcome.REJECTED)
 """Outcomes that an operator may state. ACCEPTED is for the venue to show, with the order's quantities."""
@@ -36,15 +36,21 @@ class ResolveAttempt(IntentCommand):
     """The operator's evidence."""
     now_ns: int
     attempt_position: int | None = None
+    suspected_stops: tuple[str, ...] = ()
+    """Client order ids of the intent's ended stops that an external order may have followed."""
 
     def decide(self, record: Record) -> list[events.BaseEvent]:
         """Return the verdict, and resolve the findings about unknown attempts with the last open request.
 
-        DEAD also closes the order that the request was for, or the only one without a request, if queries miss it.
+        DEAD also closes the order that the request was for, or the only one without a request, if queries miss it. Of an
+        ended stop it says that no external order followed it.
         """
         require_known(record)
         require_evidence(self.text)
         if not record.unresolved and self.attempt_position is None and self.outcome is AttemptOutcome.DEAD:
+            if self.suspected_stops:
+                names = (finding_id(FindingKind.UNOWNED_CANDIDATE, name) for name in self.suspected_stops)
+                return [events.FindingResolved(finding_id=name, text=self.text) for name in names]
             missed = [facts for facts in record.orders if facts.is_missed]
             if missed or any(facts.gone_ns is not None for facts in record.orders):
                 return [closed(record, facts, self) for facts in missed]
@@ -62,7 +68,10 @@ class ResolveAttempt(IntentCommand):
 
 @dataclass(frozen=True, slots=True)
 class AttributeOrder(IntentCommand):
-    """Resolve an unknown submit by an external order: it is the submit's order, with all its trades (H20)."""
+    """Resolve an unknown submit by an external order: it is the submit's order, with all its trades (H20).
+
+    Or the order that the trigger of an ended stop made (H23).
+    """
 
     intent_id: str
     order: ExternalOrder
@@ -71,11 +80,23 @@ class AttributeOrder(IntentCommand):
     """The operator's evidence."""
     now_ns: int
     attempt_position: int | None = None
+    stops: tuple[OrderRequest, ...] = ()
+    """The intent's ended stops that may have triggered."""
 
     def decide(self, record: Record) -> list[events.BaseEvent]:
         """Return the order's facts and trades as the intent's; they resolve the attempt and its findings."""
         require_known(record)
         require_evidence(self.text)
+        request = self._request(record)
+        check_market(self.order, request)
+        text = f"attributed by an operator: {self.text}"
+        return attribution(record, attribution_reports(self.order, self.trades, request, text=text), now_ns=self.now_ns)
+
+    def _request(self, record: Record) -> OrderRequest:
+        """Return the request that made the order: the unresolved one, else the newest stop that was placed before it."""
+        if self.stops and self.attempt_position is None and not order_requests(record):
+            seen_ns = self.order.first_trade_ns or self.order.first_seen_ns
+            return max(self.stops, key=lambda stop: (stop.stamp_ns <= seen_ns, stop.stamp_ns))
         attempt = open_attempt(record, self.attempt_position)
         refuse_while_evidence_may_come(record, attempt, now_ns=self.now_ns)
         request = next(
@@ -85,9 +106,7 @@ class AttributeOrder(IntentCommand):
             raise ConflictError(
                 f"{attempt.kind} at {attempt.position} makes no order: no order can be attributed to it"
             )
-        check_market(self.order, request)
-        text = f"attributed by an operator: {self.text}"
-        return attribution(record, attribution_reports(self.order, self.trades, request, text=text), now_ns=self.now_ns)
+        return request
 
 
 @dataclass(frozen=True, slots=True)

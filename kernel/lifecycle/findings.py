@@ -111,7 +111,7 @@ def ghosts(record: Record) -> str:
 
 
 def is_ghost(facts: OrderFacts, record: Record) -> bool:
-    if facts.gone_ns is None or not facts.misses or facts.closed is None or facts.filled:
+    if facts.gone_ns is None or not facts.misses or facts.closed is None or facts.filled or facts.succeeded:
         return False
     return facts.not_found or not is_solicited(facts, record)
 

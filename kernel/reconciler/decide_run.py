@@ -374,7 +374,12 @@ def modify(inputs: RunInputs, intent: OrderIntent, item: VenueOrder, terms: Stan
 
 
 def wait_for_unknown(inputs: RunInputs, intents: Iterable[OrderIntent]) -> BackOff | None:
-    """Wait while another submit of the same symbol and side is unknown: its order could not be told from this one (H20)."""
+    """Wait while another submit of the same symbol and side is unknown: its order could not be told from this one (H20).
+
+    And while the intent's stop, which has ended, may go on as an order that is not known to be its own (H23).
+    """
+    if inputs.stop_suspects:
+        return BackOff(ActionKind.SUBMIT, "an external order may be the one that the trigger of its stop made")
     if all((intent.order.symbol_id, intent.order.side) not in inputs.unknown_elsewhere for intent in intents):
         return None
     return BackOff(

@@ -14,7 +14,7 @@ from kernel.lifecycle import Record, finding_id, venue_orders_of
 from kernel.models import Desired, ExternalOrder, Finding, FindingKind, OrderIntent, OrderState
 from kernel.order_spec import Side, SymbolMetadata
 from kernel.plan import difference, is_venue_managed
-from kernel.reconciler.suspects import unknown_elsewhere, unresolved_suspects
+from kernel.reconciler.suspects import stop_suspects, unknown_elsewhere, unresolved_suspects
 from kernel.safety.trading_halts import TradingStatus
 from kernel.settings import KernelSettings
 from kernel.state import KernelState, symbol_id_of
@@ -104,6 +104,8 @@ class RunInputs:
     memory: RunMemory
     suspects: tuple[ExternalOrder, ...] = ()
     """External orders that may be the order of its unresolved submit (H20)."""
+    stop_suspects: tuple[ExternalOrder, ...] = ()
+    """External orders that the trigger of one of its ended stops may have made (H23)."""
     unknown_elsewhere: frozenset[tuple[str, Side]] = frozenset()
     """Symbols and sides in which another intent's submit is unknown and its order could not be told from this one's."""
     suspects_finding: Finding | None = None
@@ -146,6 +148,7 @@ def gather_inputs(
         overfilled=overfilled,
         excess=state.group_excess(overfilled) if overfilled is not None else 0,
         suspects=tuple(unresolved_suspects(state, record, capabilities)),
+        stop_suspects=tuple(stop_suspects(state, intent_id, capabilities)),
         unknown_elsewhere=unknown_elsewhere(state, intent_id, capabilities, epoch=context.epoch),
         suspects_finding=finding if finding is not None and finding.resolved_at_ns is None else None,
         trading_status=state.trading_status,

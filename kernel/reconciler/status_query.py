@@ -18,6 +18,7 @@ from kernel.clock import Clock
 from kernel.errors import OutcomeUnknown, VenueError
 from kernel.lifecycle import Record, evolve
 from kernel.lifecycle.findings import finding_events, unknown_resolved
+from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import client_ids_of, life_margin_ns, shows
 from kernel.log.base import Write
 from kernel.metrics import LookResult, Metrics, Operation
@@ -171,11 +172,12 @@ class StatusQuerier:
         began_ns: int,
     ) -> QueryOutcome:
         """Attribute the only suspect on an exclusive account; else the attempt stays unknown (H20)."""
-        order = self.suspects.attributable(attempt, suspects, began_ns=began_ns)
-        if order is None:
+        made: list[events.BaseEvent] = []
+        if attempt_resolution.is_admissible(attempt, began_ns=began_ns):
+            made = self.suspects.attributed(record.intent_id, attempt.client_order_id, suspects)
+        if not made:
             await self._unknown_from_here(record, attempt, version=record.version)
             return QueryOutcome(resolved=False, again_ns=conclusion.at_ns)
-        made = self.suspects.attribution(record.intent_id, attempt, order)
         done = await self._verdict(
             record.intent_id, made, Evidence.INFERRED, version=record.version, also=self._no_new_external_order()
         )
@@ -350,9 +352,20 @@ class StatusQuerier:
         doubtful = facts is not None and (facts.live or facts.unconfirmed_ns is not None)
         if facts is None or (doubtful and any(shows(record, facts, report) for report in listed)):
             return  # a list item without client order id may be of several orders: none of them was missed
+        if not facts.live and await self._may_be_followed(record.intent_id, facts, answer):
+            return
+        record = self.state.record(record.intent_id)
         made = missed_events(record, facts, answer, self.venue.capabilities)
         if made:
             await self._fact(record.intent_id, made, Evidence.QUERY)
+
+    async def _may_be_followed(self, intent_id: str, facts: OrderFacts, answer: StatusAnswer) -> bool:
+        """Return whether an ended stop may have triggered as an order that is not known to be its own (H23)."""
+        followed, made = await self.suspects.followed(intent_id, facts, answer)
+        if made:
+            version, also = self.state.record(intent_id).version, self._no_new_external_order()
+            await self._verdict(intent_id, made, Evidence.INFERRED, version=version, also=also)
+        return followed
 
     async def _query_trades(self, record: Record, item: VenueOrder) -> None:
         """Query the trades since the order was first seen: the venue counts more than is known (H16)."""
@@ -386,6 +399,9 @@ class StatusQuerier:
         facts = facts_of(record, item)
         if facts is None or facts.live or facts.final_cum_qty is not None:
             return QueryOutcome(resolved=True)
+        if await self._may_be_followed(record.intent_id, facts, answer):
+            return QueryOutcome(resolved=False)
+        record = self.state.record(record.intent_id)
         event = observed(
             record,
             item.client_order_id,

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from kernel import events
 from kernel.clock import Clock
 from kernel.errors import OutcomeUnknown, VenueError
-from kernel.lifecycle import attribution, attribution_reports, order_requests
-from kernel.models import Attempt, ExternalOrder, LookScope
+from kernel.lifecycle import OrderRequest, attribution, attribution_reports
+from kernel.lifecycle.order_facts import OrderFacts
+from kernel.models import ExternalOrder, LookScope
 from kernel.reconciler import attempt_resolution
-from kernel.reconciler.suspects import fitting_requests, unresolved_suspects
+from kernel.reconciler.status_answer import StatusAnswer
+from kernel.reconciler.suspects import ended_stops, fitting_requests, stop_suspects, unresolved_suspects
 from kernel.settings import KernelSettings
 from kernel.state import KernelState
 from kernel.streams.event_writer import EventWriter, ReportSource, query_source
@@ -51,17 +53,22 @@ class SuspectQuerier:
         self.ingest = unrecorded
 
     async def remaining(
-        self, intent_id: str, others: Iterable[ExecutionReport], *, began_ns: int
+        self, intent_id: str, others: Iterable[ExecutionReport], *, began_ns: int, of_stops: bool = False
     ) -> list[ExternalOrder]:
-        """Record the other orders and trades of a list; return the suspects that remain after a query of each."""
+        """Record the other orders and trades of a list; return the suspects that remain after a query of each.
+
+        Those of the intent's ended stops, or of its unresolved submits.
+        """
         source = self._source(began_ns)
         await self.ingest(others, source)
-        for order in self._suspects(intent_id):
+        for order in self._suspects(intent_id, of_stops=of_stops):
             if not order.queried:
                 await self._query(order, intent_id)
-        return self._suspects(intent_id)
+        return self._suspects(intent_id, of_stops=of_stops)
 
-    def _suspects(self, intent_id: str) -> list[ExternalOrder]:
+    def _suspects(self, intent_id: str, *, of_stops: bool) -> list[ExternalOrder]:
+        if of_stops:
+            return stop_suspects(self.state, intent_id, self.venue.capabilities)
         return unresolved_suspects(self.state, self.state.record(intent_id), self.venue.capabilities)
 
     def _source(self, began_ns: int) -> ReportSource:
@@ -93,25 +100,40 @@ class SuspectQuerier:
             events.VENUE_STREAM, [taken], actor=source.actor, evidence=source.evidence, is_fact=True
         )
 
-    def attributable(self, attempt: Attempt, suspects: list[ExternalOrder], *, began_ns: int) -> ExternalOrder | None:
-        """Return the suspect that must be the attempt's order, as nobody else trades on the account; None if unclear."""
-        admissible = attempt_resolution.is_admissible(attempt, began_ns=began_ns)
-        if not self.settings.account_exclusive or not admissible or len(suspects) != 1:
-            return None
-        (order,) = suspects
-        fitting = [
-            request
-            for side in ([order.side] if order.side is not None else [])
-            for request in fitting_requests(self.state, order, side, self.venue.capabilities)
-        ]
-        is_only = [request.client_order_id for request in fitting] == [attempt.client_order_id]
-        return order if is_only else None
+    async def followed(
+        self, intent_id: str, facts: OrderFacts, answer: StatusAnswer
+    ) -> tuple[bool, list[events.BaseEvent]]:
+        """Return whether an ended stop may have triggered as an order that is not known to be its own (H23).
 
-    def attribution(self, intent_id: str, attempt: Attempt, order: ExternalOrder) -> list[events.BaseEvent]:
-        """Return the events that make an external order the order of an attempt."""
+        It may until a list of trades that began a lag after its end shows no suspect. The events attribute the only one.
+        """
+        capabilities, name = self.venue.capabilities, facts.client_order_id
+        if name not in {item.client_order_id for item in ended_stops(self.state, capabilities, intent_id)}:
+            return False, []
+        suspects = await self.remaining(intent_id, answer.others, began_ns=answer.began_ns, of_stops=True)
+        lists_ns = (facts.closed_ns or 0) + attempt_resolution.trades_lag_ns(capabilities)
+        is_listed = LookScope.TRADES in answer.scopes and answer.began_ns >= lists_ns
+        if not suspects:
+            return capabilities.lists_trades and not is_listed, []
+        return True, self.attributed(intent_id, name, suspects) if is_listed else []
+
+    def attributed(self, intent_id: str, client_order_id: str, suspects: list[ExternalOrder]) -> list[events.BaseEvent]:
+        """Return the events that make the only suspect the order of a request; none if it may be that of another one.
+
+        Only on an account on which nobody else trades.
+        """
+        if not self.settings.account_exclusive or len(suspects) != 1:
+            return []
+        (order,) = suspects
+        sides = [order.side] if order.side is not None else []
+        fitting = [
+            item for side in sides for item in fitting_requests(self.state, order, side, self.venue.capabilities)
+        ]
+        if [(item.intent_id, item.client_order_id) for item in fitting] != [(intent_id, client_order_id)]:
+            return []
+        return self._attribution(fitting[0], order)
+
+    def _attribution(self, request: OrderRequest, order: ExternalOrder) -> list[events.BaseEvent]:
         text = "attributed: the account is exclusive, and no other external order can be the attempt's"
-        trades = self.state.external_trades(order)
-        record = self.state.record(intent_id)
-        request = next(item for item in order_requests(record) if item.client_order_id == attempt.client_order_id)
-        reports = attribution_reports(order, trades, request, text=text)
-        return attribution(record, reports, now_ns=self.clock.now_ns())
+        reports = attribution_reports(order, self.state.external_trades(order), request, text=text)
+        return attribution(self.state.record(request.intent_id), reports, now_ns=self.clock.now_ns())

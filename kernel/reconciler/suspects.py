@@ -1,5 +1,7 @@
 """Suspects: external orders that may be the order of an unresolved submit, where no query by its id finds them all (H20).
 
+Or the order that the trigger of a stop made which has ended, where such an order is a new one of the venue (H23).
+
 Used by the decision of a run, by the status querier before it concludes absence, by the session, which goes on watching
 submits that were resolved as DEAD, and by `orderctl decisions`. Pure. Price and exact quantity clear nobody: venues round.
 Nor does the claim that lists show client order ids clear a report that has none, if it has the quantity requested.
@@ -33,6 +35,10 @@ def is_suspect(
         return False
     if traded_ns is not None and traded_ns < earliest_ns:
         return False
+    if request.stop_id is not None and order.first_seen_ns < request.stamp_ns - capabilities.hosts_skew_ns:
+        return False
+    if request.is_final and (traded_ns is None or traded_ns > (request.valid_until_ns or traded_ns) + skew_ns):
+        return False  # the lists that showed the stop's end lacked it
     more = max(order.quantity or 0, order.cum_qty) - request.quantity
     lot = symbol.lot_size if symbol is not None else 0
     return (symbol is None or more <= lot) and (capabilities.hides_client_ids or more >= -lot)
@@ -58,16 +64,35 @@ def unresolved_suspects(state: KernelState, record: Record, capabilities: VenueC
     return suspects_of(state, order_requests(record), capabilities)
 
 
+def ended_stops(
+    state: KernelState, capabilities: VenueCapabilities, intent_id: str | None = None
+) -> list[OrderRequest]:
+    """Return the stops that may have triggered unseen, of one intent or of all; none where a trigger makes no new order."""
+    if not capabilities.hides_triggered:
+        return []
+    return [item for item in state.dead_requests() if item.stop_id is not None and intent_id in (None, item.intent_id)]
+
+
+def stop_suspects(state: KernelState, intent_id: str, capabilities: VenueCapabilities) -> list[ExternalOrder]:
+    """Return the suspects of an intent's ended stops: nothing is placed for it while one may be their order."""
+    return suspects_of(state, ended_stops(state, capabilities, intent_id), capabilities)
+
+
 def fitting_requests(
     state: KernelState, order: ExternalOrder, side: Side, capabilities: VenueCapabilities
 ) -> list[OrderRequest]:
-    """Return the unresolved requests of all intents that an external order may be the order of."""
+    """Return the unresolved requests and ended stops of all intents that an external order may be the order of."""
     symbol = state.symbol(order.symbol_id)
-    return [
+    unresolved = [
         request
         for intent_id in state.intents_with_unresolved_orders(order.symbol_id, side)
         for request in order_requests(state.record(intent_id))
-        if request.side is side and is_suspect(order, request, capabilities=capabilities, symbol=symbol)
+    ]
+    return [
+        request
+        for request in (*unresolved, *ended_stops(state, capabilities))
+        if (request.symbol_id, request.side) == (order.symbol_id, side)
+        and is_suspect(order, request, capabilities=capabilities, symbol=symbol)
     ]
 
 

@@ -236,7 +236,10 @@ class ExternalOrders:
         capabilities = self.venue.capabilities
         if capabilities.sees_closed:
             return
+        await self._resolve_followed(source)
         for request in [*self.state.dead_requests()]:
+            if request.stop_id is not None and not capabilities.hides_triggered:
+                continue
             name = finding_id(FindingKind.UNOWNED_CANDIDATE, request.client_order_id)
             known = self.state.finding(name)
             is_open = known is not None and known.resolved_at_ns is None
@@ -249,13 +252,30 @@ class ExternalOrders:
             if known is None or not is_open or known.text != event.finding.text:
                 await self._fact([event], source)
 
+    async def _resolve_followed(self, source: ReportSource) -> None:
+        """Resolve the findings about requests whose order is known since, and about stops that are open again."""
+        watched = {request.client_order_id for request in self.state.dead_requests()}
+        for finding in [*self.state.findings()]:
+            name = finding.finding_id.removeprefix(f"{FindingKind.UNOWNED_CANDIDATE}:")
+            if (
+                finding.kind is not FindingKind.UNOWNED_CANDIDATE
+                or finding.resolved_at_ns is not None
+                or name in watched
+            ):
+                continue
+            if any(name in facts.client_order_ids for facts in self.state.record(finding.intent_id or "").orders):
+                text = "no external order may be its order any more"
+                await self._fact([events.FindingResolved(finding_id=finding.finding_id, text=text)], source)
+
     def _dead_candidates(
         self, name: str, request: OrderRequest, suspects: Sequence[ExternalOrder]
     ) -> events.FindingRaised:
-        text = (
-            f"the request {request.client_order_id} was resolved as DEAD, and the venue does not tell whether"
-            f" {suspects_text(suspects, self.state.symbol(request.symbol_id))} is its order"
-        )
+        named = suspects_text(suspects, self.state.symbol(request.symbol_id))
+        if request.stop_id is not None:
+            text = f"stop {request.stop_id} has ended, and the venue does not tell whether its trigger made {named}"
+        else:
+            text = f"the request {request.client_order_id} was resolved as DEAD, and the venue does not tell whether"
+            text += f" {named} is its order"
         return raised(
             name,
             FindingKind.UNOWNED_CANDIDATE,
@@ -317,9 +337,9 @@ class ExternalOrders:
             return False
         if report.exec_type is not ExecType.TRADE and report.ord_status in ENDED:
             return False
-        if self.settings.external_orders_of_kernels:
-            return True
         hidden = not report.client_order_id and not self._shows_client_ids(report, source)
+        if self.settings.external_orders_of_kernels:
+            return not (hidden and self.venue.capabilities.hides_triggered)
         return not hidden and not is_kernel_client_id(report.client_order_id)
 
     def _shows_client_ids(self, report: ExecutionReport, source: ReportSource) -> bool:

@@ -24,6 +24,7 @@ from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import OrderMatch, shows
 from kernel.metrics import Metrics, Operation, RelistResult, value_of
 from kernel.models import Evidence, FindingKind, LookScope
+from kernel.order_spec import STOPPED
 from kernel.reconciler.status_answer import StatusAnswer, missed_events
 from kernel.reconciler.status_query import Answer, answer_within, status_id
 from kernel.reconciler.venue_reconciler import VenueReconciler
@@ -521,7 +522,9 @@ class VenueSession:
         for intent_id in self.state.live_intent_ids():
             record = self.state.record(intent_id)
             for facts in record.orders:
-                asked = facts.live or facts.unconfirmed_ns is not None
+                # The end of a stop that may have triggered needs the trades too: it is queried.
+                triggers = capabilities.hides_triggered and facts.order.order_type in STOPPED
+                asked = facts.live or (facts.unconfirmed_ns is not None and not triggers)
                 is_listed = any(shows(record, facts, report) for report in listed.get(facts.exchange_order_id, ()))
                 if not asked or is_listed or not snapshot.covers(facts.order):
                     continue

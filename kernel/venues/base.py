@@ -275,6 +275,11 @@ class VenueCapabilities(Model):
         return self.lists_open_orders or self.lists_trades or self.lists_balances
 
     @property
+    def hides_triggered(self) -> bool:
+        """The order that a stop's trigger makes may be shown without our client order id (H23)."""
+        return self.trigger is TriggerDialect.NEW_ORDER and not self.sees_closed
+
+    @property
     def hides_client_ids(self) -> bool:
         """An order of ours may be shown without our client order id, and no query by that id finds it (H20)."""
         carries = self.client_order_ids and self.orders_carry_client_id and self.trades_carry_client_id

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 
-from kernel.errors import ConflictError, KernelError, NotFoundError, VenueError
+from kernel.errors import ConflictError, KernelError, NotFoundError, ValidationError, VenueError
+from kernel.lifecycle import OrderRequest
 from kernel.models import Attempt, AttemptKind, AttemptOutcome, FindingKind
 from kernel.order_spec import OrderType
 from tests.simulation.market import order_of
@@ -93,6 +94,25 @@ class Bystanders:
             for attempt in self._lasting(process, intent_id):
                 with contextlib.suppress(NotFoundError):  # the kernel has yet to hear of the order
                     await self._say(process, intent_id, attempt)
+        for request in [*process.kernel.state.dead_requests()]:
+            if request.stop_id is not None:
+                await self._say_of_stop(process, request)
+
+    async def _say_of_stop(self, process: Process, request: OrderRequest) -> None:
+        """Say which order the trigger of a stop made that may have triggered unseen; or that none did."""
+        name = f"{FindingKind.UNOWNED_CANDIDATE}:{request.client_order_id}"
+        finding = process.kernel.state.finding(name)
+        if finding is None or finding.resolved_at_ns is not None:
+            return
+        book = self.world.exchange.engine.book
+        alike = [order for order in book.own_orders() if order.client_order_id == request.client_order_id]
+        made = [str(order.order_id) for order in alike if order.stop_id is not None and (order.open or order.cum_qty)]
+        with contextlib.suppress(NotFoundError, ConflictError, ValidationError):  # known since
+            if made:
+                shown = self.world.personality.shown_id(made[0])
+                await process.kernel.resolve_attempt(request.intent_id, order=shown, evidence="seen at the venue")
+            elif not any(order.open for order in alike):
+                await process.kernel.resolve_finding(name, evidence="seen at the venue")
 
     def _lasting(self, process: Process, intent_id: str) -> list[Attempt]:
         """An intent's unknown requests that are long out of flight, and of which no evidence can show what became."""
