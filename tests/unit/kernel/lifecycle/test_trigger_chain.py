@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernel.lifecycle import conditions, stops
+from kernel.lifecycle import attribution, attribution_reports, conditions, stop_requests, stops
+from kernel.lifecycle.decide_report import event_of
 from kernel.lifecycle.record import venue_order
-from kernel.models import AttemptKind, ExecType, FindingKind, OrderIntent, OrdStatus
+from kernel.lifecycle.trades import TradeEntry
+from kernel.models import AttemptKind, ExecType, ExternalOrder, FindingKind, OrderIntent, OrdStatus
 from kernel.order_spec import OrderType, Side, StandardOrder
 from kernel.venues.base import ExecutionReport
 from tests.folding import Journal, a_bust, a_report, a_submitted_journal, a_trade, an_attempt
@@ -184,3 +186,58 @@ def opened_journal() -> Journal:
     journal = a_submitted_journal(STOP)
     journal.hear_all("i", [of_stop(ExecType.NEW, 1), of_child(ExecType.NEW, 4)])
     return journal
+
+
+CANCEL = an_attempt(
+    AttemptKind.CANCEL, "c2", STOP, number=2, target_client_order_id="c1", target_exchange_order_id=PARENT
+)
+UNSEEN = {
+    "told as expired": ([of_stop(ExecType.EXPIRED, 3, cum_qty=0)], True),
+    "told as canceled by the venue": ([of_stop(ExecType.CANCELED, 3, cum_qty=0)], True),
+    "gone": ([], True),
+    "told as filled": ([of_stop(ExecType.ORDER_STATUS, 3, ord_status=OrdStatus.FILLED, cum_qty=10)], True),
+    "filled itself": ([a_trade("t", 10, 9, at=3, exchange_order_id=PARENT, order_qty=10, cum_qty=10)], False),
+    "rejected": ([of_stop(ExecType.REJECTED, 3)], False),
+    "followed": ([of_stop(ExecType.EXPIRED, 3, cum_qty=0), of_child(ExecType.NEW, 4)], False),
+}
+
+
+@pytest.mark.parametrize("way", UNSEEN)
+def test_which_stops_may_have_triggered_unseen(way: str) -> None:
+    """A stop that ended, or is filled without trades, may have triggered as an order that is not known."""
+    reports, expected = UNSEEN[way]
+    journal = a_submitted_journal(STOP)
+    journal.hear("i", of_stop(ExecType.NEW, 1))
+    assert stop_requests(journal.record()) == []
+    journal.hear_all("i", reports)
+    if way == "gone":
+        query = {"began_ns": 10**15, "reflects_ns": 10**15, "attempt_position": None}
+        event = event_of(journal.record(), of_stop(ExecType.ORDER_STATUS, 3), **query)
+        journal.append("i", event.model_copy(update={"gone": True}))
+    assert [item.stop_id for item in stop_requests(journal.record())] == ([PARENT] if expected else [])
+
+
+@pytest.mark.parametrize("triggers", [True, False])
+def test_a_stop_that_was_canceled_did_not_trigger(triggers: bool) -> None:
+    """The end that a cancel asked for explains itself, unless the venue told the trigger before."""
+    journal = a_submitted_journal(STOP)
+    journal.hear("i", of_stop(ExecType.NEW, 1))
+    journal.append("i", CANCEL)
+    journal.hear_all("i", [of_stop(ExecType.TRIGGERED, 2)] if triggers else [])
+    journal.hear("i", of_stop(ExecType.CANCELED, 3, cum_qty=0))
+    assert len(stop_requests(journal.record())) == triggers
+
+
+def test_an_attributed_order_succeeds_the_stop() -> None:
+    """The order of the trigger is the stop's successor whatever became of the stop, and its end is no ghost any more."""
+    journal = a_submitted_journal(STOP)
+    journal.hear_all("i", [of_stop(ExecType.NEW, 1), of_stop(ExecType.EXPIRED, 3, cum_qty=0)])
+    (request,) = stop_requests(journal.record())
+    made = ExternalOrder(exchange_order_id=CHILD, symbol_id="S", side=Side.SELL, quantity=10, cum_qty=4)
+    trade = TradeEntry("t", 4, 9, 3, None, None, None)
+    reports = attribution_reports(made, [trade], request, text="seen")
+    journal.append("i", *attribution(journal.record(), reports, now_ns=9))
+    stop, child = journal.record().orders
+    assert (stop.succeeded, child.parent_id, child.client_order_id) == (True, PARENT, "c1")
+    assert journal.record().cum_qty == 4
+    assert stop_requests(journal.record()) == []

@@ -58,6 +58,26 @@ def test_only_evidence_clears_a_suspect(fields: dict[str, Any], expected: bool) 
     assert is_suspect(an_order(**fields), REQUEST, capabilities=HIDING, symbol=SYMBOL) is expected
 
 
+@pytest.mark.parametrize(
+    ("fields", "is_final", "expected"),
+    [
+        ({}, False, True),
+        ({"first_seen_ns": 799}, False, False),
+        ({"first_trade_ns": 2_101}, False, True),
+        ({"first_trade_ns": 899}, False, False),
+        ({"created_ns": 2_101}, False, False),
+        ({}, True, False),
+        ({"first_trade_ns": 2_100}, True, True),
+        ({"first_trade_ns": 2_101}, True, False),
+    ],
+)
+def test_what_clears_a_suspect_of_an_ended_stop(fields: dict[str, Any], is_final: bool, expected: bool) -> None:
+    """What is older than the stop, and once lists have shown nothing all but a trade of before its end."""
+    stop = REQUEST._replace(position=0, stop_id="5", is_final=is_final)
+    order = an_order(**({"first_seen_ns": 1_000} | fields))
+    assert is_suspect(order, stop, capabilities=HIDING, symbol=SYMBOL) is expected
+
+
 def test_without_a_window_or_a_symbol_less_is_cleared() -> None:
     """A request that can be accepted at any time has no last creation; an unknown symbol has no lot."""
     endless = REQUEST._replace(valid_until_ns=None)
