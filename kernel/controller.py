@@ -475,7 +475,8 @@ class EventSourcedKernel(ExchangeKernel):
 
         A DEAD submit whose intent still works is sent again at once, under the same client order id. If its order turns up
         after all, it is live, raises a finding, and the surplus order is canceled. With `order` the attempt is accepted:
-        that external order and its trades become the intent's.
+        that external order and its trades become the intent's. Without an unresolved attempt it is about an ended stop:
+        `order` is the order that its trigger made, DEAD says that there is none.
 
         Args:
             intent_id: The intent of the attempt.

@@ -156,7 +156,8 @@ REMEDIATION = {
         "assume that nothing traded because no finding of a drift is open",
     ),
     FindingKind.UNOWNED_CANDIDATE: Remedy(
-        "An external order may be that of a submit whose answer was lost: the exchange does not show client order ids.",
+        "An external order may be that of a submit whose answer was lost, or made by the trigger of a stop that has ended:"
+        " the exchange does not show client order ids.",
         "`orderctl get external`, `orderctl describe {about}`, and the exchange's own screens",
         "find out who placed the orders named here; then `orderctl resolve {about} --order ID --evidence TEXT`, or, if none"
         " is ours, `--as dead`; if the submit is resolved already, cancel or close the order at the exchange and"

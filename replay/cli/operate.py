@@ -369,8 +369,9 @@ def resolve(
     until the intent changes. If you are wrong, two orders may be open until the kernel sees them: it raises a finding and
     cancels one, but fills of both stand. While evidence can still arrive, the command is refused (exit code 4).
 
-    At a venue that does not show client order ids, UNOWNED_CANDIDATE names the external orders that may be the attempt's.
-    --order ID: that one is; it becomes the intent's, with its trades.
+    At a venue that does not show client order ids, UNOWNED_CANDIDATE names the external orders that may be the attempt's,
+    or that the trigger of a stop may have made which has ended. --order ID: that one is; it becomes the intent's, with its
+    trades. --as dead: none is.
 
     A finding is raised again if its cause persists. For a BALANCE_DRIFT the amount is booked as a transfer; after a STORM
     the symbol is traded again. After a VENUE_DISAGREES the order's terms are requested once more, even if it has failed;

@@ -14,7 +14,7 @@ from typing import Any
 from kernel.lifecycle import disagreement, order_facts, order_identity
 from kernel.lifecycle.order_identity import OrderMatch
 from kernel.models import Evidence
-from kernel.reconciler import decide_run, order_sender, status_answer, status_query, suspects
+from kernel.reconciler import decide_run, order_sender, status_answer, status_query, suspect_query, suspects
 from kernel.runtime import venue_session
 from kernel.runtime.venue_session import VenueSession
 from kernel.safety.trading_halts import TradingStatus
@@ -112,6 +112,11 @@ def everywhere(missed_events: Callable[..., Any]) -> list[Patch]:
 def a_triggered_stop_is_a_duplicate() -> list[Patch]:
     """H23: the order that a stop's trigger makes takes the stop's place."""
     return [(EVOLVE, "link_triggered", lambda orders, changed, *, now_ns, shown_ns, solicited: orders)]
+
+
+def a_stop_that_triggered_unseen_is_a_ghost() -> list[Patch]:
+    """H23: a trade that nobody owns may be that of a stop that ended."""
+    return [(module, "ended_stops", lambda *args: []) for module in (suspects, suspect_query)]
 
 
 def totals_of_a_chain_are_added() -> list[Patch]:
@@ -246,6 +251,7 @@ SETTINGS: dict[Callable[[], list[Patch]], Setting] = {
     one_miss_closes_an_order: Setting(("omits",)),
     a_ghost_stays_open: Setting(("ghosts",)),
     a_triggered_stop_is_a_duplicate: Setting(("triggers",)),
+    a_stop_that_triggered_unseen_is_a_ghost: Setting(("unnamed-trades", "triggers"), HIDDEN, ("mute", "60")),
     totals_of_a_chain_are_added: Setting(("triggers",)),
     nothing_is_delayed: Setting(("undoes",), {"lag": "0", "lookup": "closed", "rate": "none", "latency": "0"}),
     other_terms_are_no_failure: Setting(("rounds",)),
