@@ -6,7 +6,6 @@ Called by the command line. Only what was found crosses from process to process.
 from __future__ import annotations
 
 import functools
-import gc
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -29,7 +28,6 @@ def runs(seeds: range, *, commands: int, jobs: int, venue: Sequence[str] = ()) -
 
 def quietly(seed: int, *, commands: int, venue: Sequence[str] = ()) -> Outcome:
     """One run without its trace, and without its log, which cannot cross."""
-    gc.set_threshold(50_000)  # a run makes little garbage that refers to itself, and takes a second
     return replace(play(from_seed(seed, commands=commands, venue=venue), trace=False), recorder=None)
 
 
