@@ -178,6 +178,8 @@ class StateData:
         return self.refreshed(dataclasses.replace(group, closed_qty=0), at_ns=0)
 
     def group_excess(self, group: Group) -> int:
+        if not any(group.filled.values()):
+            return 0
         return excess(group, {intent_id: self.record(intent_id).wanted_most for intent_id in group.intent_ids})
 
     def snapshot(self) -> StateSnapshot:

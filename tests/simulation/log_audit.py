@@ -158,6 +158,8 @@ class LogAudit:
         if handler is None:
             return
         event: dict[str, Any] = json.loads(state)
+        if self.personality is not None:
+            event = self.personality.true_row(event)
         intent_id = event.get("intent_id") or stream_id.removeprefix(INTENT)
         told = json.loads(meta)
         self.actor = told["actor"]

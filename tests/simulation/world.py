@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import json
 import math
 import random
 from collections import Counter
@@ -192,10 +191,14 @@ class SimVenue(PaperVenue):
     def __init__(self, process: Process) -> None:
         super().__init__(exchange=process.world.exchange, timeout_s=30.0)
         self._process = process
+        self._true = self._declared = VenueCapabilities()
 
     @property
     def capabilities(self) -> VenueCapabilities:
-        return self._process.world.personality.capabilities(super().capabilities)
+        true = super().capabilities
+        if true is not self._true:
+            self._true, self._declared = true, self._process.world.personality.capabilities(true)
+        return self._declared
 
     async def connect(self) -> None:
         if self._process.dead:
@@ -558,7 +561,7 @@ class World:
             self.tell("log", f"{position} {stream_id} {topic}")
             self.audit.logged(
                 position=position, stream_id=stream_id, version=version, topic=topic,
-                recorded_at_ns=recorded_at_ns, meta=meta, state=json.dumps(self.personality.true_row(json.loads(state))),
+                recorded_at_ns=recorded_at_ns, meta=meta, state=state,
             )  # fmt: skip
 
     def _symbol_of(self, order_id: str) -> str:
@@ -674,5 +677,5 @@ def settings_of(plan: Plan) -> KernelSettings:
     )
 
 
-SHORT_MEMORY = RetentionPolicy(intents_max=3, every_positions=10, unpacked_max=1)
+SHORT_MEMORY = RetentionPolicy(intents_max=3, every_positions=10, unpacked_max=4)
 """So little retention that most records are evicted and rehydrated again and again."""
