@@ -44,7 +44,7 @@ from projections.retention.policy import RetentionPolicy
 from projections.retention.record_cache import Records
 from projections.snapshot import StateSnapshot
 from projections.state_data import StateData, with_quantity
-from projections.state_fold import Fold
+from projections.state_fold import Fold, Observer
 
 DERIVED_STATES_MAX = 1_000
 """Cached order states, at most: each is larger than everything else held of its intent."""
@@ -85,14 +85,15 @@ class PositionWaiters:
 class State:
     """Everything folded so far. `KernelState` documents the queries."""
 
-    def __init__(self, retention: RetentionPolicy | None = None) -> None:
+    def __init__(self, retention: RetentionPolicy | None = None, *, observer: Observer | None = None) -> None:
         """Begin before the first event.
 
         Args:
             retention: How much stays in memory. Two folds are equal only if they have the same policy.
+            observer: Called with each event that is folded, those of rehydrated streams included.
         """
         self._data = StateData(retention or RetentionPolicy())
-        self._fold = Fold(self._data)
+        self._fold = Fold(self._data, observer)
         self._waiters = PositionWaiters()
 
     def apply(self, batch: Sequence[events.BaseEvent], rehydrated: Sequence[events.BaseEvent] = ()) -> Applied:
@@ -110,7 +111,7 @@ class State:
             IntegrityError: The batch does not follow `position`, or continues a stream that is not in memory.
         """
         if rehydrated:
-            self._data.rehydrate(folded_alone(rehydrated)._data)
+            self._data.rehydrate(folded_alone(rehydrated, observer=self._fold.observer)._data)
         return joined([self._apply_part(part) for part in self.parts_of(batch)])
 
     def _apply_part(self, part: Sequence[events.BaseEvent]) -> Applied:
@@ -513,9 +514,9 @@ class State:
         return self._data.ledger.expected()
 
 
-def folded_alone(streams: Sequence[events.BaseEvent], *, position: int = 0) -> State:
+def folded_alone(streams: Sequence[events.BaseEvent], *, position: int = 0, observer: Observer | None = None) -> State:
     """A fold of all events of a few streams, in order, by themselves. It has what these streams alone determine."""
-    state = State()
+    state = State(observer=observer)
     touched: dict[str, None] = {}
     for event in streams:
         state._fold.fold(event, event.envelope, touched)

@@ -22,12 +22,16 @@ from projections.folds import ledger
 from projections.folds.external_orders import reversal
 from projections.state_data import DEAD_MAX, StateData
 
+Observer = Callable[[events.BaseEvent, Record | None, Record | None], None]
+"""Called after each event that is folded; for one in an intent's stream, with its record before and after."""
+
 
 class Fold:
     """Changes the data of one state."""
 
-    def __init__(self, data: StateData) -> None:
+    def __init__(self, data: StateData, observer: Observer | None) -> None:
         self._data = data
+        self.observer = observer
 
     def apply(self, part: Sequence[events.BaseEvent]) -> dict[str, None]:
         """Fold events that follow `position`; returns the intents that they touch, in order. Raises `IntegrityError`."""
@@ -48,9 +52,11 @@ class Fold:
     def fold(self, event: events.BaseEvent, envelope: events.Envelope, touched: dict[str, None]) -> None:
         """Fold one event; adds the intents that it changes to `touched`."""
         stream_id = envelope.stream_id
+        before: Record | None = None
+        after: Record | None = None
         if stream_id.startswith(events.INTENT_STREAM_PREFIX):
             intent_id = stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
-            self._apply_to_intent(intent_id, event, envelope.position, touched)
+            before, after = self._apply_to_intent(intent_id, event, envelope.position, touched)
         elif stream_id.startswith(events.GROUP_STREAM_PREFIX):
             self._apply_to_group(stream_id.removeprefix(events.GROUP_STREAM_PREFIX), event, touched)
         else:
@@ -58,10 +64,12 @@ class Fold:
                 self._data.venue_version = envelope.version
             if (fold := FOLDS.get(type(event))) is not None:
                 fold(self, event)
+        if self.observer is not None:
+            self.observer(event, before, after)
 
     def _apply_to_intent(
         self, intent_id: str, event: events.BaseEvent, position: int, touched: dict[str, None]
-    ) -> None:
+    ) -> tuple[Record, Record]:
         data = self._data
         before = recalled(data.record(intent_id), event)
         after = evolve(before, event)
@@ -93,6 +101,7 @@ class Fold:
             event, (events.FindingRaised, events.FindingResolved)
         ):  # building the union type each time is slower
             self._finding(event)
+        return before, after
 
     def _note_dead(self, before: Record, event: events.AttemptResolved) -> None:
         """Keep a request for an order that is resolved as DEAD."""

@@ -17,7 +17,12 @@ from kernel.models import Finding, FindingKind
 
 def conditions(record: Record) -> dict[FindingKind, str]:
     """Return the conditions that hold for an intent's orders, each with its observation."""
-    return {kind: text for kind, condition in CONDITIONS.items() if (text := condition(record))}
+    found = {kind: text for kind, condition in RECORD_CONDITIONS.items() if (text := condition(record))}
+    for facts in record.orders:
+        for kind, order_condition in ORDER_CONDITIONS.items():
+            if text := order_condition(facts):
+                found[kind] = f"{found[kind]}; {text}" if kind in found else text
+    return {kind: found[kind] for kind in CONDITIONS if kind in found} if len(found) > 1 else found
 
 
 def duplicate_orders(record: Record) -> str:
@@ -122,10 +127,6 @@ def is_notable(facts: OrderFacts, record: Record) -> bool:
     return odd or any(condition(facts) for condition in ORDER_CONDITIONS.values())
 
 
-def each(condition: Callable[[OrderFacts], str]) -> Callable[[Record], str]:
-    return lambda record: "; ".join(text for facts in record.orders if (text := condition(facts)))
-
-
 def name_of(facts: OrderFacts) -> str:
     return facts.exchange_order_id or facts.client_order_id or "an unnamed order"
 
@@ -207,12 +208,17 @@ ORDER_CONDITIONS: dict[FindingKind, Callable[[OrderFacts], str]] = {
 }
 """Those that follow from one order."""
 
-CONDITIONS: dict[FindingKind, Callable[[Record], str]] = {
+RECORD_CONDITIONS: dict[FindingKind, Callable[[Record], str]] = {
     FindingKind.DUPLICATE_ORDER: duplicate_orders,
     FindingKind.LATE_ACCEPT: late_accepts,
     FindingKind.OVERFILL: overfill,
-    **{kind: each(condition) for kind, condition in ORDER_CONDITIONS.items()},
     FindingKind.FALSE_END: false_ends,
     FindingKind.GHOST: ghosts,
 }
-"""The conditions that follow from a record alone; an empty text means that one does not hold."""
+"""Those that follow from a record alone; an empty text means that one does not hold."""
+
+CONDITIONS = (
+    FindingKind.DUPLICATE_ORDER, FindingKind.LATE_ACCEPT, FindingKind.OVERFILL, *ORDER_CONDITIONS,
+    FindingKind.FALSE_END, FindingKind.GHOST,
+)  # fmt: skip
+"""All, in the order in which their findings are raised."""

@@ -7,6 +7,7 @@ reports about an evicted intent, and by the stores. A group and its members are 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from kernel import events
 from kernel.log.base import EventLog
@@ -23,7 +24,13 @@ async def apply_batch(log: EventLog, state: KernelState, batch: Sequence[events.
     return joined(applied)
 
 
-async def load_streams(log: EventLog, stream_ids: Iterable[str], *, upto: int) -> list[events.BaseEvent]:
+class StreamReader(Protocol):
+    """A log, or anything else that returns the events of a stream."""
+
+    async def read_stream(self, stream_id: str) -> list[events.BaseEvent]: ...
+
+
+async def load_streams(log: StreamReader, stream_ids: Iterable[str], *, upto: int) -> list[events.BaseEvent]:
     """Return all events up to a position of streams and of those evicted together with them, in order."""
     found: dict[str, list[events.BaseEvent]] = {}
     pending = list(stream_ids)

@@ -7,20 +7,22 @@ mistake in either shows up as a difference.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kernel import events
 from kernel.lifecycle import Record, finding_id
+from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.trades import fees_of
-from kernel.models import AttemptKind, ExecType, FindingKind, OrdStatus
+from kernel.models import ExecType, FindingKind, OrdStatus
 from kernel.order_spec import Side
 from projections.state import State
 from replay.formatting.problems import ProblemKind, Problems
 
 ENDS = frozenset({OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED})
 END_REPORTS = frozenset({ExecType.CANCELED, ExecType.EXPIRED, ExecType.REJECTED})
+FILL_EVENTS = (events.OrderFilled, events.FillCorrected, events.FillBusted)
 OBSERVATIONS_MAX = 3
 """Account observations after which a drift must have a finding. The kernel raises it right after an observation."""
 
@@ -42,15 +44,27 @@ class Fill(NamedTuple):
     order_id: str | None = None
 
     def repeats(self, other: Fill) -> bool:
-        """Return whether it is another report of the same trade: the ids of trades may begin again with those of orders."""
+        """Return whether it reports the same trade as another with its key: ids of trades may begin again with those of
+        orders, and another size or price is another trade."""
+        if (abs(self.signed_quantity), self.price) != (abs(other.signed_quantity), other.price):
+            return False
         if None not in (self.client_order_id, other.client_order_id) and self.client_order_id != other.client_order_id:
             return False
         margins = [item.margin_ns for item in (self, other) if item.margin_ns is not None]
         apart_ns = abs(self.time_ns - other.time_ns) if self.time_ns and other.time_ns else 0
         return not margins or apart_ns <= max(margins)
 
+    def reuses(self, key_of: Fill) -> bool:
+        """Return whether it is another trade under the key of a trade of the same order."""
+        same_kind = self.ref_fill_key is None is key_of.ref_fill_key
+        return same_kind and self.client_order_id == key_of.client_order_id and self[2:5] != key_of[2:5]
 
-@dataclass
+
+Change = tuple[int, Fill]
+"""A fill that counts from now on (1) or no longer (-1)."""
+
+
+@dataclass(slots=True)
 class Sums:
     """Totals of fills in one symbol."""
 
@@ -59,61 +73,91 @@ class Sums:
     """Proceeds of sales minus cost of purchases."""
     fees: Counter[str] = field(default_factory=Counter)
 
-    def add(self, fill: Fill) -> None:
-        self.quantity += fill.signed_quantity
-        self.cash -= fill.signed_quantity * fill.price
-        self.fees.update(fill.fees or {})
-
     def figures(self) -> tuple[int, int, dict[str, int]]:
         return self.quantity, self.cash, {asset: fee for asset, fee in self.fees.items() if fee}
+
+
+def add(totals: dict[str, Sums], changes: Iterable[Change]) -> None:
+    """Add changes to totals by symbol."""
+    for sign, fill in changes:
+        sums = totals.setdefault(fill.symbol_id, Sums())
+        sums.quantity += sign * fill.signed_quantity
+        sums.cash -= sign * fill.signed_quantity * fill.price
+        for asset, fee in (fill.fees or {}).items():
+            sums.fees[asset] += sign * fee
+
+
+def figures(totals: dict[str, Sums]) -> dict[str, tuple[int, int, dict[str, int]]]:
+    found = {symbol_id: item.figures() for symbol_id, item in totals.items()}
+    return {symbol_id: item for symbol_id, item in found.items() if item != (0, 0, {})}
+
+
+def summed(fills: Iterable[Fill]) -> dict[str, tuple[int, int, dict[str, int]]]:
+    totals: dict[str, Sums] = {}
+    add(totals, ((1, fill) for fill in fills))
+    return figures(totals)
 
 
 class Fills:
     """The fills of one intent."""
 
+    __slots__ = ("_by_key", "_corrects", "_entries", "_void", "counted", "is_bounded", "reused_keys")
+
     def __init__(self) -> None:
         self._entries: list[Fill] = []
-        self._by_identity: dict[tuple[str, int, int], list[int]] = {}
-        """Indexes by key, size and price: another size or price under one key is another trade."""
-        self.bounded = False
-        """True if a fill counts only within its order's life."""
+        self._by_key: dict[str, list[int]] = {}
+        """Indexes in `_entries`."""
         self._void: set[str] = set()
         self._corrects: dict[str, str] = {}
+        self.counted = self._entries
+        """The fills that count: all, until one is busted or corrected or may be outside its order's life."""
+        self.is_bounded = False
+        """True if a fill counts only within its order's life, which any report may change."""
+        self.reused_keys: set[str] = set()
+        """Fill keys shared by different trades."""
 
-    def apply(self, event: events.OrderReport, client_order_id: str | None = None) -> None:
-        """Add a report; `client_order_id` is that of the submit of its order, if the report names the order by one."""
+    def apply(self, event: events.OrderReport, name: str | None, lives: Lives, after: Record) -> list[Change]:
+        """Add a report, and return what it changes; `name` is the client order id of its order's submit, if known."""
+        if not (self.is_bounded or isinstance(event, FILL_EVENTS)):
+            return []
+        is_plain = self.counted is self._entries and event.life_margin_ns is None
+        if is_plain and isinstance(event, events.OrderFilled):
+            return self._enter(fill_of(event, None, name))
+        known = [*self.counted]
         match event:
             case events.FillBusted():
                 self._void.add(event.ref_fill_key)
             case events.FillCorrected():
                 self._corrects.setdefault(event.fill_key, event.ref_fill_key)
-                self._enter(fill_of(event, event.ref_fill_key, client_order_id))
+                self._enter(fill_of(event, event.ref_fill_key, name))
             case events.OrderFilled():
-                self._enter(fill_of(event, None, client_order_id))
+                self._enter(fill_of(event, None, name))
+        self.counted = [*(self._count(lives) if self._is_clear else fills_of((*after.settled, *after.orders)))]
+        return [*((-1, fill) for fill in known), *((1, fill) for fill in self.counted)]
 
-    def _enter(self, fill: Fill) -> None:
-        self.bounded = self.bounded or fill.margin_ns is not None
-        places = self._by_identity.setdefault((fill.fill_key, abs(fill.signed_quantity), fill.price), [])
-        place = next((place for place in places if fill.repeats(self._entries[place])), None)
-        if place is None:
-            places.append(len(self._entries))
-            self._entries.append(fill)
-        elif fill.fees is not None:  # of a repeated report, the fees replace the known ones
-            self._entries[place] = self._entries[place]._replace(fees=fill.fees)
+    def _enter(self, fill: Fill) -> list[Change]:
+        places = self._by_key.setdefault(fill.fill_key, [])
+        for place in places:
+            known = self._entries[place]
+            if fill.repeats(known):
+                if fill.fees is None:
+                    return []
+                self._entries[place] = known._replace(
+                    fees=fill.fees
+                )  # of a repeated report, they replace the known ones
+                return [(-1, known), (1, self._entries[place])]
+        if any(fill.reuses(self._entries[place]) for place in places):
+            self.reused_keys.add(fill.fill_key)
+        self.is_bounded = self.is_bounded or fill.margin_ns is not None
+        places.append(len(self._entries))
+        self._entries.append(fill)
+        return [(1, fill)]
 
     @property
-    def is_clear(self) -> bool:
+    def _is_clear(self) -> bool:
         """True if every correction refers to a known trade. Otherwise the fills that count are undefined."""
         trades = {fill.fill_key for fill in self._entries if fill.ref_fill_key is None}
         return all(self._root(name) in trades for name in self._corrects)
-
-    def reused_keys(self) -> set[str]:
-        """Return fill keys shared by different trades."""
-        named = {
-            (fill.fill_key, fill.client_order_id, *fill[2:5]) for fill in self._entries if fill.ref_fill_key is None
-        }
-        counts = Counter((key, client_order_id) for key, client_order_id, *_ in named)
-        return {key for (key, _), count in counts.items() if count > 1}
 
     def _root(self, fill_key: str) -> str:
         seen = {fill_key}
@@ -122,92 +166,95 @@ class Fills:
             seen.add(ref)
         return fill_key
 
-    def _counted(self, lives: Lives) -> Iterator[Fill]:
+    def _count(self, lives: Lives) -> Iterator[Fill]:
         """Yield the fills that count: without busted trades and those outside a life, the newest correction of each."""
-        entries = [fill for fill in self._entries if lives.hold(fill)] if self.bounded else self._entries
-        if not self._void and not self._corrects:
-            yield from entries
-            return
         chains: dict[str, list[Fill]] = {}
-        for fill in entries:
-            chains.setdefault(self._root(fill.fill_key), []).append(fill)
+        for fill in self._entries:
+            if lives.hold(fill):
+                chains.setdefault(self._root(fill.fill_key), []).append(fill)
         void = {self._root(key) for key in self._void}
         for root, chain in chains.items():
             if root not in void:
                 yield from newest(chain)
 
-    def sums(self, lives: Lives) -> dict[str, Sums]:
-        return summed(self._counted(lives))
 
+@dataclass(slots=True, eq=False)
+class Life:
+    """When an order lived in venue time, from the reports that name it by a client order id."""
 
-@dataclass
-class Lives:
-    """When the orders of one intent lived in venue time, from the reports that name them by a client order id."""
-
-    begun: dict[str, int] = field(default_factory=dict)
-    """Client order id of a submit to its first send, or to the creation that the venue told."""
-    ended: dict[str, int] = field(default_factory=dict)
-    """Client order id of a submit to the earliest end other than a fill that the venue told, since it was open last."""
-    newest_ends: dict[str, int] = field(default_factory=dict)
-    """The same to the newest end that was told at any time."""
-    reopened: set[str] = field(default_factory=set)
-    """Client order ids of submits whose order turned out to be open after an end: the venue may repeat that end (H21)."""
-    named: dict[str, set[str]] = field(default_factory=dict)
-    """Venue order id to the client order ids of the submits that have it."""
-
-    filled: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Client order id of a submit to the largest total that was told, and when first (negated)."""
-    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Client order id of a submit to the venue time and size of its newest quantity."""
+    begun_ns: int | None = None
+    """Its first send, or the creation that the venue told."""
+    ended_ns: int | None = None
+    """The earliest end other than a fill that the venue told, since it was open last."""
+    newest_end_ns: int = 0
+    """The newest end that was told at any time."""
+    is_reopened: bool = False
+    """True if it turned out to be open after an end: the venue may repeat that end (H21)."""
+    filled: tuple[int, int] = (0, 0)
+    """The largest total that was told, and when first (negated)."""
+    size: tuple[int, int] | None = None
+    """The venue time and size of its newest quantity."""
 
     def sent(self, event: events.AttemptStarted) -> None:
-        if event.kind is AttemptKind.SUBMIT:
-            self.begun.setdefault(event.client_order_id, event.stamp_ns)
-            self.sizes.setdefault(event.client_order_id, (-1, event.order.quantity))
+        self.begun_ns = event.stamp_ns if self.begun_ns is None else self.begun_ns
+        self.size = self.size or (-1, event.order.quantity)
 
-    def report(self, event: events.OrderReport, client_order_id: str | None) -> None:
-        """Add a report; `client_order_id` is that of the submit of its order, if the report names the order by one."""
-        if client_order_id is None:
-            return
-        if event.exchange_order_id:
-            self.named.setdefault(event.exchange_order_id, set()).add(client_order_id)
+    def report(self, event: events.OrderReport) -> None:
         if event.order_created_ns is not None:
-            self.begun[client_order_id] = event.order_created_ns
+            self.begun_ns = event.order_created_ns
         time_ns = event.transact_time_ns or 0
         if event.order_qty is not None:
-            self.sizes[client_order_id] = max(self.sizes.get(client_order_id, (-1, 0)), (time_ns, event.order_qty))
+            self.size = max(self.size or (-1, 0), (time_ns, event.order_qty))
         if not time_ns:
             return
         if event.cum_qty:
-            peak = self.filled.get(client_order_id, (0, 0))
-            self.filled[client_order_id] = max(peak, (event.cum_qty, -time_ns))
+            self.filled = max(self.filled, (event.cum_qty, -time_ns))
         if event.ord_status in ENDS or event.exec_type in END_REPORTS:
-            newest_ns = self.newest_ends.get(client_order_id, 0)
             queried = isinstance(event, events.OrderStateObserved) and event.began_ns is not None
-            if client_order_id not in self.reopened or queried or time_ns > newest_ns:
-                self.ended[client_order_id] = min(time_ns, self.ended.get(client_order_id, time_ns))
-                self.newest_ends[client_order_id] = max(time_ns, newest_ns)
+            if not self.is_reopened or queried or time_ns > self.newest_end_ns:
+                self.ended_ns = time_ns if self.ended_ns is None else min(time_ns, self.ended_ns)
+                self.newest_end_ns = max(time_ns, self.newest_end_ns)
 
-    def reopen(self, client_order_id: str) -> None:
+    def reopen(self) -> None:
         """Forget the end of an order that is open again: trades after it are of its life."""
-        self.ended.pop(client_order_id, None)
-        self.reopened.add(client_order_id)
+        self.ended_ns, self.is_reopened = None, True
 
-    def end_of(self, client_order_id: str) -> int | None:
-        """Return when an order ended or was filled, as far as the venue told."""
-        cum_qty, filled_ns = self.filled.get(client_order_id, (0, 0))
-        is_filled = cum_qty and cum_qty >= self.sizes.get(client_order_id, (0, 0))[1]
-        ends = [self.ended.get(client_order_id), -filled_ns if is_filled else None]
-        return min((time for time in ends if time is not None), default=None)
+    def holds(self, time_ns: int, *, margin_ns: int) -> bool:
+        """Return whether an instant is between its begin and its end, or the report that it is filled."""
+        cum_qty, filled_ns = self.filled
+        is_filled = cum_qty and (self.size is None or cum_qty >= self.size[1])
+        ends = [time for time in (self.ended_ns, -filled_ns if is_filled else None) if time is not None]
+        return (self.begun_ns or 0) - margin_ns <= time_ns and (not ends or time_ns <= min(ends) + margin_ns)
+
+
+class Lives:
+    """The lives of one intent's orders."""
+
+    __slots__ = ("_by_name", "_by_order_id")
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Life] = {}
+        self._by_order_id: dict[str, list[Life]] = {}
+
+    def of(self, name: str) -> Life:
+        """Return the life of the order of a submit, by that one's client order id."""
+        return self._by_name.setdefault(name, Life())
+
+    def report(self, event: events.OrderReport, name: str) -> None:
+        life = self.of(name)
+        life.report(event)
+        if event.exchange_order_id:
+            lives = self._by_order_id.setdefault(event.exchange_order_id, [])
+            if life not in lives:
+                lives.append(life)
 
     def hold(self, fill: Fill) -> bool:
-        """Return whether a fill is of the life of an order: of the one that it names, else of one with its venue id."""
-        if fill.margin_ns is None or not fill.time_ns:
+        """Return whether a fill is of the life of an order with its venue id, or counts at any time."""
+        margin_ns = fill.margin_ns
+        if margin_ns is None or not fill.time_ns:
             return True
         return any(
-            self.begun.get(name, 0) - fill.margin_ns <= fill.time_ns
-            and ((ended_ns := self.end_of(name)) is None or fill.time_ns <= ended_ns + fill.margin_ns)
-            for name in self.named.get(fill.order_id or "", ())
+            life.holds(fill.time_ns, margin_ns=margin_ns) for life in self._by_order_id.get(fill.order_id or "", ())
         )
 
 
@@ -237,16 +284,9 @@ def newest(chain: list[Fill]) -> list[Fill]:
     return [max(last, key=lambda fill: (fill.time_ns, fill.fill_key))]
 
 
-def summed(fills: Iterable[Fill]) -> dict[str, Sums]:
-    found: dict[str, Sums] = {}
-    for fill in fills:
-        found.setdefault(fill.symbol_id, Sums()).add(fill)
-    return found
-
-
-def fills_of(record: Record) -> Iterator[Fill]:
-    """Yield the fills that the fold counts."""
-    for facts in record.orders:
+def fills_of(orders: Iterable[OrderFacts]) -> Iterator[Fill]:
+    """Yield the fills that the fold counts for orders."""
+    for facts in orders:
         sign = 1 if facts.order.side is Side.BUY else -1
         for entry in facts.counted_trades:
             yield Fill(
@@ -255,9 +295,17 @@ def fills_of(record: Record) -> Iterator[Fill]:
             )  # fmt: skip
 
 
-def figures(sums: dict[str, Sums]) -> dict[str, tuple[int, int, dict[str, int]]]:
-    found = {symbol_id: item.figures() for symbol_id, item in sums.items()}
-    return {symbol_id: item for symbol_id, item in found.items() if item != (0, 0, {})}
+def fold_changes(before: Record, after: Record) -> list[Change]:
+    """Return the changes of the fills that the fold counts."""
+    known, now = ({trades_id(facts): facts for facts in record.orders} for record in (before, after))
+    gone = fills_of(facts for key, facts in known.items() if key not in now)
+    new = fills_of(facts for key, facts in now.items() if key not in known)
+    return [*((-1, fill) for fill in gone), *((1, fill) for fill in new)]
+
+
+def trades_id(facts: OrderFacts) -> tuple[int, int]:
+    """Return what differs between orders whose fills differ; orders without fills may share it."""
+    return id(facts.counted_trades), id(facts.order)
 
 
 class Accounts:
@@ -272,16 +320,11 @@ class Accounts:
         self._off: Counter[str] = Counter()
         """Observations of each drift that has no finding."""
 
-    def moved(self, before: dict[str, Sums], after: dict[str, Sums], position: int) -> None:
-        """Record that an event changed the totals of an intent."""
-        for sign, sums in ((-1, before), (1, after)):
-            for symbol_id, item in sums.items():
-                total = self._sums.setdefault(symbol_id, Sums())
-                total.quantity += sign * item.quantity
-                total.cash += sign * item.cash
-                for asset, fee in item.fees.items():
-                    total.fees[asset] += sign * fee
-                self._moved.setdefault(symbol_id, position)
+    def moved(self, changes: Sequence[Change], symbol_ids: Iterable[str], position: int) -> None:
+        """Record that an event changed the fills that count of an intent, which traded or seems to have traded symbols."""
+        add(self._sums, changes)
+        for symbol_id in symbol_ids:
+            self._moved.setdefault(symbol_id, position)
 
     def compare(self) -> None:
         """Compare the positions of the state, folded to the same event, with the totals of the fills."""
@@ -289,7 +332,7 @@ class Accounts:
             return
         positions = {item.symbol_id: item for item in self._state.positions()}
         for symbol_id, first in self._moved.items():
-            ours, position = self._sums[symbol_id].figures(), positions.get(symbol_id)
+            ours, position = self._sums.get(symbol_id, Sums()).figures(), positions.get(symbol_id)
             cash = position.realized_pnl - position.cost if position is not None else 0
             fees = {asset: fee for asset, fee in position.fees.items() if fee} if position is not None else {}
             theirs = (position.quantity if position is not None else 0, cash, fees)

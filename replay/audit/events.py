@@ -1,13 +1,14 @@
 """Check the events of a log against each other and against the folded state.
 
-Called by `verify` with pages of rows whose hashes were checked. Events of unknown topics are counted and pass. Memory is
-bounded besides the state: `Book`s not used recently are evicted and rebuilt from their stream when needed.
+Called by `verify` with pages of rows whose hashes were checked. A state is folded from them, and hands each event to the
+checks with the record before and after it. Events of unknown topics are counted and pass. Of an intent, the checks keep
+a `Book` as long as the state keeps its record; both are built again from the stream if an event continues it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from kernel import events
 from kernel.errors import IntegrityError
@@ -17,22 +18,19 @@ from kernel.lifecycle import Record
 from kernel.log.base import EventLog, StoredRow
 from kernel.log.engine.records import envelope_of, event_of
 from kernel.models import Evidence, FindingKind
-from kernel.streams.rehydration import apply_batch
-from kernel.venues.base import Dedupe
+from kernel.streams.rehydration import load_streams
+from projections.snapshot import Evicted
 from projections.state import State
-from projections.state_fold import account_lag_ns
 from replay.audit.accounts import Accounts
-from replay.audit.intents import Book, Surroundings, applied, unreported
-from replay.audit.rows import Recent
+from replay.audit.intents import Book, Surroundings, Wrong, check_event, check_outcome, unreported
 from replay.formatting.problems import ProblemKind, Problems
 
-BOOKS_MAX = 5_000
-"""Books kept in memory (at most twice as many)."""
 TOPICS_MAX = 50_000
-"""Topics of recent events kept in memory (at most twice as many), to check causes without a query."""
+"""Topics of the newest events that are kept in memory, to check causes without a query."""
 REPORTED_WITHIN_NS = 60 * 10**9
 """Time that an active leader has to raise a finding."""
 UNKNOWN = "?"
+VERSION_MAX = 2**63 - 1
 
 COUNTED = ("foreign_events", "fills", "sends", "recalled_intents")
 
@@ -61,15 +59,6 @@ class UnreadableEvent(BaseEvent):
     topic = UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
-class Caused:
-    """An event that names a cause."""
-
-    position: int
-    topic: str
-    cause: int
-
-
 @dataclass(slots=True)
 class PendingFinding:
     """A condition for which a leader has to raise a finding."""
@@ -83,22 +72,34 @@ class PendingFinding:
 
 
 class EventChecks:
-    """Checks the events of one log, in order."""
+    """Checks the events of one log, in order, while a state is folded from them."""
 
-    def __init__(self, problems: Problems, log: EventLog, *, whole: bool) -> None:
-        """Initialize the checks. `whole`: from position 1; otherwise the state is not folded."""
+    def __init__(self, problems: Problems, log: EventLog, *, after: int) -> None:
+        """Begin after a position. Positions and balances are only compared from the first event on."""
         self.counts = dict.fromkeys(COUNTED, 0)
         self._problems = problems
         self._log = log
-        self._whole = whole
-        self._around = Surroundings(log_id=log.log_id, epoch=0 if whole else None)
+        self._after = after
+        self._around = Surroundings(log_id=log.log_id, epoch=None if after else 0)
         self._created = False
-        self._books: Recent[str, Book] = Recent(BOOKS_MAX)
-        self._topics: Recent[int, str] = Recent(TOPICS_MAX)
+        self._books: dict[str, Book] = {}
+        """By intent id."""
+        self._damaged: set[str] = set()
+        """Streams with missing or changed events: later events are folded, but no longer checked against them."""
+        self._not_folded: set[str] = set()
+        """Streams that cannot be folded."""
+        self._topics: dict[int, str] = {}
+        """Those of the newest positions."""
+        self._late: list[BaseEvent] = []
+        """Events for whose cause the topic has to be read from the log."""
         self._pending_findings: dict[str, dict[FindingKind, PendingFinding]] = {}
         """By intent id."""
-        self._state: State | None = State() if whole else None
-        self.accounts = Accounts(problems, self._state) if self._state is not None else None
+        self._position = after
+        """The newest event that was checked. An earlier one is of an evicted stream that was read again."""
+        self._state = State(observer=self._observe)
+        self._accounts: Accounts | None = Accounts(problems, self._state)
+        if after:
+            self._continue_after(after)
 
     @property
     def epoch(self) -> int | None:
@@ -108,78 +109,126 @@ class EventChecks:
     async def page(self, rows: Sequence[StoredRow], sound: Sequence[bool]) -> None:
         """Check the events of a page of rows. The content of rows that are not sound is ignored."""
         found = [self._read(row) if is_sound else damaged(row) for row, is_sound in zip(rows, sound, strict=True)]
-        late: list[Caused] = []
-        for part in parts(found):
-            for event in part:
-                await self._check(event, late)
-            await self._fold(part)
-        await self._check_late(late)
+        for event in found:
+            self._check_cause(event)
+        while found:
+            found = await self._fold(found)
+        if self._accounts is not None:
+            self._accounts.compare()
+        await self._check_late()
+        records = self._state.records()
+        if len(self._books) > 2 * len(records):
+            self._books = {name: book for name, book in self._books.items() if name in records}
 
     def finish(self) -> None:
         """Run the checks that need the end of the log."""
-        if self._whole and not self._created:
+        if not self._after and not self._created:
             self._problems.add(ProblemKind.HEAD, 1, "the log has no LogCreated event, which names its owner")
 
-    def _read(self, row: StoredRow) -> BaseEvent:
+    def _read(self, row: StoredRow, *, again: bool = False) -> BaseEvent:
+        """Return a row's event, or a placeholder; a row that is read again has been counted and reported."""
         try:
             if row.topic in REGISTRY:
                 return event_of(row)
             envelope = envelope_of(row)
         except IntegrityError as problem:  # a SchemaError is one
-            self._problems.add(ProblemKind.UNREADABLE, row.position, problem.args[0])
+            if not again:
+                self._problems.add(ProblemKind.UNREADABLE, row.position, problem.args[0])
             return damaged(row)
-        self.counts["foreign_events"] += 1
+        self.counts["foreign_events"] += not again
         return placed(UnknownEvent(), envelope)
 
-    async def _book(self, intent_id: str, event: BaseEvent) -> Book:
-        """Return the book of an intent, rebuilt from its stream if it was evicted."""
-        book = self._books.get(intent_id)
-        if book is None:
-            book = Book(Record(intent_id))
-            if event.version > 1:
-                await self._fold_book(book, event)
-        self._books.put(intent_id, book)
-        return book
+    async def read_stream(self, stream_id: str) -> list[BaseEvent]:
+        """Return the events of a stream, with placeholders for those that cannot be read."""
+        self.counts["recalled_intents"] += stream_id.startswith(events.INTENT_STREAM_PREFIX)
+        rows = await self._log.stream_rows(stream_id, upto_version=VERSION_MAX)
+        return [self._read(row, again=True) for row in rows]
 
-    async def _fold_book(self, book: Book, until: BaseEvent) -> None:
-        """Fold the events of a stream before `until` without checking them again."""
-        self.counts["recalled_intents"] += 1
-        around = Surroundings(log_id=self._around.log_id)
-        for row in await self._log.stream_rows(until.stream_id, upto_version=until.version - 1):
-            if row.position >= until.position:
-                continue
-            try:
-                known = event_of(row)
-            except IntegrityError:
-                known = damaged(row)
-            applied(book, known, around)
+    async def _fold(self, found: list[BaseEvent]) -> list[BaseEvent]:
+        """Fold the first events that follow each other; returns the others."""
+        state, first = self._state, found[0].position
+        if first <= state.position:  # a position that is there twice
+            self._damaged.add(found[0].stream_id)
+            return found[1:]
+        if first > state.position + 1:
+            state = self._continue_after(first - 1)
+        if self._not_folded:
+            found = [damaged(event, stream_id="") if event.stream_id in self._not_folded else event for event in found]
+        count = next((at for at, event in enumerate(found) if event.position != first + at), len(found))
+        part = next(iter(state.parts_of(found[:count])))
+        missing = state.missing(part)
+        rehydrated = await load_streams(self, missing, upto=state.position) if missing else ()
+        try:
+            state.apply(part, rehydrated)
+        except Exception as problem:
+            if self._position > state.position:
+                raise  # by a check
+            self._leave_out(part, problem)
+        return found[self._state.position + 1 - first :]
 
-    async def _check(self, event: BaseEvent, late: list[Caused]) -> None:
-        topic = event.topic
-        self._topics.put(event.position, topic)
-        cause = event.causation_position
-        if cause is not None:
-            self._check_cause(Caused(event.position, topic, cause), self._topics.get(cause), late)
-        if event.stream_id.startswith(events.INTENT_STREAM_PREFIX):
-            intent_id = event.stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
-            self._check_intent(await self._book(intent_id, event), event)
+    def _leave_out(self, part: Sequence[BaseEvent], problem: Exception) -> None:
+        """Ignore the streams that cannot be folded: those whose first events are lost, else that of the failed event."""
+        if missing := self._state.missing(part):
+            self._not_folded |= missing
+            return
+        event = part[self._state.position + 1 - part[0].position]
+        text = f"the log cannot be folded from here on: {type(problem).__name__}: {problem}"
+        self._problems.add(ProblemKind.UNREADABLE, event.position, text)
+        self._not_folded.add(event.stream_id)
+        if event.stream_id == events.CONTROL_STREAM:
+            self._around.epoch = None
+        self._continue_after(event.position)
+
+    def _continue_after(self, position: int) -> State:
+        """Begin a state that holds no stream: each is read again when an event continues it."""
+        self._state, self._accounts = State(observer=self._observe), None
+        self._state.restore(replace(self._state.snapshot(), position=position, let_go=Evicted(intents=1)), ())
+        return self._state
+
+    def _observe(self, event: BaseEvent, before: Record | None, after: Record | None) -> None:
+        """Check an event that was just folded, or take it in if it was checked before."""
+        is_new, self._position = event.position > self._position, max(event.position, self._position)
+        if before is not None and after is not None:
+            self._check_intent(event, before, after, is_new=is_new)
         elif event.stream_id == events.CONTROL_STREAM:
             self._check_control(event)
         elif isinstance(event, events.VenueSnapshotTaken) and event.complete:
             self._leader_queried(event.recorded_at_ns)
+        elif isinstance(event, events.BalancesObserved) and self._accounts is not None:
+            self._accounts.account_observed(event.position)
 
-    def _check_intent(self, book: Book, event: BaseEvent) -> None:
-        book.is_damaged = book.is_damaged or isinstance(event, UnreadableEvent)
-        sums, orders, intent = book.sums, book.record.orders, book.record.intent
-        for kind, text in applied(book, event, self._around):
-            self._problems.add(kind, event.position, f"{event.topic}: {text}")
-        self.counts["fills"] += isinstance(event, events.OrderFilled)
-        self.counts["sends"] += isinstance(event, events.AttemptStarted)
-        if book.sums is not sums and self.accounts is not None:
-            self.accounts.moved(sums, book.sums, event.position)
+    def _book(self, before: Record) -> Book:
+        """Return the book of an intent: a new one for a new record."""
+        if not before.version:
+            self._books[before.intent_id] = Book(self._around)
+        return self._books[before.intent_id]
+
+    def _check_intent(self, event: BaseEvent, before: Record, after: Record, *, is_new: bool) -> None:
+        """Check an event of an intent; one that is not new was checked before its stream was evicted."""
+        book, stream_id = self._book(before), event.stream_id
+        if isinstance(event, UnreadableEvent) or event.version != before.version + 1:
+            self._damaged.add(stream_id)
+        is_checked = is_new and stream_id not in self._damaged
+        if is_checked:
+            self._add(event, check_event(book, event, before))
+        changes = book.note(event, before, after)
+        if not is_new:
+            return
+        if isinstance(event, events.OrderReport):
+            self.counts["fills"] += isinstance(event, events.OrderFilled)
+            if is_checked:
+                self._add(event, check_outcome(book, event, before, after))
+        elif isinstance(event, events.AttemptStarted):
+            self.counts["sends"] += 1
+        if changes and self._accounts is not None:
+            self._accounts.moved(changes, book.excess, event.position)
         reported = isinstance(event, events.FindingRaised)
-        if reported or book.record.orders is not orders or book.record.intent is not intent:
-            self._note_pending_finding(book, event)
+        if reported or after.orders is not before.orders or after.intent is not before.intent:
+            self._note_pending_finding(after.intent_id, unreported(book, after) if is_checked else {}, event.position)
+
+    def _add(self, event: BaseEvent, found: Iterable[Wrong]) -> None:
+        for kind, text in found:
+            self._problems.add(kind, event.position, f"{event.topic}: {text}")
 
     def _check_control(self, event: BaseEvent) -> None:
         around = self._around
@@ -188,22 +237,17 @@ class EventChecks:
                 self._check_created(event)
             case events.LeaderElected():
                 if around.epoch is not None and event.epoch != around.epoch + 1:
-                    self._wrong(event, f"epoch {event.epoch} follows epoch {around.epoch}; epochs increase by 1")
+                    text = f"epoch {event.epoch} follows epoch {around.epoch}; epochs increase by 1"
+                    self._add(event, [(ProblemKind.LIFECYCLE, text)])
                 around.epoch = event.epoch
             case events.KernelStarted() | events.CapabilitiesChanged():
-                dedupe = event.capabilities.get("dedupe")
-                around.dedupe = Dedupe(dedupe) if dedupe in {str(item) for item in Dedupe} else None
-                around.lag_ns = account_lag_ns(event.capabilities)
-                around.stops_stay_listed = bool(event.capabilities.get("trigger_parent_stays_listed"))
-                lags = event.capabilities.get("read_lag") or {}
-                orders_lag_ns = max(lags.get("order_ns", 0), lags.get("open_orders_ns", 0))
-                around.orders_lag_ns = orders_lag_ns + 2 * event.capabilities.get("clock_skew_ns", 0)
+                around.capabilities = event.capabilities
             case UnreadableEvent():
                 around.epoch = None
 
     def _check_created(self, event: events.LogCreated) -> None:
         if self._created:
-            self._wrong(event, "a second LogCreated event")
+            self._add(event, [(ProblemKind.LIFECYCLE, "a second LogCreated event")])
         self._created = True
         if (event.log_id, event.exchange_id) != (self._log.log_id, self._log.exchange_id):
             text = (
@@ -212,39 +256,39 @@ class EventChecks:
             )
             self._problems.add(ProblemKind.HEAD, event.position, text)
 
-    def _wrong(self, event: BaseEvent, text: str) -> None:
-        self._problems.add(ProblemKind.LIFECYCLE, event.position, f"{event.topic}: {text}")
+    def _check_cause(self, event: BaseEvent) -> None:
+        cause, self._topics[event.position] = event.causation_position, event.topic
+        self._topics.pop(event.position - TOPICS_MAX, None)
+        if cause is None:
+            return
+        if not 0 < cause < event.position:
+            text = f"{event.topic}: its cause, position {cause}, is not an earlier position"
+            self._problems.add(ProblemKind.CAUSE, event.position, text)
+        elif (topic := self._topics.get(cause)) is not None:
+            self._check_kind(event, topic)
+        elif event.topic in CAUSES:
+            self._late.append(event)
 
-    def _check_cause(self, caused: Caused, topic: str | None, late: list[Caused]) -> None:
-        """Check an event's cause, whose topic is None if it is not in memory."""
-        if not 0 < caused.cause < caused.position:
-            text = f"{caused.topic}: its cause, position {caused.cause}, is not an earlier position"
-            self._problems.add(ProblemKind.CAUSE, caused.position, text)
-        elif caused.topic in CAUSES and topic is None:
-            late.append(caused)
-        elif topic is not None:
-            self._check_kind(caused, topic)
-
-    def _check_kind(self, caused: Caused, topic: str) -> None:
-        fitting = CAUSES.get(caused.topic)
+    def _check_kind(self, event: BaseEvent, topic: str) -> None:
+        fitting = CAUSES.get(event.topic)
         if fitting is not None and topic not in fitting and topic in REGISTRY:
-            text = f"{caused.topic}: its cause, {topic} at position {caused.cause}, cannot cause a {caused.topic}"
-            self._problems.add(ProblemKind.CAUSE, caused.position, text)
+            cause = f"{topic} at position {event.causation_position}"
+            text = f"{event.topic}: its cause, {cause}, cannot cause a {event.topic}"
+            self._problems.add(ProblemKind.CAUSE, event.position, text)
 
-    async def _check_late(self, late: Iterable[Caused]) -> None:
-        """Check causes whose topic has to be read from the log."""
-        for caused in late:
-            async for rows in self._log.read(caused.cause - 1, caused.cause):
-                self._check_kind(caused, rows[0].topic)
+    async def _check_late(self) -> None:
+        for event in self._late:
+            cause = event.causation_position or 0
+            async for rows in self._log.read(cause - 1, cause):
+                self._check_kind(event, rows[0].topic)
+        self._late.clear()
 
-    def _note_pending_finding(self, book: Book, event: BaseEvent) -> None:
+    def _note_pending_finding(self, intent_id: str, missing: dict[FindingKind, str], position: int) -> None:
         """Update the findings that an intent still needs after an event."""
-        name = book.record.intent_id
-        missing = {} if book.is_damaged else unreported(book)
-        known = self._pending_findings.pop(name, {})
+        known = self._pending_findings.pop(intent_id, {})
         if missing:
-            self._pending_findings[name] = {
-                kind: known.get(kind) or PendingFinding(event.position, text) for kind, text in missing.items()
+            self._pending_findings[intent_id] = {
+                kind: known.get(kind) or PendingFinding(position, text) for kind, text in missing.items()
             }
 
     def _leader_queried(self, now_ns: int) -> None:
@@ -258,38 +302,12 @@ class EventChecks:
                     text = f"no {kind} finding was raised for {name}: {item.text}"
                     self._problems.add(ProblemKind.FINDING, item.position, text)
 
-    async def _fold(self, part: Sequence[BaseEvent]) -> None:
-        if self._state is None or self.accounts is None:
-            return
-        try:
-            await apply_batch(self._log, self._state, part)
-        except Exception as problem:
-            at = self._state.position + (1 if isinstance(problem, IntegrityError) else 0)
-            if not isinstance(problem, IntegrityError):
-                text = f"the log cannot be folded from here on: {type(problem).__name__}: {problem}"
-                self._problems.add(ProblemKind.UNREADABLE, at, text)
-            self._state = self.accounts = None
-            return
-        self.accounts.compare()
-        if isinstance(part[-1], events.BalancesObserved):
-            self.accounts.account_observed(part[-1].position)
 
-
-def parts(found: Sequence[BaseEvent]) -> Iterator[Sequence[BaseEvent]]:
-    """Split events after each `BalancesObserved`, where the state tells whether the balances are explained."""
-    begin = 0
-    for index, event in enumerate(found, start=1):
-        if isinstance(event, events.BalancesObserved):
-            yield found[begin:index]
-            begin = index
-    if begin < len(found):
-        yield found[begin:]
-
-
-def damaged(row: StoredRow) -> BaseEvent:
-    """Return a placeholder for a row that is changed or cannot be decoded."""
+def damaged(row: StoredRow | BaseEvent, stream_id: str | None = None) -> BaseEvent:
+    """Return a placeholder for a row that is changed or cannot be decoded, or for an event that cannot be folded."""
+    named = row.stream_id if stream_id is None else stream_id
     return placed(
-        UnreadableEvent(), Envelope(row.position, row.stream_id, row.version, row.recorded_at_ns, "", Evidence.COMMAND)
+        UnreadableEvent(), Envelope(row.position, named, row.version, row.recorded_at_ns, "", Evidence.COMMAND)
     )
 
 

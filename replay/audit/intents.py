@@ -1,30 +1,33 @@
 """Check the events of one intent: order, requests, evidence of outcomes, and fills.
 
-Called by `events`, event by event. A `Book` is a fold of one intent's stream and can be evicted and rebuilt. Once a stream
-has a missing or changed event, its later events are folded but no longer checked.
+Called by `events` with each event and the record before and after it. A `Book` holds what the checks need beyond the
+record; it lives as long as the record does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from kernel import events
-from kernel.lifecycle import Record, client_order_id, conditions, evolve, finding_id, ord_status
+from kernel.lifecycle import Record, client_order_id, conditions, finding_id, ord_status
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import find_order
 from kernel.lifecycle.record import order_under
 from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, Desired, Evidence, FindingKind, OrdStatus
 from kernel.venues.base import Dedupe
-from replay.audit.accounts import Fills, Lives, Sums, figures, fills_of, summed
+from projections.state_fold import account_lag_ns
+from replay.audit.accounts import FILL_EVENTS, Change, Fills, Lives, Sums, add, figures, fills_of, fold_changes, summed
 from replay.formatting.problems import ProblemKind
 
 Wrong = tuple[ProblemKind, str]
 LIFECYCLE, SEND, EVIDENCE = ProblemKind.LIFECYCLE, ProblemKind.SEND, ProblemKind.EVIDENCE
 CAUSE, ACCOUNTING = ProblemKind.CAUSE, ProblemKind.ACCOUNTING
+FORGETFUL = {str(item) for item in Dedupe} - {str(Dedupe.FOR_EVER)}
+"""Deduplications by which a venue may accept a request twice."""
 MISSES_MIN = 2
 """Queries that must miss an order before it is gone."""
-FILLS = (events.OrderFilled, events.FillCorrected, events.FillBusted)
 ENDED_MAY_BECOME = {
     OrdStatus.CANCELED: frozenset({OrdStatus.FILLED}),
     OrdStatus.EXPIRED: frozenset({OrdStatus.FILLED}),
@@ -34,10 +37,28 @@ ENDED_MAY_BECOME = {
 
 
 @dataclass
-class Book:
-    """The facts kept about one intent."""
+class Surroundings:
+    """Facts about the rest of the log that the checks of an intent use."""
 
-    record: Record
+    log_id: str
+    epoch: int | None = None
+    """Epoch of the newest leader; None if unknown."""
+    capabilities: Mapping[str, Any] = field(default_factory=dict)
+    """The venue's, as recorded by the newest leader."""
+
+    @property
+    def orders_lag_ns(self) -> int:
+        """The read lag of queries about orders and the clocks' skew."""
+        lags = self.capabilities.get("read_lag") or {}
+        lag_ns: int = max(lags.get("order_ns", 0), lags.get("open_orders_ns", 0))
+        return lag_ns + 2 * int(self.capabilities.get("clock_skew_ns", 0))
+
+
+@dataclass(slots=True)
+class Book:
+    """What the checks of one intent need to know beyond its record."""
+
+    around: Surroundings
     sent: set[str] = field(default_factory=set)
     """Client order ids of its attempts."""
     starts: set[int] = field(default_factory=set)
@@ -46,8 +67,8 @@ class Book:
     """Ids of findings raised about it."""
     lives: Lives = field(default_factory=Lives)
     fills: Fills = field(default_factory=Fills)
-    sums: dict[str, Sums] = field(default_factory=dict)
-    """Totals of the fills, by symbol."""
+    excess: dict[str, Sums] = field(default_factory=dict)
+    """By how much the totals of the fills exceed those that the fold counts, by symbol."""
     newest_snapshot: events.VenueSnapshotTaken | None = None
     """The newest order status query for it."""
     attributed: set[str] = field(default_factory=set)
@@ -56,101 +77,76 @@ class Book:
     """True if it adopts an order that was already at the venue, under any client order id."""
     is_written: bool = False
     """True if a store wrote its order state, which may contain requests of others."""
-    is_damaged: bool = False
-    """True if its stream has missing or changed events."""
+
+    def note(self, event: events.BaseEvent, before: Record, after: Record) -> list[Change]:
+        """Take in an event; returns the fills that it changes."""
+        changes: list[Change] = []
+        match event:
+            case events.OrderReport():
+                changes = self._note_report(event, before, after)
+            case events.AttemptStarted():
+                self.sent.add(event.client_order_id)
+                self.starts.add(event.position)
+                if event.kind is AttemptKind.SUBMIT:
+                    self.lives.of(event.client_order_id).sent(event)
+            case events.FindingRaised():
+                self.reported.add(event.finding.finding_id)
+            case events.VenueSnapshotTaken():
+                self.newest_snapshot = event
+            case events.IntentCreated():
+                self.is_adopted = self.is_adopted or event.evidence is not Evidence.COMMAND
+            case events.OrderStateRecorded():
+                self.is_written = True
+        if changes or after.orders is not before.orders:
+            add(self.excess, (*changes, *((-sign, fill) for sign, fill in fold_changes(before, after))))
+        return changes
+
+    def _note_report(self, event: events.OrderReport, before: Record, after: Record) -> list[Change]:
+        inferred = isinstance(event, events.OrderStateObserved) and event.evidence is Evidence.INFERRED
+        if inferred and find_order(before, event) is None:
+            self.attributed.add(event.exchange_order_id or "")
+        name = event.orig_client_order_id or event.client_order_id
+        submit_id = after.submit_id(name) if name else None
+        if submit_id is not None:
+            self.lives.report(event, submit_id)
+        for old, new in zip(before.orders, after.orders, strict=False):
+            if new.false_ends > old.false_ends:
+                self.lives.of(after.submit_id(new.client_order_ids[0])).reopen()
+        return self.fills.apply(event, submit_id, self.lives, after)
 
 
-@dataclass
-class Surroundings:
-    """Facts about the rest of the log that the checks of an intent use."""
-
-    log_id: str
-    epoch: int | None = None
-    """Epoch of the newest leader; None if unknown."""
-    dedupe: Dedupe | None = None
-    """The venue's deduplication of client order ids, as recorded by the newest leader."""
-    lag_ns: int = 0
-    """The venue's read lag and the clocks' skew, recorded like it."""
-    stops_stay_listed: bool = False
-    """The venue lists a stop on that triggered as a new order, recorded like it."""
-    orders_lag_ns: int = 0
-    """The read lag of queries about orders and the clocks' skew, recorded like it."""
+def check_outcome(book: Book, event: events.OrderReport, before: Record, after: Record) -> Iterator[Wrong]:
+    """Check what the fold made of a report, which the book has taken in."""
+    if isinstance(event, FILL_EVENTS) or book.fills.is_bounded:
+        yield from miscounted(book, after)
+    if after.orders is not before.orders:
+        yield from illegal_status_change(before, after, event)
+        yield from unproven_reopening(before, after, event, book.around)
 
 
-def applied(book: Book, event: events.BaseEvent, around: Surroundings) -> list[Wrong]:
-    """Fold an event into its book and return its problems."""
-    before = book.record
-    if event.version != before.version + 1:
-        book.is_damaged = True
-    found = [] if book.is_damaged else [*check_event(book, event, around)]
-    book.record = after = evolve(before, event)
-    record_facts(book, event)
-    for old, new in zip(before.orders, after.orders, strict=False):
-        if new.false_ends > old.false_ends:
-            book.lives.reopen(after.submit_id(new.client_order_ids[0]))
-    counted = isinstance(event, FILLS) or (book.fills.bounded and isinstance(event, events.OrderReport))
-    if isinstance(event, FILLS):
-        book.fills.apply(event, submit_id_of(book, event))
-    if counted:
-        book.sums = book.fills.sums(book.lives) if book.fills.is_clear else summed(fills_of(after))
-    if book.is_damaged:
-        return found
-    if counted:
-        found += miscounted(book)
-    if isinstance(event, events.OrderReport):
-        found += illegal_status_change(before, after, event)
-        found += unproven_reopening(before, after, event, around)
-    return found
-
-
-def record_facts(book: Book, event: events.BaseEvent) -> None:
-    """Update the facts that the record does not keep."""
-    match event:
-        case events.AttemptStarted():
-            book.sent.add(event.client_order_id)
-            book.lives.sent(event)
-            book.starts.add(event.position)
-        case events.FindingRaised():
-            book.reported.add(event.finding.finding_id)
-        case events.VenueSnapshotTaken():
-            book.newest_snapshot = event
-        case events.IntentCreated():
-            book.is_adopted = book.is_adopted or event.evidence is not Evidence.COMMAND
-        case events.OrderStateRecorded():
-            book.is_written = True
-        case events.OrderReport():
-            book.lives.report(event, submit_id_of(book, event))
-
-
-def submit_id_of(book: Book, event: events.OrderReport) -> str | None:
-    """Return the client order id of the submit whose order a report names; None if it names none."""
-    name = event.orig_client_order_id or event.client_order_id
-    return book.record.submit_id(name) if name else None
-
-
-def unreported(book: Book) -> dict[FindingKind, str]:
+def unreported(book: Book, record: Record) -> dict[FindingKind, str]:
     """Return the conditions of an intent for which no finding was raised."""
-    if not book.record.orders:
+    if not record.orders:
         return {}
-    held = conditions(book.record)
-    reused = book.fills.reused_keys()
+    held = conditions(record)
+    reused = book.fills.reused_keys
     if reused and FindingKind.FILL_KEY_REUSED not in held:
         held[FindingKind.FILL_KEY_REUSED] = f"different trades under one fill key: {', '.join(sorted(reused))}"
-    name = book.record.intent_id
+    name = record.intent_id
     return {kind: text for kind, text in held.items() if finding_id(kind, name) not in book.reported}
 
 
-def check_event(book: Book, event: events.BaseEvent, around: Surroundings) -> Iterator[Wrong]:
-    """Check an event against the events before it."""
-    intent_id = named(event)
-    if intent_id is not None and intent_id != book.record.intent_id:
-        yield LIFECYCLE, f"it names intent {intent_id}, but is in the stream of {book.record.intent_id}"
+def check_event(book: Book, event: events.BaseEvent, before: Record) -> Iterator[Wrong]:
+    """Check an event against those before it, which the book has taken in."""
+    intent_id = event.intent_id if isinstance(event, events.OrderReport) else named(event)
+    if intent_id is not None and intent_id != before.intent_id:
+        yield LIFECYCLE, f"it names intent {intent_id}, but is in the stream of {before.intent_id}"
     if isinstance(event, events.OrderReport):
-        yield from report_wrong(book, event)
+        yield from report_wrong(book, event, before)
         if isinstance(event, events.OrderStateObserved):
-            yield from query_wrong(book, event, around)
+            yield from query_wrong(event, before, book.around)
     elif (check := CHECKS.get(type(event))) is not None:
-        yield from check(book, event, around)
+        yield from check(book, event, before)
 
 
 def named(event: events.BaseEvent) -> str | None:
@@ -165,8 +161,8 @@ def named(event: events.BaseEvent) -> str | None:
             return found
 
 
-def command_wrong(book: Book, event: events.BaseEvent, around: Surroundings) -> Iterator[Wrong]:
-    known = book.record.intent
+def command_wrong(_book: Book, event: events.BaseEvent, before: Record) -> Iterator[Wrong]:
+    known = before.intent
     if isinstance(event, events.IntentCreated):
         if known is not None:
             yield LIFECYCLE, "the intent already exists"
@@ -182,27 +178,27 @@ def command_wrong(book: Book, event: events.BaseEvent, around: Surroundings) -> 
             yield LIFECYCLE, "the intent is already canceled"
         elif event.generation != known.generation + 1:
             yield LIFECYCLE, f"generation {event.generation} follows {known.generation}: a cancel increases it by 1"
-    elif book.record.may_be_live:
+    elif before.may_be_live:
         yield LIFECYCLE, "the intent is deleted while its order may be open at the venue"
 
 
 def store_wrong(
-    book: Book, event: events.OrderStateRecorded | events.OrderStateForgotten, around: Surroundings
+    _book: Book, event: events.OrderStateRecorded | events.OrderStateForgotten, before: Record
 ) -> Iterator[Wrong]:
     if isinstance(event, events.OrderStateForgotten):
-        if not book.record.has_order:
+        if not before.has_order:
             yield LIFECYCLE, "no order state to forget"
-    elif event.created == book.record.has_order:
+    elif event.created == before.has_order:
         yield LIFECYCLE, "an order state is created, but exists" if event.created else "no order state to update"
 
 
 def illegal_status_change(before: Record, after: Record, event: events.OrderReport) -> Iterator[Wrong]:
     """Check that each order's status may follow its previous one, or that newer evidence shows an ended order open."""
-    if after.orders is before.orders:
-        return
     for old, new in zip(before.orders, after.orders, strict=False):
         if old is new or old.recorded or old.retired or old.succeeded is not new.succeeded:
             continue  # whether a stop has triggered follows from the other orders of its client order id
+        if old.closed is None and not old.succeeded and new.accepted:
+            continue  # it had not ended, and is not pending: any status may follow
         was, now = ord_status(old), ord_status(new)
         if was is now or (new.live and proves_open(old, event)):
             continue
@@ -218,13 +214,14 @@ def unproven_reopening(
         if old.succeeded_ns is None or new.reopened_ids == old.reopened_ids:
             continue
         began_ns = getattr(event, "began_ns", None) or 0
-        if around.stops_stay_listed or began_ns < old.succeeded_ns + around.lag_ns:
+        stays_listed = around.capabilities.get("trigger_parent_stays_listed")
+        if stays_listed or began_ns < old.succeeded_ns + account_lag_ns(around.capabilities):
             yield EVIDENCE, f"stop {name_of(new)}, which triggered, is reopened by a status query that may show it on"
 
 
 def proves_open(old: OrderFacts, event: events.OrderReport) -> bool:
     """Return whether a report is newer than an order's end: by its query's begin, or by its own venue time (H21)."""
-    if isinstance(event, FILLS):
+    if isinstance(event, FILL_EVENTS):
         return False
     began_ns = event.began_ns if isinstance(event, events.OrderStateObserved) else None
     reflects_ns = event.reflects_ns if isinstance(event, events.OrderStateObserved) else None
@@ -238,8 +235,8 @@ def name_of(facts: OrderFacts) -> str:
     return facts.exchange_order_id or facts.client_order_id
 
 
-def started_wrong(book: Book, event: events.AttemptStarted, around: Surroundings) -> Iterator[Wrong]:
-    before = book.record
+def started_wrong(book: Book, event: events.AttemptStarted, before: Record) -> Iterator[Wrong]:
+    around = book.around
     if around.epoch is not None and event.epoch != around.epoch:
         yield SEND, f"an attempt of epoch {event.epoch}, but the current leader's epoch is {around.epoch}"
     made = client_order_id(around.log_id, before.intent_id, event.number)
@@ -274,7 +271,7 @@ def second_order(before: Record, event: events.AttemptStarted, around: Surroundi
             continue
         if item.client_order_id != event.client_order_id:
             yield SEND, f"an order is submitted while the submit at position {item.position} is unresolved"
-        elif around.dedupe not in (None, Dedupe.FOR_EVER):
+        elif around.capabilities.get("dedupe") in FORGETFUL:
             text = f"a submit is repeated while the one at position {item.position} is unresolved"
             yield SEND, f"{text}, and the venue may accept both"
     if before.live_orders:
@@ -296,7 +293,7 @@ def target_of(before: Record, event: events.AttemptStarted) -> OrderFacts | None
 
 
 def verdict_wrong(
-    book: Book, event: events.AttemptFailed | events.AttemptUnknown | events.AttemptResolved, around: Surroundings
+    book: Book, event: events.AttemptFailed | events.AttemptUnknown | events.AttemptResolved, before: Record
 ) -> Iterator[Wrong]:
     if event.attempt_position not in book.starts:
         yield CAUSE, f"position {event.attempt_position} is not an attempt of this intent"
@@ -306,15 +303,14 @@ def verdict_wrong(
     if isinstance(event, events.AttemptFailed) and event.outcome in UNRESOLVED | {AttemptOutcome.ACCEPTED}:
         yield LIFECYCLE, f"{event.outcome} is not the outcome of a failed attempt"
     if isinstance(event, events.AttemptResolved) and event.outcome is AttemptOutcome.DEAD:
-        yield from unproven_absence(book, event)
+        yield from unproven_absence(book, event, before)
 
 
-def unproven_absence(book: Book, event: events.AttemptResolved) -> Iterator[Wrong]:
+def unproven_absence(book: Book, event: events.AttemptResolved, before: Record) -> Iterator[Wrong]:
     """Check that a DEAD attempt has proof: a complete query that began when no request could arrive any more."""
     if event.evidence in (Evidence.OPERATOR, Evidence.INFERRED):
         return  # an operator vouches for it, or it is marked as inferred
-    before = book.record
-    attempt = next((item for item in before.attempts if item.position == event.attempt_position), None)
+    attempt = before.attempt_at(event.attempt_position)
     if attempt is None or attempt.outcome not in UNRESOLVED or attempt.kind is AttemptKind.CANCEL:
         return  # already resolved, so this event has no effect; or a cancel, which the order's end or a new order proves
     if attempt.kind is AttemptKind.AMEND and is_moot(before, attempt):
@@ -351,32 +347,28 @@ def is_absence(query: events.VenueSnapshotTaken | None, event: events.AttemptRes
     return query is not None and query.complete and query.found is False and query.began_ns == event.began_ns
 
 
-def report_wrong(book: Book, event: events.OrderReport) -> Iterator[Wrong]:
+def report_wrong(book: Book, event: events.OrderReport, before: Record) -> Iterator[Wrong]:
     """Check that a report concerns this intent and has evidence."""
-    before = book.record
     if event.attempt_position is not None and event.attempt_position not in book.starts:
         yield CAUSE, f"position {event.attempt_position} is not an attempt of this intent"
-    ids = {name for name in (event.client_order_id, event.orig_client_order_id) if name}
-    known = book.sent.union(*(facts.client_order_ids for facts in before.orders))
-    if (text := of_another_order(book, event)) is not None:
+    names = [name for name in (event.client_order_id, event.orig_client_order_id) if name]
+    if (text := of_another_order(book, event, before)) is not None:
         yield EVIDENCE, text
-    if ids and ids.isdisjoint(known) and not (book.is_adopted or book.is_written):
-        yield SEND, f"the venue reports {', '.join(sorted(ids))}, which no earlier attempt in the log sent"
+    if names and not (book.is_adopted or book.is_written or any(is_known(name, book, before) for name in names)):
+        yield SEND, f"the venue reports {', '.join(sorted({*names}))}, which no earlier attempt in the log sent"
     if event.evidence is Evidence.COMMAND:
         yield EVIDENCE, "a command is not evidence of a venue's report"
-    if isinstance(event, events.OrderStateObserved):
-        if event.evidence is Evidence.INFERRED and find_order(before, event) is None:
-            book.attributed.add(event.exchange_order_id or "")
-    elif event.evidence is Evidence.INFERRED and not is_attributed(book, event):
+    inferred_trade = isinstance(event, events.OrderFilled) and event.exchange_order_id in book.attributed
+    if event.evidence is Evidence.INFERRED and not (inferred_trade or isinstance(event, events.OrderStateObserved)):
         yield EVIDENCE, "only an order status query may be inferred evidence"
 
 
-def is_attributed(book: Book, event: events.OrderReport) -> bool:
-    """Return whether an event is a trade of an order that was attributed to the intent."""
-    return isinstance(event, events.OrderFilled) and event.exchange_order_id in book.attributed
+def is_known(client_order_id: str, book: Book, before: Record) -> bool:
+    """Return whether an attempt sent a client order id, or an order has it."""
+    return client_order_id in book.sent or any(client_order_id in facts.client_order_ids for facts in before.orders)
 
 
-def query_wrong(book: Book, event: events.OrderStateObserved, around: Surroundings) -> Iterator[Wrong]:
+def query_wrong(event: events.OrderStateObserved, before: Record, around: Surroundings) -> Iterator[Wrong]:
     """Check what a status query claims to include, and that an order that is gone was missed twice (H22)."""
     if event.gone and event.began_ns is None:
         yield EVIDENCE, "the order is gone, but the status query that shows it is not named"
@@ -384,14 +376,13 @@ def query_wrong(book: Book, event: events.OrderStateObserved, around: Surroundin
         return
     if event.reflects_ns > max(0, (event.began_ns or 0) - around.orders_lag_ns):
         yield EVIDENCE, "the status query claims to include more than its begin and the venue's read lag allow"
-    known = next((item for item in book.record.orders if item.exchange_order_id == event.exchange_order_id), None)
+    known = next((item for item in before.orders if item.exchange_order_id == event.exchange_order_id), None)
     if event.gone and known is not None and known.live and known.misses < MISSES_MIN:
         yield EVIDENCE, f"order {name_of(known)} is gone after {known.misses} queries that did not show it"
 
 
-def of_another_order(book: Book, event: events.OrderReport) -> str | None:
+def of_another_order(book: Book, event: events.OrderReport, before: Record) -> str | None:
     """Return why a report is about another order (H25): its symbol, its side, or a venue order id that is not known."""
-    before = book.record
     orders = [facts.order for facts in before.orders]
     orders += [order for order in (before.sent_order, before.intent.order if before.intent else None) if order]
     if orders and event.symbol_id not in {order.symbol_id for order in orders}:
@@ -406,10 +397,10 @@ def of_another_order(book: Book, event: events.OrderReport) -> str | None:
     return None
 
 
-def miscounted(book: Book) -> Iterator[Wrong]:
+def miscounted(book: Book, after: Record) -> Iterator[Wrong]:
     """Check that the fold counts the fills in the events."""
-    ours, theirs = figures(book.sums), figures(summed(fills_of(book.record)))
-    if ours != theirs:
+    if figures(book.excess):
+        ours, theirs = summed(book.fills.counted), summed(fills_of((*after.settled, *after.orders)))
         yield ACCOUNTING, f"its fills add up to (quantity, cash, fees) {ours}, but the fold has {theirs}"
 
 

@@ -7,9 +7,8 @@ change does not hide another. Memory is bounded: evicted stream versions are loo
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections import OrderedDict
 from hashlib import sha256
-from typing import Generic, TypeVar
 
 from kernel.events import REGISTRY
 from kernel.log import hashing
@@ -17,37 +16,7 @@ from kernel.log.base import StoredRow
 from replay.formatting.problems import ProblemKind, Problems
 
 RECENT_MAX = 20_000
-"""Stream versions kept in memory (at most twice as many)."""
-
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-class Recent(Generic[K, V]):
-    """A cache of two generations, which evicts the older one as a whole: between `most` and twice as many entries."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._young: dict[K, V] = {}
-        self._old: dict[K, V] = {}
-
-    def get(self, key: K) -> V | None:
-        found = self._young.get(key)
-        return found if found is not None else self._old.get(key)
-
-    def put(self, key: K, value: V) -> None:
-        self._young[key] = value
-        if len(self._young) > self._most:
-            self._old, self._young = self._young, {}
-
-
-@dataclass(frozen=True, slots=True)
-class UncheckedRow:
-    """A row whose preceding stream version has to be looked up."""
-
-    position: int
-    stream_id: str
-    version: int
+"""Stream versions kept in memory: those of the streams that continued last."""
 
 
 class RowChecks:
@@ -61,8 +30,8 @@ class RowChecks:
         self.streams = 0
         self.commands = 0
         self.recorded_at_ns = 0
-        self.unchecked: list[UncheckedRow] = []
-        """Rows for the caller to look up and to clear."""
+        self.unchecked: list[StoredRow] = []
+        """Rows whose preceding stream version the caller has to look up; it clears them."""
         self._problems = problems
         self._hashes_only = hashes_only
         self._chains: tuple[bytes, ...] = (chain,)
@@ -71,7 +40,7 @@ class RowChecks:
         """Missing or changed events: at most so many versions of a stream may be missing."""
         self._command_id: bytes | None = None
         self._command_index = 0
-        self._versions: Recent[str, int] = Recent(RECENT_MAX)
+        self._versions: OrderedDict[str, int] = OrderedDict()
         self._middles: dict[tuple[str, int], bytes] = {}
 
     def page(self, rows: list[StoredRow]) -> list[bool]:
@@ -183,7 +152,10 @@ class RowChecks:
             known = versions.get(row.stream_id)
             if known is None or row.version != known + 1:
                 self._version(row, known)
-            versions.put(row.stream_id, row.version)
+            versions[row.stream_id] = row.version
+            versions.move_to_end(row.stream_id)
+            if len(versions) > RECENT_MAX:
+                versions.popitem(last=False)
             if row.recorded_at_ns < before_ns:
                 self._problems.add(ProblemKind.TIME, row.position, "this event was recorded before the previous one")
             before_ns = row.recorded_at_ns
@@ -208,7 +180,7 @@ class RowChecks:
         elif row.version == first_version(row):
             self.streams += 1
         else:
-            self.unchecked.append(UncheckedRow(row.position, row.stream_id, row.version))
+            self.unchecked.append(row)
 
     def _command(self, row: StoredRow, expected: int) -> None:
         text = f"index {row.command_index} within its command, expected {expected}: a command's events are adjacent"

@@ -13,7 +13,7 @@ from kernel.errors import IntegrityError
 from kernel.log import hashing
 from kernel.log.base import EventLog, Head, StoredRow, StreamHead
 from replay.audit.events import EventChecks
-from replay.audit.rows import RowChecks, UncheckedRow
+from replay.audit.rows import RowChecks
 from replay.formatting.problems import ProblemKind, Problems, VerifyReport
 from replay.formatting.progress_bar import Progress
 from replay.log_access.log_reader import gc_relaxed, open_for_reading
@@ -74,7 +74,7 @@ class Verification:
         self._after = begin.size if begin is not None else 0
         chain = begin.chain_hash if begin is not None else hashing.GENESIS
         self._rows = RowChecks(self._problems, after=self._after, chain=chain, hashes_only=not content)
-        self._events = EventChecks(self._problems, log, whole=begin is None) if content else None
+        self._events = EventChecks(self._problems, log, after=self._after) if content else None
         self._last: StoredRow | None = None
 
     async def run(self) -> VerifyReport:
@@ -118,21 +118,20 @@ class Verification:
 
     async def _look_up(self, rows: list[StoredRow]) -> None:
         """Run the row checks that need queries."""
-        for unchecked in self._rows.unchecked:
-            await self._check_before(unchecked)
+        for row in self._rows.unchecked:
+            await self._check_before(row)
         self._rows.unchecked.clear()
         for position, first in await self._log.repeated_commands(rows[0].position - 1, rows[-1].position):
             text = f"its command id was already used at position {first}"
             self._problems.add(ProblemKind.REPEATED, position, text)
 
-    async def _check_before(self, unchecked: UncheckedRow) -> None:
+    async def _check_before(self, row: StoredRow) -> None:
         """Check that a row's stream has the previous version at an earlier position."""
-        before = unchecked.version - 1
-        known = await self._log.stream_rows(unchecked.stream_id, after_version=before - 1, upto_version=before)
-        if known and known[0].position < unchecked.position:
-            return
-        text = f"stream {unchecked.stream_id} has version {unchecked.version} without version {before} before it"
-        self._problems.add(ProblemKind.STREAM, unchecked.position, text)
+        before = row.version - 1
+        known = await self._log.stream_rows(row.stream_id, after_version=before - 1, upto_version=before)
+        if not known or known[0].position >= row.position:
+            text = f"stream {row.stream_id} has version {row.version} without version {before} before it"
+            self._problems.add(ProblemKind.STREAM, row.position, text)
 
     def _check_end(self, head: Head) -> None:
         position = self._last.position if self._last is not None else self._after

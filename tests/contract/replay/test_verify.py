@@ -12,6 +12,7 @@ import pytest
 
 from kernel.log import LogSettings, StoredRow, hashing
 from kernel.log.engine.records import COLUMNS
+from projections.retention.policy import RetentionPolicy
 from replay import ProblemKind, VerifyReport, verify
 from tests.commands import an_append
 from tests.contract.backends import Backend, MemoryBackend, PostgresBackend, SQLiteBackend
@@ -280,7 +281,7 @@ async def test_small_caches_change_nothing(backend: Backend, monkeypatch: pytest
     """Evicted versions and books are read again: the result does not depend on the cache sizes."""
     rows = await recorded_rows(backend)
     monkeypatch.setattr("replay.audit.rows.RECENT_MAX", 0)
-    monkeypatch.setattr("replay.audit.events.BOOKS_MAX", 0)
+    monkeypatch.setattr("projections.state.RetentionPolicy", lambda: RetentionPolicy(intents_max=0, every_positions=1))
     monkeypatch.setattr("replay.audit.events.TOPICS_MAX", 0)
     assert (await verified(backend)).ok
     put(backend, rewritten(rows, 17, lambda row: row.state, version=9))
