@@ -14,17 +14,16 @@ import logging
 import os
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import orjson
-import pydantic
+import msgspec
 
 from kernel.errors import KernelError, UnsafeFileError
 from kernel.lifecycle import Record
+from kernel.lifecycle.trades import TradeEntry, Trades
 from kernel.platform.private_files import check_directory, make_directory, open_private, replacing
 from kernel.platform.version import fold_version
 from projections.snapshot import StateSnapshot
@@ -75,11 +74,9 @@ class CheckpointImage:
             code_hash=fold_version(),
             records=len(self.records),
         )
-        yield orjson.dumps(asdict(header))
-        yield adapter(StateSnapshot).dump_json(self.snapshot)
-        record = adapter(Record)
-        for item in self.records:
-            yield record.dump_json(item)
+        yield msgspec.json.encode(header)
+        yield encode(self.snapshot)
+        yield from map(encode, self.records)
 
 
 def image(state: State, chain_hash: bytes) -> CheckpointImage:
@@ -87,9 +84,20 @@ def image(state: State, chain_hash: bytes) -> CheckpointImage:
     return CheckpointImage(state.snapshot(), state.records().as_now(), chain_hash)
 
 
-@cache
-def adapter(kind: type) -> pydantic.TypeAdapter[Any]:
-    return pydantic.TypeAdapter(kind)
+def plain_trades(value: object) -> object:
+    """Trades as a list; they are no type of msgspec."""
+    if isinstance(value, Trades):
+        return list(value)
+    raise TypeError(f"a checkpoint has no {type(value).__name__}")
+
+
+def trades_of(kind: type, value: object) -> object:
+    return Trades(msgspec.convert(value, list[TradeEntry]))
+
+
+encode = msgspec.json.Encoder(enc_hook=plain_trades).encode
+decode_snapshot = msgspec.json.Decoder(StateSnapshot, dec_hook=trades_of).decode
+decode_record = msgspec.json.Decoder(Record, dec_hook=trades_of).decode
 
 
 def write(image: CheckpointImage, path: Path) -> None:
@@ -100,7 +108,7 @@ def write(image: CheckpointImage, path: Path) -> None:
             digest.update(line)
             digest.update(b"\n")
             file.write(line + b"\n")
-        file.write(orjson.dumps({"sha256": digest.hexdigest()}) + b"\n")
+        file.write(msgspec.json.encode({"sha256": digest.hexdigest()}) + b"\n")
 
 
 def opened(path: Path) -> IO[bytes]:
@@ -115,8 +123,8 @@ def read_header(path: Path) -> Header:
 
 def parsed_header(line: bytes) -> Header:
     try:
-        header = Header(**orjson.loads(line))
-    except (ValueError, TypeError) as problem:
+        header = msgspec.json.decode(line, type=Header)
+    except ValueError as problem:
         raise CheckpointError(f"the first line is not a checkpoint header: {problem}") from problem
     if header.format != FORMAT:
         raise CheckpointError(f"the format is {header.format!r}; this version reads {FORMAT!r}")
@@ -136,8 +144,8 @@ def read(path: Path) -> State:
             raise CheckpointError(f"the header promises {header.records} records, the file has {lines - 2}")
         state = State()
         try:
-            snapshot = adapter(StateSnapshot).validate_json(file.readline())
-            state.restore(snapshot, map(adapter(Record).validate_json, islice(file, header.records)))
+            snapshot = decode_snapshot(file.readline())
+            state.restore(snapshot, map(decode_record, islice(file, header.records)))
         except (ValueError, KeyError) as problem:
             raise CheckpointError(f"the state cannot be read: {problem}") from problem
         return state
@@ -152,7 +160,7 @@ def checked_lines(file: Iterable[bytes]) -> int:
         lines, last = lines + 1, line
     if lines < 3 or not last.endswith(b"\n"):
         raise CheckpointError("the file is incomplete")
-    if last != orjson.dumps({"sha256": digest.hexdigest()}) + b"\n":
+    if last != msgspec.json.encode({"sha256": digest.hexdigest()}) + b"\n":
         raise CheckpointError("the file was changed or is incomplete: its SHA-256 does not match")
     return lines - 1
 

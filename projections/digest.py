@@ -11,87 +11,74 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
-
 from kernel.lifecycle.trades import Trades
 
 
-def canonical(value: object, *, named: bool = True) -> str:
-    """The text of a value; `named` adds the class names of models."""
+def canonical(value: object) -> str:
+    """The text of a value."""
     kind: Any = type(value)
-    return writer(kind)(value, named)
+    return writer(kind)(value)
 
 
-Writer = Callable[[Any, bool], str]
+Writer = Callable[[Any], str]
 
 
 @cache
 def writer(kind: Any) -> Writer:
     """The writer of a type. Cached: a state consists of many values of few types."""
     if issubclass(kind, Enum):
-        members = {member: repr(member) for member in kind}
-        return lambda value, named: members[value]
+        return {member: repr(member) for member in kind}.__getitem__
     if issubclass(kind, dict):
         return mapping_text
     if issubclass(kind, set | frozenset):
-        return lambda value, named: "{" + ",".join(sorted(texts(value, named))) + "}"
+        return lambda value: "{" + ",".join(sorted(texts(value))) + "}"
     if issubclass(kind, list | tuple | Trades):
-        return lambda value, named: "[" + ",".join(texts(value, named)) + "]"
-    if hasattr(kind, "__dataclass_fields__"):
-        return dataclass_writer(kind)
-    if issubclass(kind, BaseModel):
-        return model_writer(kind)
-    return lambda value, named: repr(value)
+        return lambda value: "[" + ",".join(texts(value)) + "]"
+    if (fields := field_names(kind)) is not None:
+        return fields_writer(kind.__name__, fields)
+    return repr
 
 
-def dataclass_writer(kind: Any) -> Writer:
-    """A dataclass is always named, whatever contains it."""
-    name, fields = kind.__name__, fields_writer(kind.__dataclass_fields__)
-    return lambda value, named: name + fields(value, True)
+def field_names(kind: Any) -> Iterable[str] | None:
+    """The fields of a dataclass or a struct; None for any other type."""
+    found: Iterable[str] | None = getattr(kind, "__struct_fields__", None) or getattr(
+        kind, "__dataclass_fields__", None
+    )
+    return found
 
 
-def model_writer(kind: type[BaseModel]) -> Writer:
-    """A model is written as its dump: models inside it have no names."""
-    name = kind.__name__
-    if kind.__pydantic_decorators__.field_serializers:
-        return lambda value, named: named * name + canonical(value.model_dump())
-    fields = fields_writer(kind.__pydantic_fields__)
-    return lambda value, named: named * name + fields(value, False)
-
-
-def fields_writer(names: Iterable[str]) -> Writer:
+def fields_writer(name: str, fields: Iterable[str]) -> Writer:
     """Writes these fields like a mapping from their names."""
-    labels = sorted((f"{name!r}:", name) for name in names)
+    labels = sorted((f"{field!r}:", field) for field in fields)
     if len(labels) < 2:  # `attrgetter` of one name returns no tuple
-        return lambda value, named: mapping_text({name: getattr(value, name) for _, name in labels}, named)
-    values_of: Callable[[Any], tuple[Any, ...]] = attrgetter(*(name for _, name in labels))
+        return lambda value: name + mapping_text({field: getattr(value, field) for _, field in labels})
+    values_of: Callable[[Any], tuple[Any, ...]] = attrgetter(*(field for _, field in labels))
 
     @cache
     def form(kinds: tuple[type, ...]) -> tuple[str, list[tuple[int, Writer]]]:
         """A format string for values of these types, and the writers of those that are not plain."""
         gaps = ["%r" if kind in PLAIN else "%s" for kind in kinds]
         others = [(at, writer(kind)) for at, kind in enumerate(kinds) if kind not in PLAIN]
-        return "{" + ",".join(label + gap for (label, _), gap in zip(labels, gaps, strict=True)) + "}", others
+        return name + "{" + ",".join(label + gap for (label, _), gap in zip(labels, gaps, strict=True)) + "}", others
 
-    def fields_text(value: Any, named: bool) -> str:
+    def fields_text(value: Any) -> str:
         values = values_of(value)
         kinds: Any = tuple(map(type, values))
         text, others = form(kinds)
         filled = [*values]
         for at, write in others:
-            filled[at] = write(values[at], named)
+            filled[at] = write(values[at])
         return text % (*filled,)
 
     return fields_text
 
 
-def texts(values: Iterable[object], named: bool) -> list[str]:
-    return [repr(item) if type(item) in PLAIN else canonical(item, named=named) for item in values]
+def texts(values: Iterable[object]) -> list[str]:
+    return [repr(item) if type(item) in PLAIN else canonical(item) for item in values]
 
 
-def mapping_text(value: Mapping[object, object], named: bool) -> str:
-    items = [f"{canonical(key, named=named)}:{canonical(item, named=named)}" for key, item in value.items()]
-    return "{" + ",".join(sorted(items)) + "}"
+def mapping_text(value: Mapping[object, object]) -> str:
+    return "{" + ",".join(sorted(f"{canonical(key)}:{canonical(item)}" for key, item in value.items())) + "}"
 
 
 PLAIN = frozenset({str, int, bool, type(None)})
@@ -161,8 +148,7 @@ def parts(value: object) -> Iterator[tuple[str, object]]:
                 (f"[{name}]" if isinstance(name, int) else f".{name}", value[at]) for at, name in enumerate(names)
             )
             return
-    fields = getattr(value, "__dataclass_fields__", None) or getattr(type(value), "model_fields", None)
-    if fields is not None:
+    if (fields := field_names(type(value))) is not None:
         yield from ((f".{name}", getattr(value, name)) for name in fields)
     elif any(kind.__module__.startswith("projections.") for kind in type(value).__mro__):
         held = vars(value)

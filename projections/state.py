@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count
 from typing import Any
 
+from msgspec import structs
+
 from kernel import events
 from kernel.commands.place_group import venue_managed_quantity
 from kernel.groups import ExitReport, Group, quantity_at_risk
@@ -376,7 +378,7 @@ class State:
         live = record.live_orders
         if not live or any(facts.first_seen_ns >= began_ns for facts in live):
             return state
-        return state.model_copy(update={"last_sync_at": ended_ns // 1_000_000_000})
+        return structs.replace(state, last_sync_at=ended_ns // 1_000_000_000)
 
     def intents(self) -> Iterable[OrderIntent]:
         return self._intents_of(self._data.indexes.created)

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+from msgspec import structs
+
 from kernel import events
 from kernel.groups import ExitTerms, Group, excess, fees_in_base, permitted_quantity
 from kernel.lifecycle import OrderRequest, Record
@@ -363,5 +365,5 @@ def with_quantity(record: Record, quantity: int) -> Record:
     intent = record.intent
     if intent is None or quantity == intent.order.quantity:
         return record
-    order = intent.order.model_copy(update={"quantity": quantity})
-    return replace(record, intent=intent.model_copy(update={"order": order}))
+    order = structs.replace(intent.order, quantity=quantity)
+    return replace(record, intent=structs.replace(intent, order=order))

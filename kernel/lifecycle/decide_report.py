@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import structs
+
 from kernel import events
 from kernel.errors import OutcomeUnknown
 from kernel.lifecycle.evolve import evolve
@@ -86,7 +88,7 @@ def decide_report(
     if is_no_news(record, after):
         return []
     if is_unconfirmed(event, record, after, confirm_all_ends=confirm_all_ends):
-        event = event.model_copy(update={"unconfirmed": True})
+        event = structs.replace(event, unconfirmed=True)
         after = evolve(record, event)
     inferred = inferred_event(event, record, after)
     return [event, *inferred, *finding_events(record, after, now_ns=now_ns)]
@@ -157,5 +159,5 @@ def inferred_event(event: events.OrderReport, before: Record, after: Record) -> 
     known = find_order(before, event)
     if facts is None or facts.inferred_qty == 0 or (known is not None and known.inferred_qty == facts.inferred_qty):
         return []
-    fields = event.model_dump(include=set(COMMON_FIELDS))
+    fields = {name: getattr(event, name) for name in COMMON_FIELDS}
     return [events.FillInferred(intent_id=event.intent_id, inferred_qty=facts.inferred_qty, **fields)]

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from msgspec import structs
+
 from kernel import events
 from kernel.lifecycle import order_facts
 from kernel.lifecycle.apply_report import ORDER_CHANGES, recorded_ns
@@ -21,7 +23,7 @@ from kernel.lifecycle.disagreement import (
     with_failure,
     works_other_terms,
 )
-from kernel.lifecycle.immutable import assign_fresh, construct, copy_with, replace
+from kernel.lifecycle.immutable import assign_fresh, replace
 from kernel.lifecycle.order_facts import CumEvidence, OrderFacts, ReplacedOrder, RequestedTerms
 from kernel.lifecycle.order_identity import find_order, replacement
 from kernel.lifecycle.order_status import ENDS
@@ -65,7 +67,7 @@ def evolve(record: Record, event: events.BaseEvent) -> Record:
         after = replace(record)
     assign_fresh(after, version=envelope.version)
     if type(event) in COMMAND_EVENTS:
-        assign_fresh(after, correlation_id=envelope.correlation_id, command_position=envelope.position)
+        assign_fresh(after, correlation_id=envelope.origin.correlation_id, command_position=envelope.position)
     return after
 
 
@@ -96,21 +98,20 @@ def with_intent(record: Record, intent: OrderIntent) -> Record:
     if record.recorded is None:
         return after
     changes = {"failures": 0, "not_before_ns": 0, "reconciliation_status": reconciliation_status(after)}
-    return replace(after, recorded=copy_with(record.recorded, **changes))
+    return replace(after, recorded=structs.replace(record.recorded, **changes))
 
 
 def cancel_requested(record: Record, event: events.IntentCancelRequested) -> Record:
     if record.intent is None:
         return record
-    canceled = copy_with(
+    canceled = structs.replace(
         record.intent, desired=Desired.CANCELED, generation=event.generation, updated_at_ns=event.requested_at_ns
     )
     return with_intent(record, canceled)
 
 
 def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
-    attempt = construct(
-        Attempt,
+    attempt = Attempt(
         number=event.number,
         kind=event.kind,
         position=event.position if event.recorded else 0,
@@ -175,7 +176,7 @@ def attempt_failed(record: Record, event: events.AttemptFailed) -> Record:
     if attempt is None or attempt.outcome not in UNRESOLVED:
         return record
     resolved = replace(
-        with_attempt(record, copy_with(attempt, outcome=event.outcome, text=event.text, code=event.code)),
+        with_attempt(record, structs.replace(attempt, outcome=event.outcome, text=event.text, code=event.code)),
         recorded=None,
     )
     if attempt.kind is AttemptKind.CANCEL:
@@ -214,7 +215,7 @@ def attempt_unknown(record: Record, event: events.AttemptUnknown) -> Record:
     attempt = record.attempt_at(event.attempt_position)
     if attempt is None or attempt.outcome is not AttemptOutcome.PENDING:
         return record
-    unknown = copy_with(
+    unknown = structs.replace(
         attempt, outcome=AttemptOutcome.UNKNOWN, text=event.text, code=event.code, duplicate=event.duplicate
     )
     return replace(with_attempt(record, unknown), recorded=None)
@@ -226,7 +227,7 @@ def attempt_resolved(record: Record, event: events.AttemptResolved) -> Record:
     if named is None or named.outcome not in UNRESOLVED:
         return record
     attempts = tuple(
-        copy_with(item, outcome=event.outcome, text=event.text)
+        structs.replace(item, outcome=event.outcome, text=event.text)
         if item.outcome in UNRESOLVED
         and item.client_order_id == named.client_order_id
         and item.position <= named.position
@@ -414,7 +415,7 @@ def is_ambiguous_reject(record: Record, event: events.OrderReport) -> bool:
 def request_refused(record: Record, event: events.OrderReport) -> Record:
     """A refused cancel or modify proves nothing about the order: its attempt stays open until a status query."""
     attempts = tuple(
-        copy_with(item, outcome=AttemptOutcome.UNKNOWN, text=event.text or "")
+        structs.replace(item, outcome=AttemptOutcome.UNKNOWN, text=event.text or "")
         if item.outcome is AttemptOutcome.PENDING and item.client_order_id == event.client_order_id
         else item
         for item in record.attempts
@@ -523,7 +524,7 @@ def resolved_attempt(attempt: Attempt, facts: OrderFacts) -> Attempt:
     if attempt.outcome not in UNRESOLVED:
         return attempt
     outcome = outcome_from_facts(attempt, facts)
-    return copy_with(attempt, outcome=outcome) if outcome is not None else attempt
+    return structs.replace(attempt, outcome=outcome) if outcome is not None else attempt
 
 
 def outcome_from_facts(attempt: Attempt, facts: OrderFacts) -> AttemptOutcome | None:
@@ -678,7 +679,7 @@ def missed_attempt(attempt: Attempt, event: events.VenueSnapshotTaken) -> Attemp
     ):
         return attempt
     looks = (attempt.absent_looks or 0) + 1
-    return copy_with(attempt, list_look_ended_ns=event.ended_ns, absent_looks=looks)
+    return structs.replace(attempt, list_look_ended_ns=event.ended_ns, absent_looks=looks)
 
 
 def without_doubt(record: Record, event: events.VenueSnapshotTaken) -> Record:
@@ -698,7 +699,7 @@ def without_doubt(record: Record, event: events.VenueSnapshotTaken) -> Record:
 
 def confirmed(recorded: OrderState, now_ns: int) -> OrderState:
     """Set the confirmation time of a written state, else it would be queried for ever."""
-    return copy_with(recorded, last_sync_at=max(recorded.last_sync_at, now_ns // 1_000_000_000))
+    return structs.replace(recorded, last_sync_at=max(recorded.last_sync_at, now_ns // 1_000_000_000))
 
 
 def terms_accepted(record: Record, event: events.TermsAccepted) -> Record:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, NamedTuple
 
-from kernel.lifecycle.immutable import construct, copy_with, with_dict
+from msgspec import structs
+
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_status import TERMINAL, ord_status
 from kernel.lifecycle.trigger_chain import shares_client_id
@@ -125,7 +126,7 @@ class Record:
         more = terms.asked is not None and intent.order.quantity > terms.asked
         quantity = intent.order.quantity if more else min(terms.quantity, intent.order.quantity)
         price = intent.order.price if terms.price is None else terms.price
-        return copy_with(intent, order=copy_with(intent.order, quantity=quantity, price=price))
+        return structs.replace(intent, order=structs.replace(intent.order, quantity=quantity, price=price))
 
     @property
     def submit(self) -> Attempt | None:
@@ -233,8 +234,7 @@ def order_state(record: Record) -> OrderState | None:
         return None
     progress = reconciliation_status(record)
     not_before_ns = record.not_before_ns if progress is not ReconciliationStatus.SYNCED else 0
-    return construct(
-        OrderState,
+    return OrderState(
         intent_id=record.intent_id,
         exchange_order_id=(primary.exchange_order_id or None) if primary else None,
         client_order_id=primary.client_order_id if primary else submit.client_order_id if submit else None,
@@ -271,8 +271,7 @@ def order_status(record: Record, primary: OrderFacts | None) -> OrderStatus | No
     if primary is None:
         if sent is None:
             return None
-        return construct(
-            OrderStatus,
+        return OrderStatus(
             order=sent,
             ord_status=status_without_order(record, submit),
             cum_qty=0,
@@ -285,9 +284,8 @@ def order_status(record: Record, primary: OrderFacts | None) -> OrderStatus | No
     terms = {"quantity": total} if primary.price is None else {"quantity": total, "price": primary.price}
     traded = sum(facts.traded_qty for facts in record.current_orders)
     notional = sum(facts.quantities.cum_notional for facts in record.current_orders)
-    return construct(
-        OrderStatus,
-        order=copy_with(primary.order, **terms),
+    return OrderStatus(
+        order=structs.replace(primary.order, **terms),
         ord_status=ord_status(primary),
         cum_qty=record.cum_qty,
         leaves_qty=sum(facts.leaves_qty for facts in record.current_orders),
@@ -326,8 +324,7 @@ def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
 
 
 def view_of(facts: OrderFacts, *, solicited: bool) -> VenueOrder:
-    return construct(
-        VenueOrder,
+    return VenueOrder(
         exchange_order_id=facts.exchange_order_id,
         client_order_id=facts.client_order_id,
         quantity=facts.quantity,
@@ -419,7 +416,7 @@ class ExitIntent(OrderIntent):
 
 def as_exit(intent: OrderIntent) -> OrderIntent:
     """Return the intent of a bracket's exit as it takes effect."""
-    return with_dict(ExitIntent, intent.__dict__)
+    return ExitIntent(**structs.asdict(intent))
 
 
 def is_refused(record: Record) -> bool:

@@ -6,10 +6,7 @@ Used by `order_facts`, and by the ledger, which books the trades that one value 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
-
-from pydantic import GetCoreSchemaHandler
-from pydantic_core import core_schema
+from typing import NamedTuple, Protocol
 
 
 class HasFees(Protocol):
@@ -149,13 +146,6 @@ class Trades:
 
     def __repr__(self) -> str:
         return f"Trades({[*self]!r})"
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        entries = handler.generate_schema(tuple[TradeEntry, ...])
-        return core_schema.no_info_after_validator_function(
-            cls, entries, serialization=core_schema.plain_serializer_function_ser_schema(tuple, return_schema=entries)
-        )
 
 
 NO_TRADES = Trades()

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from msgspec import structs
+
 from kernel import events
 from kernel import plan as planning
 from kernel.actions import ACTION_RULES, ActionKind
@@ -118,8 +120,8 @@ def next_action(inputs: RunInputs) -> planning.Action:
 
 def without_inferred(order: OrderState) -> OrderState:
     """Return an order at a venue that lists no trades: nothing there can explain an inferred quantity."""
-    items = tuple(item.model_copy(update={"inferred_qty": 0}) for item in venue_orders_of(order))
-    return order.model_copy(update={"venue_orders": items})
+    items = tuple(structs.replace(item, inferred_qty=0) for item in venue_orders_of(order))
+    return structs.replace(order, venue_orders=items)
 
 
 def venue_step(inputs: RunInputs, action: planning.Action) -> Decision:

@@ -15,9 +15,8 @@ from functools import cache
 from operator import attrgetter
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from kernel.lifecycle.immutable import with_dict
 from kernel.lifecycle.trades import NO_TRADES, TradeEntry, Trades
-from kernel.order_spec import Model
+from kernel.values import Value
 
 
 class Codec(NamedTuple):
@@ -66,9 +65,11 @@ def codec_of(kind: Any) -> Codec | None:
         return Codec(attrgetter("value"), {member.value: member for member in kind}.__getitem__)
     if hasattr(kind, "_fields") or hasattr(kind, "__dataclass_fields__"):
         return fields_codec(kind, get_type_hints(kind), lambda values: kind(*values))
-    if issubclass(kind, Model):
-        fields = {name: field.annotation for name, field in kind.__pydantic_fields__.items()}
-        return fields_codec(kind, fields, lambda values: with_dict(kind, dict(zip(fields, values, strict=True))))
+    if issubclass(kind, Value):
+        names, hints = kind.__struct_fields__, get_type_hints(kind)
+        return fields_codec(
+            kind, {name: hints[name] for name in names}, lambda values: kind(**dict(zip(names, values, strict=True)))
+        )
     return None
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from kernel import events
 from kernel.errors import IntegrityError
-from kernel.events import REGISTRY, BaseEvent, Envelope
+from kernel.events import REGISTRY, BaseEvent, Envelope, Origin, canonical_json, decode
 from kernel.events.base import ENVELOPE
 from kernel.lifecycle import Record
 from kernel.log.base import EventLog, StoredRow
-from kernel.log.engine.records import envelope_of, event_of
+from kernel.log.engine.records import checked_envelope, event_of
 from kernel.models import Evidence, FindingKind
 from kernel.streams.rehydration import apply_batch
 from kernel.venues.base import Dedupe
@@ -33,6 +33,7 @@ TOPICS_MAX = 50_000
 REPORTED_WITHIN_NS = 60 * 10**9
 """Time that an active leader has to raise a finding."""
 UNKNOWN = "?"
+NO_META = canonical_json(Origin(actor="", evidence=Evidence.COMMAND))
 
 COUNTED = ("foreign_events", "fills", "sends", "recalled_intents")
 
@@ -122,9 +123,9 @@ class EventChecks:
 
     def _read(self, row: StoredRow) -> BaseEvent:
         try:
+            envelope = checked_envelope(row)
             if row.topic in REGISTRY:
-                return event_of(row)
-            envelope = envelope_of(row)
+                return decode(row.topic, row.schema_version, row.state, envelope)
         except IntegrityError as problem:  # a SchemaError is one
             self._problems.add(ProblemKind.UNREADABLE, row.position, problem.args[0])
             return damaged(row)
@@ -288,9 +289,7 @@ def parts(found: Sequence[BaseEvent]) -> Iterator[Sequence[BaseEvent]]:
 
 def damaged(row: StoredRow) -> BaseEvent:
     """Return a placeholder for a row that is changed or cannot be decoded."""
-    return placed(
-        UnreadableEvent(), Envelope(row.position, row.stream_id, row.version, row.recorded_at_ns, "", Evidence.COMMAND)
-    )
+    return placed(UnreadableEvent(), Envelope(row.position, row.stream_id, row.version, row.recorded_at_ns, NO_META))
 
 
 def placed(event: BaseEvent, envelope: Envelope) -> BaseEvent:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
+from msgspec import structs
 from pydantic import TypeAdapter
 
 from kernel.clock import SystemClock
@@ -234,7 +235,7 @@ class FullVenue(ListeningVenue):
 
     async def snapshot(self, since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
         seen = await super().snapshot(since_ns, symbols)
-        return seen.model_copy(update={"open_orders": self._open_orders})
+        return structs.replace(seen, open_orders=self._open_orders)
 
 
 def open_orders(state: State) -> tuple[ExecutionReport, ...]:

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kernel.clock import NS_PER_S, LoopClock
 from kernel.errors import NotReadyError, OutcomeUnknown
@@ -31,7 +32,7 @@ class PartlyListingVenue(FieldVenue):
         hidden |= {} if known.lists_open_orders else {"open_orders": (), "open_orders_complete": False}
         hidden |= {} if known.lists_trades else {"fills": (), "fills_complete": False}
         hidden |= {} if known.lists_balances else {"balances": None}
-        return taken.model_copy(update=hidden | {"complete": not hidden})
+        return structs.replace(taken, **(hidden | {"complete": not hidden}))
 
     async def order(
         self, symbol_id: str, client_order_id: str | None, exchange_order_id: str | None
@@ -150,7 +151,7 @@ async def test_an_incomplete_list_that_is_offered_stays_incomplete() -> None:
         listed = venue.snapshot
 
         async def partly(since_ns: int, symbols: Any) -> VenueSnapshot:
-            return (await listed(since_ns, symbols)).model_copy(update={"fills_complete": False})
+            return structs.replace(await listed(since_ns, symbols), fills_complete=False)
 
         venue.snapshot = partly  # type: ignore[method-assign]
         await lab.kernel.stop()
