@@ -11,8 +11,9 @@ from kernel.errors import (
 from kernel.log import open_log as open_log
 from kernel.models import (
     AcceptedTerms as AcceptedTerms, AccountState as AccountState, Attempt as Attempt, AttemptKind as AttemptKind,
-    AttemptOutcome as AttemptOutcome, Balance as Balance, Desired as Desired, Evidence as Evidence,
-    ExecType as ExecType, ExternalOrder as ExternalOrder, ExternalOrderPolicy as ExternalOrderPolicy,
+    AttemptOutcome as AttemptOutcome, Balance as Balance, Desired as Desired, EarlierOrders as EarlierOrders,
+    Evidence as Evidence, ExecType as ExecType, ExternalOrder as ExternalOrder,
+    ExternalOrderPolicy as ExternalOrderPolicy,
     Finding as Finding, FindingKind as FindingKind, JsonObject as JsonObject, Liquidity as Liquidity,
     LookScope as LookScope, OrdStatus as OrdStatus, OrderIntent as OrderIntent, OrderState as OrderState,
     OrderStatus as OrderStatus, Position as Position, ReconciliationStatus as ReconciliationStatus,

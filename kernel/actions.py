@@ -30,7 +30,7 @@ class Priority(IntEnum):
 
 
 class ActionKind(StrEnum):
-    """What a reconciler run does for an intent."""
+    """The action of a reconciler run for an intent."""
 
     RESOLVE = "SETTLE"
     """Find evidence for the outcome of an unresolved attempt."""

@@ -49,7 +49,7 @@ class Remedy(NamedTuple):
     """Where to look: commands, metrics, logs."""
     do: str
     avoid: str
-    """What not to do: an infinitive without "to"."""
+    """The action to avoid: an infinitive without "to"."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ class ExitReport(NamedTuple):
     missing_ns: int | None
     """Since when the exit is missing; None: it is not, any more."""
     held: int
-    """What the bracket holds, at the quantity scale."""
+    """Quantity that the bracket holds, at the quantity scale."""
     unprotected: int
     """The part of it for which no exit works."""
     guards: tuple[str, ...]
@@ -96,10 +96,10 @@ class ExitReport(NamedTuple):
 
 
 class ExitTerms(NamedTuple):
-    """What limits the exits of a bracket besides fills."""
+    """Limits of a bracket's exits besides fills."""
 
     fees: int = 0
-    """What fees took of the bought quantity, at the quantity scale."""
+    """Part of the bought quantity that was paid as fees, at the quantity scale."""
     lot: int = 1
 
 

@@ -180,7 +180,7 @@ def intended_risk(record: Record) -> Iterator[OpenRisk]:
 
 def booked_qty(record: Record) -> int:
     """Return the quantity of an intent that the position includes."""
-    return sum(booked(facts) for facts in record.current_orders)
+    return sum((booked(facts) for facts in record.current_orders), record.settled.traded_qty)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class Desired(StrEnum):
 
 
 class UnsolicitedCancelPolicy(StrEnum):
-    """What to do when the venue cancels an order by itself."""
+    """The policy for an order that the venue cancels by itself."""
 
     STOP = "STOP"
     """Do not replace it."""
@@ -69,7 +69,7 @@ class UnsolicitedCancelPolicy(StrEnum):
 
 
 class ExternalOrderPolicy(StrEnum):
-    """What to do about orders at the venue that belong to no intent."""
+    """The policy for orders at the venue that belong to no intent."""
 
     IGNORE = "IGNORE"
     """Record them and leave them alone."""
@@ -80,7 +80,7 @@ class ExternalOrderPolicy(StrEnum):
 
 
 class VenueTermsPolicy(StrEnum):
-    """What to do if the venue works other terms than were requested."""
+    """The policy for an order that works other terms than were requested."""
 
     REQUIRE = "REQUIRE"
     """Request the terms of the intent again; after a few times the order has failed."""
@@ -132,7 +132,7 @@ class AttemptKind(StrEnum):
 
 
 class AttemptOutcome(StrEnum):
-    """What is known of an attempt."""
+    """Known outcome of an attempt."""
 
     PENDING = "PENDING"
     """Recorded; its call has not reported."""
@@ -180,7 +180,7 @@ class OrderIntent(Value):
     desired: Desired = Desired.WORKING
     """WORKING, or CANCELED once it was canceled."""
     on_unsolicited_cancel: UnsolicitedCancelPolicy = UnsolicitedCancelPolicy.STOP
-    """What to do when the venue cancels the order by itself."""
+    """The policy if the venue cancels the order by itself."""
     owner: Annotated[str, Meta(max_length=128), Constraint(max_length=128)] = ""
     """The strategy that owns it; heartbeats and bulk cancels select by it."""
     metadata: JsonObject = msgspec.field(default_factory=dict)
@@ -220,7 +220,7 @@ class Attempt(Value):
     position: Counter
     """Log position of its `AttemptStarted`, by which outcomes refer to it."""
     outcome: AttemptOutcome
-    """What is known of its outcome."""
+    """Its outcome, as far as it is known."""
     client_order_id: str
     """Client order id of the request (FIX 11)."""
     target_client_order_id: str | None = None
@@ -246,7 +246,7 @@ class Attempt(Value):
     absent_after_ns: InstantNs | None = None
     """A status query begun at or after this instant can prove its absence; None where no query can."""
     text: str = ""
-    """What the venue or the kernel said about its outcome."""
+    """The venue's or the kernel's text about its outcome."""
     code: str | None = None
     """The venue's code of its outcome."""
     duplicate: bool = False
@@ -298,10 +298,10 @@ class VenueOrder(Value):
     late: bool = False
     """True if it appeared after its submit had been resolved as rejected or dead."""
     carried_qty: Uint64 | None = None
-    """What the order that it replaced filled, if the venue's totals of this one include it; `quantity` and `cum_qty` do
-    not."""
+    """Filled quantity of the order that it replaced, if the venue's totals of this one include it; `quantity` and
+    `cum_qty` do not."""
     reduced_qty: Uint64 | None = None
-    """What the venue took off the requested quantity of a reduce-only order; none of it is placed again."""
+    """Reduction of a reduce-only order's requested quantity by the venue; none of it is placed again."""
     end_acted: bool | None = None
     """True if it was shown open after an end by the venue had been confirmed."""
     other_terms: bool | None = None
@@ -325,6 +325,17 @@ class AcceptedTerms(Value):
     """In a group: the total that was asked for then; the quantity counts until more is."""
 
 
+class EarlierOrders(Value):
+    """The sum of venue orders that ended long ago."""
+
+    count: Counter
+    """Number of orders."""
+    cum_qty: Uint64
+    """Their filled quantity."""
+    reduced_qty: Uint64 | None = None
+    """Reduction of reduce-only orders' requested quantities by the venue; none of it is placed again."""
+
+
 class OrderState(Value):
     """The observed order of an intent: what the log shows of it at the venue."""
 
@@ -343,7 +354,7 @@ class OrderState(Value):
     attempts: tuple[Attempt, ...] = ()
     """Every unresolved attempt, and the newest."""
     venue_orders: tuple[VenueOrder, ...] = ()
-    """Every venue order seen under our client order ids, oldest first."""
+    """The venue orders seen under our client order ids, oldest first, without `earlier_orders`."""
     failures: Counter = 0
     """Failures in a row, while the next attempt waits for them or the generation has failed; else 0."""
     failed_generation: Counter = 0
@@ -357,6 +368,8 @@ class OrderState(Value):
     """When the venue last confirmed it, in Unix *seconds*."""
     accepted_terms: AcceptedTerms | None = None
     """Terms that count instead of the intent's, as the venue works or takes no others."""
+    earlier_orders: EarlierOrders | None = None
+    """Older venue orders, of which nothing more is expected."""
 
 
 class ExternalOrder(Value):
@@ -482,7 +495,7 @@ class Finding(Value):
     kind: FindingKind
     """Kind of the anomaly."""
     text: str
-    """What was observed, for people."""
+    """Description of the observation, for people."""
     intent_id: IntentId | None = None
     """The intent concerned, if any."""
     symbol_id: SymbolId | None = None
@@ -526,7 +539,7 @@ class Liquidity(StrEnum):
 
 
 class LookScope(StrEnum):
-    """What a status query covered."""
+    """A list or order that a status query covered."""
 
     OPEN_ORDERS = "OPEN_ORDERS"
     TRADES = "TRADES"

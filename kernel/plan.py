@@ -14,7 +14,17 @@ from msgspec import structs
 from kernel.actions import ActionKind
 from kernel.errors import Violation
 from kernel.lifecycle import FIXED_TERMS, same_price, stops, venue_orders_of
-from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, Desired, OrderIntent, OrderState, VenueOrder
+from kernel.models import (
+    UNRESOLVED,
+    Attempt,
+    AttemptKind,
+    AttemptOutcome,
+    Desired,
+    EarlierOrders,
+    OrderIntent,
+    OrderState,
+    VenueOrder,
+)
 from kernel.order_spec import OcoMode, Side, StandardOrder, SymbolMetadata, SymbolStatus, expiry_violations
 from kernel.venues.base import AmendDialect, VenueCapabilities
 
@@ -392,13 +402,17 @@ def fits_quantity(intent: OrderIntent, order: OrderState, working: VenueOrder) -
     return working.quantity + filled_by_others(order, working) <= intent.order.quantity
 
 
+NO_EARLIER = EarlierOrders(count=0, cum_qty=0)
+
+
 def remainder(intent: OrderIntent, order: OrderState | None) -> int:
     """Return the intent's unfilled quantity, counting of each venue order the larger of final total and fills (H13)."""
     if order is None:
         return intent.order.quantity
-    orders = venue_orders_of(order)
-    left = intent.order.quantity - sum(max(item.final_cum_qty or 0, item.cum_qty) for item in orders)
-    reduced = sum(item.reduced_qty or 0 for item in orders if not item.live)
+    orders, earlier = venue_orders_of(order), order.earlier_orders or NO_EARLIER
+    filled = sum((max(item.final_cum_qty or 0, item.cum_qty) for item in orders), earlier.cum_qty)
+    left = intent.order.quantity - filled
+    reduced = sum((item.reduced_qty or 0 for item in orders if not item.live), earlier.reduced_qty or 0)
     return 0 if 0 < left <= reduced else left
 
 
@@ -426,7 +440,8 @@ def open_question(order: OrderState) -> VenueOrder | None:
 
 def filled_by_others(order: OrderState, working: VenueOrder) -> int:
     """Return the filled quantity of the intent's other orders."""
-    return sum(item.cum_qty for item in venue_orders_of(order) if item is not working)
+    earlier = order.earlier_orders or NO_EARLIER
+    return sum((item.cum_qty for item in venue_orders_of(order) if item is not working), earlier.cum_qty)
 
 
 def own_quantity(intent: OrderIntent, order: OrderState, live: VenueOrder) -> int:

@@ -80,7 +80,7 @@ class KernelSettings(BaseSettings):
     budget_ageing_s: float = Field(default=30.0, gt=0)
     """Time after which a priority that got no rate-limit capacity goes first, once."""
     external_orders: ExternalOrderPolicy = ExternalOrderPolicy.IGNORE
-    """What to do about orders of the account that belong to no intent: IGNORE, ADOPT or CANCEL."""
+    """The policy for orders of the account that belong to no intent: IGNORE, ADOPT or CANCEL."""
     external_orders_of_kernels: bool = False
     """True if that includes orders with the client order ids of a kernel on another log; two kernels on one account would
     take over each other's orders."""
@@ -88,7 +88,7 @@ class KernelSettings(BaseSettings):
     """True if only this log's kernels trade on the account. At a venue whose lists or trades lack client order ids, the one
     external order that fits an unknown submit is then attributed to it; else an operator decides."""
     venue_terms: VenueTermsPolicy = VenueTermsPolicy.REQUIRE
-    """What to do if the venue works another price or quantity than requested: REQUIRE the intent's terms, or ACCEPT those
+    """The policy if the venue works another price or quantity than requested: REQUIRE the intent's terms, or ACCEPT those
     that work, unless the quantity is larger."""
     storm_rejections: int = Field(default=10, ge=0, le=10_000)
     """Equal rejections in one symbol that make a rejection storm, which stops its submits until the finding is resolved.

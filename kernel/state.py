@@ -24,7 +24,7 @@ from kernel.venues.base import ExecutionReport
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a batch of events changed."""
+    """The changes that a batch of events made."""
 
     touched: tuple[str, ...]
     """Intents that have events in the batch."""

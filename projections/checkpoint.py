@@ -17,13 +17,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, get_origin
 
 import msgspec
 
 from kernel.errors import KernelError, UnsafeFileError
 from kernel.lifecycle import Record
-from kernel.lifecycle.trades import TradeEntry, Trades
+from kernel.lifecycle.immutable import SharedSequence
+from kernel.lifecycle.settled_orders import numbered
 from kernel.platform.private_files import check_directory, make_directory, open_private, replacing
 from kernel.platform.version import fold_version
 from projections.snapshot import StateSnapshot
@@ -84,20 +85,23 @@ def image(state: State, chain_hash: bytes) -> CheckpointImage:
     return CheckpointImage(state.snapshot(), state.records().as_now(), chain_hash)
 
 
-def plain_trades(value: object) -> object:
-    """Trades as a list; they are no type of msgspec."""
-    if isinstance(value, Trades):
+def plain(value: object) -> object:
+    """A shared sequence as a list; it is no type of msgspec."""
+    if isinstance(value, SharedSequence):
         return list(value)
     raise TypeError(f"a checkpoint has no {type(value).__name__}")
 
 
-def trades_of(kind: type, value: object) -> object:
-    return Trades(msgspec.convert(value, list[TradeEntry]))
+def sequence_of(kind: Any, value: object) -> object:
+    """A shared sequence of the type `kind`."""
+    sequence = get_origin(kind) or kind
+    entries: Any = list
+    return sequence(msgspec.convert(value, entries[sequence.entry_type(kind)], dec_hook=sequence_of))
 
 
-encode = msgspec.json.Encoder(enc_hook=plain_trades).encode
-decode_snapshot = msgspec.json.Decoder(StateSnapshot, dec_hook=trades_of).decode
-decode_record = msgspec.json.Decoder(Record, dec_hook=trades_of).decode
+encode = msgspec.json.Encoder(enc_hook=plain).encode
+decode_snapshot = msgspec.json.Decoder(StateSnapshot, dec_hook=sequence_of).decode
+decode_record = msgspec.json.Decoder(Record, dec_hook=sequence_of).decode
 
 
 def write(image: CheckpointImage, path: Path) -> None:
@@ -145,10 +149,14 @@ def read(path: Path) -> State:
         state = State()
         try:
             snapshot = decode_snapshot(file.readline())
-            state.restore(snapshot, map(decode_record, islice(file, header.records)))
+            state.restore(snapshot, map(record_of, islice(file, header.records)))
         except (ValueError, KeyError) as problem:
             raise CheckpointError(f"the state cannot be read: {problem}") from problem
         return state
+
+
+def record_of(line: bytes) -> Record:
+    return numbered(decode_record(line))
 
 
 def checked_lines(file: Iterable[bytes]) -> int:

@@ -11,7 +11,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from kernel.lifecycle.trades import Trades
+from kernel.lifecycle.immutable import SharedSequence
 
 
 def canonical(value: object) -> str:
@@ -32,7 +32,7 @@ def writer(kind: Any) -> Writer:
         return mapping_text
     if issubclass(kind, set | frozenset):
         return lambda value: "{" + ",".join(sorted(texts(value))) + "}"
-    if issubclass(kind, list | tuple | Trades):
+    if issubclass(kind, list | tuple | SharedSequence):
         return lambda value: "[" + ",".join(texts(value)) + "]"
     if (fields := field_names(kind)) is not None:
         return fields_writer(kind.__name__, fields)
@@ -142,10 +142,11 @@ def parts(value: object) -> Iterator[tuple[str, object]]:
         case Mapping():
             yield from ((f"[{key!r}]", value[key]) for key in sorted(value, key=canonical))
             return
-        case list() | tuple() | Trades():
+        case list() | tuple() | SharedSequence():
             names = getattr(value, "_fields", range(len(value)))
             yield from (
-                (f"[{name}]" if isinstance(name, int) else f".{name}", value[at]) for at, name in enumerate(names)
+                (f"[{name}]" if isinstance(name, int) else f".{name}", item)
+                for name, item in zip(names, value, strict=True)
             )
             return
     if (fields := field_names(type(value))) is not None:

@@ -98,7 +98,7 @@ class StateData:
         return self.groups.of(intent_id) or self.cached_groups.of(intent_id)
 
     def exit_terms(self, group: Group) -> ExitTerms:
-        """What limits the exits of a bracket besides fills: fees in the base asset, and the lot."""
+        """Return the limits of a bracket's exits besides fills: fees in the base asset, and the lot."""
         symbol, parent = self.reference.symbol(group.symbol_id), self.record(group.intent_ids[0])
         order = parent.intent.order if parent.intent is not None else parent.sent_order
         if symbol is None or order is None:
@@ -120,7 +120,7 @@ class StateData:
         return stops or wanted
 
     def exit_is_missing(self, group: Group) -> bool:
-        """Whether a bracket holds something that could be sold, and none of its guards works, or none for all of it.
+        """Return whether a bracket holds something that could be sold, and no guard works, or none for all of it.
 
         What is less than a lot counts until something was closed: it is the whole position.
         """
@@ -139,7 +139,7 @@ class StateData:
         )
 
     def is_kept_small(self, group: Group, exit_: Record) -> bool:
-        """Whether a working exit is smaller than its bracket permits, as the venue rejects that it grows."""
+        """Return whether a working exit is smaller than its bracket permits, as the venue rejects that it grows."""
         if exit_.intent is None or not exit_.failures:
             return False
         working = sum(facts.leaves_qty for facts in exit_.live_orders)
@@ -147,7 +147,7 @@ class StateData:
         return permitted > exit_.cum_qty + working
 
     def is_closable(self, group: Group) -> bool:
-        """Whether an exit of a bracket works, may work or will be placed."""
+        """Return whether an exit of a bracket works, may work or will be placed."""
         for record in (self.record(name) for name in group.intent_ids[1:]):
             if (intent := record.intent) is not None:
                 limited = self.permitted_quantity(group, record.intent_id, intent.order.quantity)

@@ -13,6 +13,7 @@ from kernel import events
 from kernel.errors import IntegrityError
 from kernel.groups import Group
 from kernel.lifecycle import Record, evolve, finding_id, order_requests
+from kernel.lifecycle.settled_orders import recalled, with_settled
 from kernel.models import AttemptOutcome, Evidence, FindingKind, LookScope, OrderIntent
 from kernel.safety import heartbeat
 from kernel.safety.heartbeat import HeartbeatEvent
@@ -61,9 +62,9 @@ class Fold:
         self, intent_id: str, event: events.BaseEvent, position: int, touched: dict[str, None]
     ) -> None:
         data = self._data
-        before = data.record(intent_id)
+        before = recalled(data.record(intent_id), event)
         after = evolve(before, event)
-        data.records[intent_id] = after
+        data.records[intent_id] = with_settled(after)
         data.last_positions[intent_id] = position
         data.derived.pop(intent_id, None)
         touched[intent_id] = None

@@ -21,6 +21,7 @@ from kernel.lifecycle import (
     DeleteIntent,
     ForgetState,
     IntentCommand,
+    Record,
     UpdateIntent,
     UpdateState,
 )
@@ -101,7 +102,7 @@ class EventSourcedActualStore(LoggedStore, ActualStateStore):
         if intent_id is not None:
             await ensure_loaded(self.log, self.state, intent_id)
         found = self.state.order_state(intent_id) if intent_id is not None else None
-        if found is None or not has_exchange_id(found, exchange_order_id):
+        if found is None or not has_exchange_id(found, self.state.record(found.intent_id), exchange_order_id):
             raise NotFoundError(f"order state for exchange order {exchange_order_id} not found")
         return found
 
@@ -127,11 +128,11 @@ class EventSourcedActualStore(LoggedStore, ActualStateStore):
         return [state for state in self.state.order_states() if state.last_sync_at < oldest]
 
 
-def has_exchange_id(state: OrderState, exchange_order_id: str) -> bool:
-    """Return whether one of a state's venue orders has this id."""
-    return exchange_order_id == state.exchange_order_id or any(
-        item.exchange_order_id == exchange_order_id for item in state.venue_orders
-    )
+def has_exchange_id(state: OrderState, record: Record, exchange_order_id: str) -> bool:
+    """Return whether one of an order state's venue orders has this id, also of those that it has as a sum only."""
+    ids = {state.exchange_order_id, *(item.exchange_order_id for item in state.venue_orders)}
+    ids.update(facts.exchange_order_id for facts in record.settled.under(exchange_order_id) if not facts.retired)
+    return exchange_order_id in ids
 
 
 def check_exchange(intent: OrderIntent, exchange_id: str) -> None:

@@ -221,7 +221,7 @@ INTENTS: tuple[events.BaseEvent, ...] = (
     events.IntentCancelRequested(intent_id="btc-bid.1", generation=4, requested_at_ns=AT, reason="mm-1 fell silent"),
     events.IntentDeleted(intent_id="btc-bid.1"),
     events.TermsAccepted(
-        intent_id="btc-bid.1", generation=3, quantity=149_000, price=6_169_995, text="its tick is 0.05"
+        intent_id="btc-bid.1", generation=3, quantity=149_000, price=6_169_995, asked=150_000, text="its tick is 0.05"
     ),
     events.GroupCreated(group_id="bracket_1", mode=OcoMode.ONE_CANCELS_OTHER, intent_ids=("btc-bid.1", "btc-ask.1")),
     events.GroupWorked(group_id="bracket_1", native=True, group_client_id="k2j4"),

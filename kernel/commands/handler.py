@@ -31,7 +31,7 @@ CANCELS_MAX = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Cancels:
-    """What became of the cancels of many intents."""
+    """Outcomes of the cancels of many intents."""
 
     recorded: list[str] = field(default_factory=list)
     refused: dict[str, ExchangeError | NotFoundError] = field(default_factory=dict)

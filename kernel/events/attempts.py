@@ -90,7 +90,7 @@ class AttemptUnknown(BaseEvent):
     attempt_position: Counter
     """Log position of the `AttemptStarted` that this answers."""
     text: str = ""
-    """What happened instead of an answer."""
+    """Description of the failure that took the place of an answer."""
     code: str | None = None
     """Error code of the venue, if it gave one (duplicate id, unknown order)."""
     duplicate: bool = False

@@ -38,7 +38,7 @@ class VenueSnapshotTaken(BaseEvent):
     """A query of the venue ended; the events before it hold its results. Without an order it is about the account."""
 
     scopes: tuple[LookScope, ...]
-    """What was queried."""
+    """The lists or the order that were queried."""
     complete: bool
     """True if the answer is complete. An empty list from a failed query is no evidence."""
     began_ns: InstantNs
@@ -101,7 +101,7 @@ class TransferObserved(BaseEvent):
     transact_time_ns: InstantNs | None = None
     """Venue time."""
     text: str | None = None
-    """What the venue calls it."""
+    """The venue's name for it."""
 
 
 class ExternalOrderObserved(BaseEvent):

@@ -5,21 +5,26 @@
 - `order_facts`: the facts of one venue order, and its quantities.
 - `order_status`: the FIX order states as one table.
 - `apply_report`: the change that each report makes to an order's facts.
-- `trigger_chain`: stops that trigger as a new venue order.
-- `carried_totals`: orders whose totals include those of the order that they replaced.
+- `trigger_chain`: orders that follow another: triggered stops, replaced orders.
 - `record`: everything known about one intent, and the order state derived from it.
-- `order_request`: a request for an order whose outcome is not known.
 - `disagreement`: the backoff of attempts that change nothing.
+- `settled_orders`: orders that ended long ago leave the record's view, and come back.
 - `evolve`: a record and an event to the next record.
 - `remediation`: the remedy for each kind of finding.
 - `findings`: the conditions of an intent that need attention.
 - `decide`: a command to events.
 - `decide_resolution`: an operator's resolution of an attempt or a finding to events.
 - `decide_report`: a venue report to events.
-- `attribution`: an external order that turns out to be a request's order to events.
+- `attribution`: requests whose outcome is not known; an external order that turns out to be such a request's to events.
 """
 
-from kernel.lifecycle.attribution import attribution, attribution_reports, trade_reports
+from kernel.lifecycle.attribution import (
+    OrderRequest,
+    attribution,
+    attribution_reports,
+    order_requests,
+    trade_reports,
+)  # fmt: skip
 from kernel.lifecycle.decide import (
     CancelIntent,
     CreateIntent,
@@ -53,7 +58,6 @@ from kernel.lifecycle.disagreement import (
 )
 from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import conditions, finding_id, raised, unreported_findings
-from kernel.lifecycle.order_request import OrderRequest, order_requests
 from kernel.lifecycle.order_status import TERMINAL, ord_status
 from kernel.lifecycle.record import (
     FIXED_TERMS,

@@ -17,6 +17,7 @@ from kernel.lifecycle.findings import finding_events
 from kernel.lifecycle.immutable import replace
 from kernel.lifecycle.order_identity import client_ids_of, find_order
 from kernel.lifecycle.record import Record, is_one_shot, is_solicited
+from kernel.lifecycle.settled_orders import recalled
 from kernel.models import ExecType, OrdStatus
 from kernel.order_spec import STOPPED, OrderType
 from kernel.venues.base import ExecutionReport
@@ -75,6 +76,7 @@ def decide_report(
     applies to a report without a client order id (`order_identity`). Raises `OutcomeUnknown` if the report lacks a field of
     its kind.
     """
+    record = recalled(record, report)
     margin_ns = None if client_ids_of(report) else life_margin_ns
     event = event_of(
         record,

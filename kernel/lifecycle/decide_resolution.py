@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 from kernel import events
 from kernel.errors import ConflictError, ValidationError, Violation
-from kernel.lifecycle.attribution import attribution, attribution_reports
+from kernel.lifecycle.attribution import OrderRequest, attribution, attribution_reports, order_requests
 from kernel.lifecycle.decide import IntentCommand, require_known
-from kernel.lifecycle.disagreement import requested_terms
+from kernel.lifecycle.disagreement import requested_of
 from kernel.lifecycle.findings import unknown_resolved
 from kernel.lifecycle.order_facts import OrderFacts
-from kernel.lifecycle.order_request import OrderRequest, order_requests
 from kernel.lifecycle.record import Record
 from kernel.lifecycle.trades import TradeEntry
 from kernel.models import Attempt, AttemptKind, AttemptOutcome, ExecType, ExternalOrder
@@ -97,7 +96,7 @@ class ResolveFinding(IntentCommand):
 
     finding_id: str
     text: str
-    """What was done about it."""
+    """The action taken."""
 
     def decide(self, record: Record) -> list[events.BaseEvent]:
         require_evidence(self.text)
@@ -131,7 +130,7 @@ class AcceptTerms(IntentCommand):
             generation=intent.generation,
             quantity=quantity,
             price=working.price,
-            asked=others + requested_terms(working, record.orders).quantity if intent.group_id is not None else None,
+            asked=others + requested_of(record, working).quantity if intent.group_id is not None else None,
             text=self.text,
         )
         return [accepted, *closed]

@@ -7,10 +7,8 @@ and delay only its next cancel. Called by `evolve`; the leader computes the same
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from kernel.lifecycle.immutable import replace
-from kernel.lifecycle.order_facts import OrderFacts, RequestedTerms
+from kernel.lifecycle.order_facts import OrderFacts, RequestedTerms, replaced_order
 from kernel.lifecycle.record import Record, ends_by_itself, has_failed, is_solicited, is_stopped_by_venue
 from kernel.models import Attempt, AttemptKind, AttemptOutcome, Desired, FindingKind, OrderIntent, OrdStatus
 from kernel.order_spec import SymbolMetadata
@@ -70,23 +68,27 @@ def with_cancel_failure(facts: OrderFacts, now_ns: int, *, not_before_ns: int | 
     return replace(facts, cancel_failures=failures, cancel_not_before_ns=until_ns)
 
 
-def works_other_terms(facts: OrderFacts, orders: Sequence[OrderFacts]) -> bool:
+def works_other_terms(facts: OrderFacts, replaced: OrderFacts | None) -> bool:
     """Return whether the venue works an order with another quantity or price than requested. Splits are not counted."""
     if not facts.accepted or facts.splits_ns:
         return False
-    terms = requested_terms(facts, orders)
+    terms = requested_terms(facts, replaced)
     if not 0 <= terms.quantity - facts.quantity <= facts.reduced_qty:
         return True
     return terms.price is not None and facts.price not in (None, terms.price)
 
 
-def requested_terms(facts: OrderFacts, orders: Sequence[OrderFacts]) -> RequestedTerms:
-    """Return quantity and price that the venue should work: of a replace, without what the replaced order filled."""
+def requested_terms(facts: OrderFacts, replaced: OrderFacts | None) -> RequestedTerms:
+    """Return quantity and price that the venue should work: without what the order that it replaced filled."""
     if facts.changed_to is not None:
         return facts.changed_to
-    terms, name = facts.order, facts.replaced.client_order_id if facts.replaced is not None else None
-    filled = next((item.cum_qty for item in orders if name in item.client_order_ids), 0)
-    return RequestedTerms(max(0, terms.quantity - filled), terms.price)
+    filled = replaced.cum_qty + replaced.carried_qty if replaced is not None else 0
+    return RequestedTerms(max(0, facts.order.quantity - filled), facts.order.price)
+
+
+def requested_of(record: Record, facts: OrderFacts) -> RequestedTerms:
+    """Return quantity and price that the venue should work of an order of a record."""
+    return requested_terms(facts, replaced_order(facts, record.orders, record.settled))
 
 
 def is_undone(record: Record, known: OrderFacts | None, facts: OrderFacts) -> bool:
@@ -158,7 +160,7 @@ def requested_last(record: Record, facts: OrderFacts | None, last: Attempt | Non
     if last is not None and last.kind is AttemptKind.AMEND and last.quantity is not None:
         return RequestedTerms(last.quantity, last.price)
     if facts is not None:
-        return requested_terms(facts, record.orders)
+        return requested_of(record, facts)
     return RequestedTerms(record.sent_order.quantity, record.sent_order.price) if record.sent_order else NO_TERMS
 
 

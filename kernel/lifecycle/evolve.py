@@ -15,7 +15,6 @@ from msgspec import structs
 from kernel import events
 from kernel.lifecycle import order_facts
 from kernel.lifecycle.apply_report import ORDER_CHANGES, recorded_ns
-from kernel.lifecycle.carried_totals import link_replaced
 from kernel.lifecycle.disagreement import (
     finding_name,
     is_undone,
@@ -23,8 +22,8 @@ from kernel.lifecycle.disagreement import (
     with_failure,
     works_other_terms,
 )
-from kernel.lifecycle.immutable import assign_fresh, replace
-from kernel.lifecycle.order_facts import CumEvidence, OrderFacts, ReplacedOrder, RequestedTerms
+from kernel.lifecycle.immutable import SharedSequence, assign_fresh, replace
+from kernel.lifecycle.order_facts import CumEvidence, OrderFacts, ReplacedOrder, RequestedTerms, replaced_order
 from kernel.lifecycle.order_identity import find_order, replacement
 from kernel.lifecycle.order_status import ENDS
 from kernel.lifecycle.record import (
@@ -36,8 +35,9 @@ from kernel.lifecycle.record import (
     reconciliation_status,
     venue_orders_of,
 )
+from kernel.lifecycle.settled_orders import recalled
 from kernel.lifecycle.trades import NO_TRADES
-from kernel.lifecycle.trigger_chain import link_triggered, may_trigger, shown_open_ns, with_trigger
+from kernel.lifecycle.trigger_chain import link_replaced, link_triggered, may_trigger, shown_open_ns, with_trigger
 from kernel.models import (
     UNRESOLVED,
     AcceptedTerms,
@@ -58,6 +58,7 @@ from kernel.order_spec import StandardOrder
 
 def evolve(record: Record, event: events.BaseEvent) -> Record:
     """Return the record after an event. An event without a change below only sets the version."""
+    record = recalled(record, event)
     change = CHANGES.get(type(event))
     after = change(record, event) if change is not None else record
     if not event.recorded:
@@ -152,12 +153,13 @@ def sent_by(record: Record, event: events.AttemptStarted) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if event.target_client_order_id:
         link = (event.client_order_id, event.target_client_order_id)
-        changes["targets"] = record.targets if link in record.targets else (*record.targets, link)
+        known = link in record.targets.under(event.client_order_id)
+        changes["targets"] = record.targets if known else record.targets.plus(link)
     if event.kind is AttemptKind.AMEND:
         sent = SentModify(
             event.client_order_id, event.order, event.generation, bool(event.new_order), bool(event.keeps_cum_qty)
         )
-        changes["amends"] = (*record.amends, sent)
+        changes["amends"] = record.amends.plus(sent)
     if event.kind is AttemptKind.CANCEL or event.new_order:  # a replace ends its target (H11)
         # Prefer the venue's id: a duplicate may have the same client order id, and its end is unsolicited.
         target = event.target_exchange_order_id or event.target_client_order_id
@@ -165,10 +167,10 @@ def sent_by(record: Record, event: events.AttemptStarted) -> dict[str, Any]:
     return changes
 
 
-def counted(sends: tuple[tuple[str, int], ...], client_order_id: str) -> tuple[tuple[str, int], ...]:
-    counts = dict(sends)
-    counts[client_order_id] = counts.get(client_order_id, 0) + 1
-    return tuple(counts.items())
+def counted(sends: SharedSequence[tuple[str, int]], client_order_id: str) -> SharedSequence[tuple[str, int]]:
+    if not sends.under(client_order_id):
+        return sends.plus((client_order_id, 1))
+    return SharedSequence((known, count + (known == client_order_id)) for known, count in sends)
 
 
 def attempt_failed(record: Record, event: events.AttemptFailed) -> Record:
@@ -276,15 +278,17 @@ def reported(record: Record, event: events.OrderReport) -> Record:
         facts = replace(facts) if facts is before else facts
         assign_fresh(facts, last_seen_ns=now_ns)
     if found is None:
+        if record.orders:
+            facts = replace(facts, place=record.orders[-1].place + 1)
         orders, place = (*without_replaced(record, event), facts), len(record.orders)
     else:
         orders = tuple([facts if item is found else item for item in record.orders])
         place = next(place for place, item in enumerate(record.orders) if item is found)
-    if len(orders) > 1:
+    if len(orders) > 1 or record.settled:
         orders = link_triggered(orders, facts, now_ns=now_ns, shown_ns=shown_open_ns(event), solicited=record.solicited)
-        orders = link_replaced(orders) if record.amends else orders
+        orders = link_replaced(orders, record.settled) if record.amends else orders
     unresolved = record.unresolved
-    worked = with_requested_terms(orders[place], orders, unresolved)
+    worked = with_requested_terms(orders[place], replaced_order(orders[place], orders, record.settled), unresolved)
     if worked is not orders[place]:
         orders = (*orders[:place], worked, *orders[place + 1 :])
     after = replace(
@@ -322,7 +326,7 @@ def with_disagreement(record: Record, found: OrderFacts | None, worked: OrderFac
     return with_failure(record, now_ns, other_terms=other_terms)
 
 
-def with_requested_terms(facts: OrderFacts, orders: Sequence[OrderFacts], unresolved: Sequence[Attempt]) -> OrderFacts:
+def with_requested_terms(facts: OrderFacts, replaced: OrderFacts | None, unresolved: Sequence[Attempt]) -> OrderFacts:
     """Note the terms of a change that the order took, and whether it works other terms than requested.
 
     While a change is unresolved, neither its terms nor the old ones are to be expected.
@@ -333,12 +337,14 @@ def with_requested_terms(facts: OrderFacts, orders: Sequence[OrderFacts], unreso
             continue
         if attempt.new_order and attempt.client_order_id not in facts.client_order_ids:
             continue  # the change makes another order
-        if outcome_from_facts(attempt, facts) is not AttemptOutcome.ACCEPTED:
+        outcome = outcome_from_facts(attempt, facts)
+        if outcome is None:
             return facts
-        changed_to = RequestedTerms(attempt.quantity or 0, attempt.price)
+        if outcome is AttemptOutcome.ACCEPTED:
+            changed_to = RequestedTerms(attempt.quantity or 0, attempt.price)
     if changed_to is not facts.changed_to:
         facts = replace(facts, changed_to=changed_to)
-    other_terms = works_other_terms(facts, orders)
+    other_terms = works_other_terms(facts, replaced)
     return facts if other_terms is facts.other_terms else replace(facts, other_terms=other_terms)
 
 
@@ -567,12 +573,11 @@ def state_recorded(record: Record, event: events.OrderStateRecorded) -> Record:
     state, now_ns = event.state, recorded_ns(event)
     listed = [(item, known_order(record, item)) for item in venue_orders_of(state)]
     kept = {id(known) for _, known in listed}
-    unlisted = tuple(
-        left_behind(facts, now_ns) for facts in record.orders if id(facts) not in kept and (facts.trades or facts.busts)
-    )
+    orders = unlisted_orders([facts for facts in record.orders if id(facts) not in kept], state, now_ns)
+    orders += [recorded_order(item, state, known, now_ns) for item, known in listed]
     return replace(
         record,
-        orders=(*unlisted, *(recorded_order(item, state, known, now_ns) for item, known in listed)),
+        orders=tuple([replace(facts, place=place) for place, facts in enumerate(orders)]),
         attempts=(*unlisted_attempts, *state.attempts),
         number=max([record.number, *(item.number for item in state.attempts)]),
         failures=state.failures,
@@ -598,6 +603,21 @@ def known_order(record: Record, item: VenueOrder) -> OrderFacts | None:
         if item.exchange_order_id and facts.exchange_order_id == item.exchange_order_id:
             return facts
     return order_under(record, item.client_order_id, exchange_order_id=item.exchange_order_id or None)
+
+
+def unlisted_orders(known: Sequence[OrderFacts], state: OrderState, now_ns: int) -> list[OrderFacts]:
+    """Return the known orders that a store's write does not list: as they are if it has the sum of earlier ones."""
+    if state.earlier_orders is None:
+        return [left_behind(facts, now_ns) for facts in known if facts.trades or facts.busts]
+    orders = [left_behind(facts, now_ns) if facts.final_cum_qty is None else facts for facts in known]
+    missing = state.earlier_orders.cum_qty - sum(facts.cum_qty for facts in orders if not facts.retired)
+    if missing > 0:  # a state of another log
+        filled = VenueOrder(
+            exchange_order_id="", client_order_id="", quantity=missing, live=False, ord_status=OrdStatus.FILLED,
+            cum_qty=missing, final_cum_qty=missing,
+        )  # fmt: skip
+        orders.append(recorded_order(filled, state, None, now_ns))
+    return orders
 
 
 def recorded_order(item: VenueOrder, state: OrderState, known: OrderFacts | None, now_ns: int) -> OrderFacts:

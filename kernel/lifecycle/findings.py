@@ -32,6 +32,8 @@ def duplicate_orders(record: Record) -> str:
 
 def duplicates(record: Record) -> list[tuple[OrderFacts, OrderFacts]]:
     """Return each order whose client order id an earlier order has, with that order; not the stop that it followed."""
+    if len(record.orders) < 2:
+        return []
     first: dict[str, OrderFacts] = {}
     found = []
     for facts in record.orders:
@@ -114,6 +116,12 @@ def is_ghost(facts: OrderFacts, record: Record) -> bool:
     return facts.not_found or not is_solicited(facts, record)
 
 
+def is_notable(facts: OrderFacts, record: Record) -> bool:
+    """Return whether a condition holds for an order by itself, so that a finding names it."""
+    odd = facts.cum_qty > facts.quantity or is_ghost(facts, record)
+    return odd or any(condition(facts) for condition in ORDER_CONDITIONS.values())
+
+
 def each(condition: Callable[[OrderFacts], str]) -> Callable[[Record], str]:
     return lambda record: "; ".join(text for facts in record.orders if (text := condition(facts)))
 
@@ -178,14 +186,19 @@ def raised_events(
     ]
 
 
+ORDER_CONDITIONS: dict[FindingKind, Callable[[OrderFacts], str]] = {
+    FindingKind.FILL_AFTER_TERMINAL: fill_after_terminal,
+    FindingKind.FILL_KEY_REUSED: reused_fill_key,
+    FindingKind.ID_REUSED: foreign_trades_text,
+    FindingKind.UNEXPLAINED_QUANTITY: unexplained,
+}
+"""Those that follow from one order."""
+
 CONDITIONS: dict[FindingKind, Callable[[Record], str]] = {
     FindingKind.DUPLICATE_ORDER: duplicate_orders,
     FindingKind.LATE_ACCEPT: late_accepts,
     FindingKind.OVERFILL: overfill,
-    FindingKind.FILL_AFTER_TERMINAL: each(fill_after_terminal),
-    FindingKind.FILL_KEY_REUSED: each(reused_fill_key),
-    FindingKind.ID_REUSED: each(foreign_trades_text),
-    FindingKind.UNEXPLAINED_QUANTITY: each(unexplained),
+    **{kind: each(condition) for kind, condition in ORDER_CONDITIONS.items()},
     FindingKind.FALSE_END: false_ends,
     FindingKind.GHOST: ghosts,
 }

@@ -12,14 +12,14 @@ and delay do not matter: quantities and status are computed, never counted up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
-from kernel.lifecycle.immutable import replace
+from kernel.lifecycle.immutable import SharedSequence, replace
 from kernel.lifecycle.trades import NO_TRADES, TradeEntry, Trades, fees_of
-from kernel.models import AttemptKind, OrdStatus, VenueOrder
+from kernel.models import AttemptKind, OrdStatus
 from kernel.order_spec import OrderType, StandardOrder, TimeInForce
 
 
@@ -89,7 +89,7 @@ class OrderFacts:
     replaced: ReplacedOrder | None = None
     """The order that it replaced."""
     carried_qty: int = 0
-    """What that order filled, if the venue's totals of this one include it: `quantity` and `cum_qty` do not."""
+    """Filled quantity of that order, if the venue's totals of this one include it: `quantity` and `cum_qty` do not."""
     mirrored_qty: int = 0
     """The CumQty that the venue reports of the stop whose trigger made it."""
     reopened_ids: frozenset[str] = frozenset()
@@ -151,7 +151,7 @@ class OrderFacts:
     recorded: bool = False
     """From a store's write, so its totals may never be explained by fills."""
     reduced_qty: int = 0
-    """What the venue took off the requested quantity of a reduce-only order, as the position shrank."""
+    """Reduction of a reduce-only order's requested quantity by the venue, as the position shrank."""
     changed_to: RequestedTerms | None = None
     """Terms of the newest change in place that the order took; None if there was none."""
     other_terms: bool = False
@@ -159,6 +159,8 @@ class OrderFacts:
     cancel_failures: int = 0
     """Cancels without effect."""
     cancel_not_before_ns: int = 0
+    place: int = 0
+    """Its place among the intent's orders, in order of first report."""
 
     @property
     def counted_trades(self) -> Trades:
@@ -173,11 +175,6 @@ class OrderFacts:
     @cached_property
     def quantities(self) -> Quantities:
         return compute_quantities(self)
-
-    @cached_property
-    def views(self) -> dict[bool, VenueOrder]:
-        """The order as users see it, by whether its end is solicited, as far as it was made."""
-        return {}
 
     @property
     def client_order_id(self) -> str:
@@ -253,7 +250,7 @@ class OrderFacts:
 
     @property
     def next_proof_ns(self) -> int:
-        """What a status query must include to confirm its end, or to be the next miss."""
+        """The instant that a status query must include to confirm its end, or to be the next miss."""
         if not self.live:
             return self.unconfirmed_ns or 0
         after_miss_ns = self.missed_ns + 1 if self.missed_ns is not None else 0  # two answers of one instant are one
@@ -270,9 +267,126 @@ class OrderFacts:
         return client_order_id in self.answered_ids or any(item.request_id == client_order_id for item in self.pending)
 
     @property
+    def all_ids(self) -> set[str]:
+        """Every id that a report about it may have."""
+        asked = (item.request_id for item in self.pending)
+        ids = {self.exchange_order_id, *self.client_order_ids, *self.superseded_ids, *self.answered_ids, *asked}
+        return ids - {""}
+
+    @property
     def open_requests(self) -> list[AttemptKind]:
         """Kinds of the pending requests that the venue has not answered."""
         return [request.kind for request in self.pending if request.request_id not in self.answered_ids]
+
+
+class SettledOrders(SharedSequence[OrderFacts]):
+    """Ended orders of which nothing more is expected, and their sums; each is found by its ids.
+
+    An order that is taken out leaves a gap in the list; it fills it again if it comes back unchanged.
+    """
+
+    __slots__ = ("cum_notional", "cum_qty", "gaps", "last_filled", "reduced_qty", "traded_qty")
+
+    def __init__(self, entries: Iterable[OrderFacts] = ()) -> None:
+        self.cum_qty = 0
+        self.traded_qty = 0
+        self.cum_notional = 0
+        self.reduced_qty = 0
+        self.last_filled = -1
+        """Place of the newest one that is filled."""
+        self.gaps: frozenset[int] = frozenset()
+        """Indexes in the list of the orders that were taken out."""
+        super().__init__(entries)
+
+    @classmethod
+    def entry_type(cls, source: Any) -> Any:
+        return OrderFacts
+
+    def keys_of(self, entry: OrderFacts) -> Iterable[str]:
+        replaced = () if entry.replaced is None else (replaced_key(entry.replaced.client_order_id),)
+        return entry.all_ids.union(replaced)
+
+    def _take(self, entry: OrderFacts) -> None:
+        super()._take(entry)
+        self._add(entry, 1)
+
+    def _add(self, entry: OrderFacts, times: int) -> None:
+        if entry.retired:
+            return
+        self.cum_qty += times * entry.cum_qty
+        self.traded_qty += times * entry.traded_qty
+        self.cum_notional += times * entry.quantities.cum_notional
+        self.reduced_qty += times * entry.reduced_qty
+        self.last_filled = max(self.last_filled, newest_filled((entry,)))
+
+    def plus(self, entry: OrderFacts) -> Self:
+        """Return these orders and one more."""
+        places = self._places.get(next(iter(entry.all_ids)), ())
+        gap = next((place for place in places if place in self.gaps and self._entries[place] == entry), None)
+        if gap is None:
+            return super().plus(entry)
+        filled = self._copy()
+        filled.gaps = self.gaps - {gap}
+        filled._add(entry, 1)
+        return filled
+
+    def without(self, found: Collection[OrderFacts]) -> Self:
+        """Return these orders without some of them."""
+        if len(found) == len(self):
+            return type(self)()
+        left, gaps = self._copy(), set(self.gaps)
+        for entry in found:
+            places = self._places[next(iter(entry.all_ids))]
+            gaps.update(place for place in places if self._entries[place] is entry)
+            left._add(entry, -1)
+        left.gaps = frozenset(gaps)
+        if any(entry.place == left.last_filled for entry in found):
+            left.last_filled = newest_filled(left)
+        return left
+
+    def under(self, key: str) -> list[OrderFacts]:
+        places = self._places.get(key, ())
+        return [self._entries[place] for place in places if place < self._count and place not in self.gaps]
+
+    def replacing(self, client_order_id: str) -> list[OrderFacts]:
+        """Return the orders that replaced the one with a client order id."""
+        return self.under(replaced_key(client_order_id))
+
+    def __iter__(self) -> Iterator[OrderFacts]:
+        held = (entry for place, entry in enumerate(super().__iter__()) if place not in self.gaps)
+        return iter(sorted(held, key=lambda facts: facts.place))
+
+    def __len__(self) -> int:
+        return self._count - len(self.gaps)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SettledOrders):
+            return NotImplemented
+        same = self._entries is other._entries and (self._count, self.gaps) == (other._count, other.gaps)
+        return same or (len(self) == len(other) and [*self] == [*other])
+
+    __hash__ = SharedSequence.__hash__
+
+
+NONE_SETTLED = SettledOrders()
+
+
+def newest_filled(orders: Iterable[OrderFacts]) -> int:
+    """Return the place of the newest filled order that counts for the intent; -1 if there is none."""
+    return max((facts.place for facts in orders if facts.filled and not (facts.retired or facts.succeeded)), default=-1)
+
+
+def replaced_order(facts: OrderFacts, orders: Iterable[OrderFacts], settled: SettledOrders) -> OrderFacts | None:
+    """Return the order that an order replaced, if it is known."""
+    if facts.replaced is None:
+        return None
+    name = facts.replaced.client_order_id
+    return next((item for item in (*settled.under(name), *orders) if name in item.client_order_ids), None)
+
+
+def replaced_key(client_order_id: str) -> str:
+    """Return the key of an order that replaced one with a client order id."""
+    return f"\n{client_order_id}"
 
 
 class Quantities(NamedTuple):
@@ -318,13 +432,20 @@ def in_life(facts: OrderFacts, time_ns: int, margin_ns: int, *, ended_ns: int | 
 
 def told_end(facts: OrderFacts) -> int | None:
     """Return the venue time at which an order was reported ended or filled."""
-    filled_ns = (
-        facts.peak.time_ns
-        if facts.peak is not None and facts.peak.cum_qty - facts.carried_qty >= facts.quantity
-        else None
-    )
     ended_ns = facts.first_end_ns if facts.closed is not None and facts.first_end_ns else None
-    return min((time for time in (ended_ns, filled_ns) if time is not None), default=None)
+    return min((time for time in (ended_ns, told_filled(facts)) if time is not None), default=None)
+
+
+def told_filled(facts: OrderFacts) -> int | None:
+    """Return the venue time at which an order was reported filled, since it may last have been open again."""
+    shown = (facts.peak, *facts.evidence) if facts.peak is not None else ()
+    since_ns = max(1, newest_reopening(facts))
+    filled = (
+        item.time_ns
+        for item in shown
+        if item.margin_ns is None and item.time_ns >= since_ns and item.cum_qty - facts.carried_qty >= facts.quantity
+    )
+    return min(filled, default=None)
 
 
 def end_of_life(facts: OrderFacts) -> int | None:
@@ -375,6 +496,15 @@ def newest_void(facts: OrderFacts) -> int:
         return -1
     corrected = (trade.time_ns for trade in facts.trades if trade.ref_fill_key is not None)
     return max([-1, *(time_ns for _, time_ns in facts.busts), *corrected])
+
+
+def newest_reopening(facts: OrderFacts) -> int:
+    """Return the venue time of the newest bust, or correction to less: a filled order may be open after it."""
+    if simple(facts):
+        return -1
+    known = {trade.fill_key: trade.quantity for trade in facts.trades}
+    less = (trade.time_ns for trade in facts.trades if trade.quantity < known.get(trade.ref_fill_key or "", 0))
+    return max([-1, *(time_ns for _, time_ns in facts.busts), *less])
 
 
 def effective_trades(entries: Iterable[TradeEntry], busts: Iterable[tuple[str, int]]) -> list[TradeEntry]:

@@ -86,15 +86,13 @@ def match(
     if margin_ns is None and len(same) == 1:
         return OrderMatch(same[0][0])
     held = [item for item in same if holds_trade(item[1], report, margin_ns)]
-    if not held and external is not None and is_of(external, external_trades, report, [facts for _, facts in same]):
-        return OrderMatch(reused=tuple(known))
     if not held and report.ref_fill_key is None:  # the time of a correction is not that of its trade
         held = [
             item
             for item in same
             if in_life_of(item[1], report, margin_ns)
             and not is_nameless_reopening(item[1], report)
-            and not (external is not None and is_before(item[1], report, external))
+            and not (external is not None and is_of(external, external_trades, report, item[1]))
         ]
     if len(held) == 1:
         return OrderMatch(held[0][0])
@@ -187,19 +185,27 @@ def find_order(record: Record, report: Report) -> OrderFacts | None:
     ids = client_ids_of(report)
     if not ids:
         return known[0] if len(known) == 1 else of_several(known, report)
-    if replacement(record, report) is not None and not (known and report.exec_type is ExecType.REPLACED):
+    if replacement(record, report) is not None and not (known and ends_replaced(report, known)):
         named_alike = (facts for facts in record.orders if report.client_order_id in facts.client_order_ids)
         return next((facts for facts in named_alike if not is_named_otherwise(facts, report)), None)
-    aimed_at = chain.from_iterable(targets_of(record, client_id) for client_id in ids)
-    found = [facts for client_id in aimed_at for facts in reversed(known) if facts.answers_to(client_id)]
-    found = found or [facts for facts in known if is_nameless(facts)]
-    if found:
-        return found[0]
+    aimed_at = chain.from_iterable(targets_of(record, client_id) for client_id in ids) if known else ()
+    named = (facts for client_id in aimed_at for facts in reversed(known) if facts.answers_to(client_id))
+    if found := next(chain(named, filter(is_nameless, known)), None):
+        return found
     for client_id in ids:
         if facts := order_under(record, client_id, exchange_order_id=report.exchange_order_id):
             return facts
     # Logs of versions that matched by the venue's id alone have reports under client order ids of others.
     return known[0] if known and not any(is_known(record, client_id) for client_id in ids) else None
+
+
+def ends_replaced(report: Report, known: Sequence[OrderFacts]) -> bool:
+    """Return whether a report under the id of a replace is about the order that was replaced, one of `known`.
+
+    The end of an order that was adopted without a client order id cannot name that order otherwise.
+    """
+    is_end = report.exec_type is ExecType.CANCELED and all(map(is_nameless, known))
+    return is_end or report.exec_type is ExecType.REPLACED
 
 
 def of_several(known: Sequence[OrderFacts], report: Report) -> OrderFacts | None:
@@ -265,20 +271,21 @@ def in_life_of(facts: OrderFacts, report: Report, margin_ns: int | None) -> bool
     return all(in_life(facts, time_ns, margin_ns or 0, ended_ns=end_ns) for time_ns in times) if times else facts.live
 
 
-def is_of(
-    external: ExternalOrder, trades: Sequence[TradeEntry], report: ExecutionReport, same: Sequence[OrderFacts]
-) -> bool:
-    """Return whether a trade is known of an external order, and that is not the trade of an intent's order that had ended.
+def is_of(external: ExternalOrder, trades: Sequence[TradeEntry], report: ExecutionReport, facts: OrderFacts) -> bool:
+    """Return whether a report is, or may be, about an external order rather than about an intent's in whose life it is.
 
-    Such a trade is first taken for an external one; it is the intent's if newer evidence shows its order open.
+    A trade that came after an order had ended is first taken for an external one; it is the order's if newer evidence shows
+    it open.
     """
     known = report.fill_key is not None and any(entry.fill_key == report.fill_key for entry in trades)
-    return known and all(external.first_seen_ns <= facts.first_seen_ns for facts in same)
+    return (known and external.first_seen_ns <= facts.first_seen_ns) or is_before(facts, report, external)
 
 
 def is_before(facts: OrderFacts, report: ExecutionReport, external: ExternalOrder) -> bool:
-    """Return whether a report is older than all that is told of an order by client order id, and the external order that
-    had its id was still open then."""
+    """Return whether a report may be about the external order that had an order's id before.
+
+    It is older than all that is known of the order by client order id, and the external order was still open then.
+    """
     named = (facts.accepted_ns, *(entry.time_ns for entry in facts.counted_trades if entry.margin_ns is None))
     begin_ns = min(filter(None, named), default=0)
     time_ns = report.transact_time_ns or begin_ns

@@ -9,12 +9,12 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from msgspec import structs
 
-from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.immutable import SharedSequence
+from kernel.lifecycle.order_facts import NONE_SETTLED, OrderFacts, SettledOrders
 from kernel.lifecycle.order_status import TERMINAL, ord_status
 from kernel.lifecycle.trigger_chain import shares_client_id
 from kernel.models import (
@@ -24,6 +24,7 @@ from kernel.models import (
     AttemptKind,
     AttemptOutcome,
     Desired,
+    EarlierOrders,
     OrderIntent,
     OrderState,
     OrderStatus,
@@ -47,6 +48,7 @@ class SentModify(NamedTuple):
     """True if the new order's quantity and CumQty include what the replaced one filled."""
 
 
+NO_ENTRIES: SharedSequence[Any] = SharedSequence()
 ONE_SHOT = frozenset({TimeInForce.IOC, TimeInForce.FOK})
 """Orders that end at once by themselves: the rest is not placed again."""
 FIXED_TERMS = frozenset(
@@ -74,11 +76,11 @@ class Record:
     """Highest attempt number ever used; never decreases, not even after a delete."""
     attempts: tuple[Attempt, ...] = ()
     """The unresolved attempts, the newest submit and the newest attempt; oldest first."""
-    sends: tuple[tuple[str, int], ...] = ()
+    sends: SharedSequence[tuple[str, int]] = NO_ENTRIES
     """Number of sends of each submit's client order id, in order of first use; kept for ever."""
-    targets: tuple[tuple[str, str], ...] = ()
+    targets: SharedSequence[tuple[str, str]] = NO_ENTRIES
     """(client order id of a cancel or modify, that of its target); kept for ever."""
-    amends: tuple[SentModify, ...] = ()
+    amends: SharedSequence[SentModify] = NO_ENTRIES
     """Every modify that was started; kept for ever, as its id may name an order."""
     refused_ids: frozenset[str] = frozenset()
     """Ids of cancels and modifies that the venue refused before it reported their target."""
@@ -87,7 +89,9 @@ class Record:
     solicited: frozenset[str] = frozenset()
     """Venue order ids with a cancel ever started; the client order id if the venue's was not known."""
     orders: tuple[OrderFacts, ...] = ()
-    """Venue orders under the kernel's ids, in order of first report."""
+    """Venue orders under the kernel's ids, in order of first report; those long ended are `settled`."""
+    settled: SettledOrders = NONE_SETTLED
+    """Orders that count by their sums, until something may be about one (`settled_orders`)."""
     failures: int = 0
     failed_ns: int = 0
     """When the newest failure was recorded."""
@@ -152,20 +156,14 @@ class Record:
 
     @property
     def cum_qty(self) -> int:
-        return sum([facts.cum_qty for facts in self.current_orders])
+        return sum([facts.cum_qty for facts in self.current_orders], self.settled.cum_qty)
 
     def target(self, client_order_id: str) -> str | None:
         """Return the client order id that a request aimed at; None if the id is not a request's."""
-        return self._target_of.get(client_order_id)
-
-    @cached_property
-    def _target_of(self) -> dict[str, str]:
-        return dict(reversed(self.targets))
+        return next((target for _, target in self.targets.under(client_order_id)), None)
 
     def sent_modify(self, client_order_id: str) -> SentModify | None:
-        if not self.amends:
-            return None
-        return next((item for item in self.amends if item.client_order_id == client_order_id), None)
+        return next(iter(self.amends.under(client_order_id)), None)
 
     def submit_id(self, client_order_id: str) -> str:
         """Return the id of the submit at the root of a chain of requests; the id itself if it is not a request's."""
@@ -176,7 +174,7 @@ class Record:
         return client_order_id
 
     def send_count(self, client_order_id: str) -> int:
-        return next((count for known, count in self.sends if known == client_order_id), 0)
+        return next((count for _, count in self.sends.under(client_order_id)), 0)
 
 
 def order_under(record: Record, client_order_id: str, *, exchange_order_id: str | None = None) -> OrderFacts | None:
@@ -248,7 +246,15 @@ def order_state(record: Record) -> OrderState | None:
         not_before_ns=not_before_ns,
         last_sync_at=record.last_sync_ns // 1_000_000_000,
         accepted_terms=record.accepted,
+        earlier_orders=earlier_orders(record.settled),
     )
+
+
+def earlier_orders(settled: SettledOrders) -> EarlierOrders | None:
+    """Return the sum of the settled orders as users see it."""
+    if not settled:
+        return None
+    return EarlierOrders(count=len(settled), cum_qty=settled.cum_qty, reduced_qty=settled.reduced_qty or None)
 
 
 def primary_order(record: Record) -> OrderFacts | None:
@@ -279,11 +285,11 @@ def order_status(record: Record, primary: OrderFacts | None) -> OrderStatus | No
             cum_notional=0,
             avg_px=None,
         )
-    earlier = sum(facts.cum_qty for facts in record.current_orders if facts is not primary)
+    earlier = record.cum_qty - primary.cum_qty
     total = primary.quantity + earlier
     terms = {"quantity": total} if primary.price is None else {"quantity": total, "price": primary.price}
-    traded = sum(facts.traded_qty for facts in record.current_orders)
-    notional = sum(facts.quantities.cum_notional for facts in record.current_orders)
+    traded = sum((facts.traded_qty for facts in record.current_orders), record.settled.traded_qty)
+    notional = sum((facts.quantities.cum_notional for facts in record.current_orders), record.settled.cum_notional)
     return OrderStatus(
         order=structs.replace(primary.order, **terms),
         ord_status=ord_status(primary),
@@ -308,22 +314,8 @@ def has_desired_order(intent: OrderIntent | None) -> bool:
     return intent is not None and intent.desired is Desired.WORKING and intent.order.quantity > 0
 
 
-MANY_ORDERS = 8
-"""Venue orders of an intent from which on the views of ended ones are kept: each change makes one more."""
-
-
 def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
     """Return an order as users see it."""
-    solicited = is_solicited(facts, record)
-    if facts.live or len(record.orders) < MANY_ORDERS:
-        return view_of(facts, solicited=solicited)
-    known = facts.views.get(solicited)
-    if known is None:
-        known = facts.views[solicited] = view_of(facts, solicited=solicited)
-    return known
-
-
-def view_of(facts: OrderFacts, *, solicited: bool) -> VenueOrder:
     return VenueOrder(
         exchange_order_id=facts.exchange_order_id,
         client_order_id=facts.client_order_id,
@@ -339,7 +331,7 @@ def view_of(facts: OrderFacts, *, solicited: bool) -> VenueOrder:
         last_seen_ns=facts.last_seen_ns,
         closed_ns=facts.closed_ns,
         generation=facts.generation,
-        solicited=solicited,
+        solicited=is_solicited(facts, record),
         late=facts.late,
         carried_qty=facts.carried_qty or None,
         reduced_qty=facts.reduced_qty or None,
@@ -496,7 +488,8 @@ def is_synced(record: Record) -> bool:
     if live:
         left = intent.order.quantity - record.cum_qty + live[0].cum_qty - live[0].quantity
         return 0 <= left <= live[0].reduced_qty and same_price(live[0].price, intent.order.price)
-    if record.cum_qty + sum(facts.reduced_qty for facts in record.current_orders) >= intent.order.quantity:
+    reduced = sum((facts.reduced_qty for facts in record.current_orders), record.settled.reduced_qty)
+    if record.cum_qty + reduced >= intent.order.quantity:
         return True
     return any(stops(venue_order(facts, record), intent) for facts in record.current_orders)
 

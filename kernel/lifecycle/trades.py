@@ -5,8 +5,10 @@ Used by `order_facts`, and by the ledger, which books the trades that one value 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from kernel.lifecycle.immutable import SharedSequence
 
 
 class HasFees(Protocol):
@@ -60,20 +62,12 @@ class TradeEntry(NamedTuple):
         return abs(self.time_ns - other.time_ns) <= max(margins)
 
 
-class Trades:
-    """Entries in order of arrival.
+class Trades(SharedSequence[TradeEntry]):
+    """Entries in order of arrival, and their sums."""
 
-    A value and those that grew from it share one list and see its first `_count` entries. Only the longest may append to
-    the list; a shorter one copies it first.
-    """
-
-    __slots__ = ("_by_key", "_count", "_entries", "bounded", "corrected", "notional", "quantity")
+    __slots__ = ("bounded", "corrected", "notional", "quantity")
 
     def __init__(self, entries: Iterable[TradeEntry] = ()) -> None:
-        self._entries: list[TradeEntry] = []
-        self._by_key: dict[str, tuple[int, ...]] = {}
-        """Fill key → indexes in the list; shared like the list."""
-        self._count = 0
         self.quantity = 0
         """Sum of quantities."""
         self.notional = 0
@@ -82,40 +76,25 @@ class Trades:
         """True if an entry is a correction."""
         self.bounded = False
         """True if an entry counts only within the order's life."""
-        for entry in entries:
-            self._take(entry)
+        super().__init__(entries)
+
+    @classmethod
+    def entry_type(cls, source: Any) -> Any:
+        return TradeEntry
 
     def _take(self, entry: TradeEntry) -> None:
-        """Include the next entry of the list, appending it if needed."""
-        if self._count == len(self._entries):
-            self._entries.append(entry)
-            self._by_key[entry.fill_key] = (*self._by_key.get(entry.fill_key, ()), self._count)
-        self._count += 1
+        super()._take(entry)
         self.quantity += entry.quantity
         self.notional += entry.quantity * entry.price
         self.corrected = self.corrected or entry.ref_fill_key is not None
         self.bounded = self.bounded or entry.margin_ns is not None
-
-    def plus(self, entry: TradeEntry) -> Trades:
-        """Return these entries and one more."""
-        entries, count = self._entries, self._count
-        if not count or (count < len(entries) and entries[count] != entry):
-            return Trades((*self, entry))
-        grown = Trades.__new__(Trades)
-        grown._entries, grown._by_key, grown._count = entries, self._by_key, count
-        grown.quantity, grown.notional = self.quantity, self.notional
-        grown.corrected, grown.bounded = self.corrected, self.bounded
-        grown._take(entry)
-        return grown
 
     def with_fees_of(self, known: TradeEntry, entry: TradeEntry) -> Trades:
         merged = known._replace(fee=entry.fee, fee_asset=entry.fee_asset, fees=entry.fees)
         return Trades(merged if item is known else item for item in self)
 
     def same_as(self, entry: TradeEntry) -> TradeEntry | None:
-        places = self._by_key.get(entry.fill_key, ())
-        same = (self._entries[place] for place in places if place < self._count)
-        return next((known for known in same if known.repeats(entry)), None)
+        return next((known for known in self.under(entry.fill_key) if known.repeats(entry)), None)
 
     def since(self, known: Trades) -> list[TradeEntry] | None:
         """Return the entries after all of `known`; None if these do not begin with those."""
@@ -123,29 +102,9 @@ class Trades:
         return self._entries[known._count : self._count] if begun and known._count <= self._count else None
 
     def reused_keys(self) -> list[str]:
-        if len(self._by_key) == len(self._entries):
+        if len(self._places) == len(self._entries):
             return []
-        return sorted(key for key, places in self._by_key.items() if len(places) > 1 and places[1] < self._count)
-
-    def __iter__(self) -> Iterator[TradeEntry]:
-        return iter(self._entries[: self._count])
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, place: int) -> TradeEntry:
-        return self._entries[: self._count][place]
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Trades):
-            return NotImplemented
-        return self._count == other._count and (self._entries is other._entries or [*self] == [*other])
-
-    def __hash__(self) -> int:
-        return hash((*self,))
-
-    def __repr__(self) -> str:
-        return f"Trades({[*self]!r})"
+        return sorted(key for key, places in self._places.items() if len(places) > 1 and places[1] < self._count)
 
 
 NO_TRADES = Trades()

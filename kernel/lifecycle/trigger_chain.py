@@ -1,4 +1,4 @@
-"""Stops that trigger as a new venue order: which order of a client order id follows which (H23).
+"""Orders that follow another: stops that trigger as a new venue order (H23), and orders that replaced another.
 
 Called by `evolve` after each report about one of several orders under one client order id. Each triggered order accounts
 for one stop: the one that it names, else one that has ended, else the oldest live one. That stop is closed as succeeded,
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from kernel import events
 from kernel.lifecycle.immutable import replace
-from kernel.lifecycle.order_facts import OrderFacts, newest_void, valid_evidence
+from kernel.lifecycle.order_facts import OrderFacts, SettledOrders, newest_void, valid_evidence
 from kernel.lifecycle.order_status import TERMINAL
 from kernel.lifecycle.trades import Trades
 from kernel.models import ExecType, OrdStatus
@@ -176,3 +176,43 @@ def mirrored_by(stop: OrderFacts, successor: OrderFacts) -> int:
     voided_ns = newest_void(successor)
     shown = max((item.cum_qty for item in valid_evidence(stop) if item.time_ns >= voided_ns), default=0)
     return max(0, shown - stop.traded_qty)
+
+
+def link_replaced(orders: Orders, settled: SettledOrders) -> Orders:
+    """Return the orders, each with what the venue's totals of it include of the order that it replaced.
+
+    A venue that carries the totals on (FIX OrderQty and CumQty) declares it; of one that does not, the totals themselves
+    are evidence. Either way a fill counts once.
+    """
+    if not any(facts.replaced for facts in orders):
+        return orders
+    linked = list(orders)
+    for place, facts in enumerate(orders):
+        filled = filled_before(facts, linked, settled)
+        carried_qty = filled if carries(facts, filled) else 0
+        if carried_qty != facts.carried_qty:
+            quantity = max(0, facts.quantity + facts.carried_qty - carried_qty)
+            linked[place] = replace(facts, carried_qty=carried_qty, quantity=quantity)
+    return tuple(linked)
+
+
+def filled_before(facts: OrderFacts, orders: Sequence[OrderFacts], settled: SettledOrders) -> int:
+    """Return what the orders filled that an order replaced, one after the other."""
+    if facts.replaced is None:
+        return 0
+    name = facts.replaced.client_order_id
+    named = [item for item in (*settled.under(name), *orders) if name in item.client_order_ids]
+    return named[-1].cum_qty + named[-1].carried_qty if named else 0
+
+
+def carries(facts: OrderFacts, filled: int) -> bool:
+    """Return whether an order's totals include what the replaced order filled.
+
+    Where the venue does not declare it: its quantity is the total that was requested, and its CumQty is at least that
+    filled quantity and its own trades.
+    """
+    if facts.replaced is None or filled == 0:
+        return False
+    total = max((item.cum_qty for item in valid_evidence(facts)), default=0)
+    is_whole = facts.quantity + facts.carried_qty == facts.order.quantity
+    return facts.replaced.keeps_cum_qty or (is_whole and total >= filled + facts.traded_qty)

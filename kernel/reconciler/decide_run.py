@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from msgspec import structs
-
 from kernel import events
 from kernel import plan as planning
 from kernel.actions import ACTION_RULES, ActionKind
@@ -25,9 +23,8 @@ from kernel.lifecycle import (
     is_disagreement_over,
     raised,
     unreported_findings,
-    venue_orders_of,
 )
-from kernel.lifecycle.disagreement import requested_terms
+from kernel.lifecycle.disagreement import requested_of
 from kernel.lifecycle.record import is_stopped_by_venue
 from kernel.models import (
     UNRESOLVED,
@@ -99,8 +96,6 @@ def next_action(inputs: RunInputs) -> planning.Action:
     if inputs.memory.forced and order is not None:
         cancels = (item.cancel_not_before_ns or 0 for item in order.venue_orders)
         now_ns = max(now_ns, order.not_before_ns, *cancels)
-    if order is not None and not inputs.capabilities.lists_trades:
-        order = without_inferred(order)
     action = planning.plan(
         inputs.intent,
         order,
@@ -116,12 +111,6 @@ def next_action(inputs: RunInputs) -> planning.Action:
     if age_ns > ns(inputs.context.settings.order_age_s_max):
         return planning.Ask(live[-1], "the venue has not confirmed it for too long", stale=True)
     return action
-
-
-def without_inferred(order: OrderState) -> OrderState:
-    """Return an order at a venue that lists no trades: nothing there can explain an inferred quantity."""
-    items = tuple(structs.replace(item, inferred_qty=0) for item in venue_orders_of(order))
-    return structs.replace(order, venue_orders=items)
 
 
 def venue_step(inputs: RunInputs, action: planning.Action) -> Decision:
@@ -216,7 +205,7 @@ def accept_terms(inputs: RunInputs, action: planning.Action) -> ReportFindings |
 def asked_of(record: Record, item: VenueOrder) -> int:
     """Return the quantity that was requested of a venue order last."""
     facts = facts_of(record, item)
-    return requested_terms(facts, record.orders).quantity if facts is not None else item.quantity
+    return requested_of(record, facts).quantity if facts is not None else item.quantity
 
 
 def unmet_conditions(inputs: RunInputs, kind: ActionKind) -> tuple[str, ...]:
@@ -491,7 +480,8 @@ def next_submit_number(record: Record) -> int:
         return record.number + 1
     if any(item.kind is AttemptKind.SUBMIT and item.number == last.number for item in record.unresolved):
         return last.number
-    seen = any(last.client_order_id in facts.client_order_ids for facts in record.orders)
+    known = (*record.settled.under(last.client_order_id), *record.orders)
+    seen = any(last.client_order_id in facts.client_order_ids for facts in known)
     if last.outcome is AttemptOutcome.DEAD and not seen:
         return last.number
     return record.number + 1

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from msgspec import structs
+
 from kernel.groups import ExitReport, Group
-from kernel.lifecycle import Record, finding_id
+from kernel.lifecycle import Record, finding_id, venue_orders_of
 from kernel.models import Desired, ExternalOrder, Finding, FindingKind, OrderIntent, OrderState
 from kernel.order_spec import Side, SymbolMetadata
 from kernel.plan import difference, is_venue_managed
@@ -26,7 +28,7 @@ STOP_FAILURES_MAX = 5
 
 @dataclass(frozen=True, slots=True)
 class DecisionContext:
-    """What is the same for every intent: leader, settings, venue and instant."""
+    """Inputs that are the same for every intent: leader, settings, venue and instant."""
 
     settings: KernelSettings
     capabilities: VenueCapabilities
@@ -37,7 +39,7 @@ class DecisionContext:
 
 @dataclass(frozen=True, slots=True)
 class RunMemory:
-    """What a reconciler remembers of an intent outside the log; empty after a restart."""
+    """A reconciler's memory of an intent outside the log; empty after a restart."""
 
     forced: bool = False
     """This run ignores the recorded backoff."""
@@ -70,7 +72,7 @@ class GroupInputs:
 
 @dataclass(frozen=True, slots=True)
 class BracketInputs:
-    """What an exit depends on besides the quantity that its bracket permits."""
+    """Inputs of an exit besides the quantity that its bracket permits."""
 
     report: ExitReport | None
     """The change of the bracket's `EXIT_MISSING` finding, if one is due or will be."""
@@ -133,6 +135,7 @@ def gather_inputs(
     """
     overfilled, group = state.overfilled_group(intent_id), state.group_of(intent_id)
     record, capabilities = state.record(intent_id), context.capabilities
+    order = explained(order, capabilities)
     finding = state.finding(finding_id(FindingKind.UNOWNED_CANDIDATE, intent_id))
     return RunInputs(
         intent_id=intent_id,
@@ -141,7 +144,7 @@ def gather_inputs(
         record=record,
         symbol=state.symbol(symbol_id_of(intent, order)),
         group=group_inputs(state, group, capabilities),
-        bracket=bracket_inputs(state, intent_id) if state.is_exit(intent_id) else None,
+        bracket=bracket_inputs(state, intent_id, capabilities) if state.is_exit(intent_id) else None,
         overfilled=overfilled,
         excess=state.group_excess(overfilled) if overfilled is not None else 0,
         suspects=tuple(unresolved_suspects(state, record, capabilities)),
@@ -160,23 +163,32 @@ def group_inputs(state: KernelState, group: Group | None, capabilities: VenueCap
     if group is None:
         return None
     needed = group.native or (group.native is None and is_venue_managed(capabilities, group.mode))
-    members = tuple(group_member(state, name) for name in group.intent_ids) if needed else ()
+    members = tuple(group_member(state, name, capabilities) for name in group.intent_ids) if needed else ()
     return GroupInputs(group, any(member.record.orders for member in members), members)
 
 
-def group_member(state: KernelState, intent_id: str) -> MemberInputs:
+def group_member(state: KernelState, intent_id: str, capabilities: VenueCapabilities) -> MemberInputs:
     intent = state.intent(intent_id)
     symbol = state.symbol(intent.order.symbol_id) if intent is not None else None
-    return MemberInputs(intent, state.observed_order(intent_id), state.record(intent_id), symbol)
+    order = explained(state.observed_order(intent_id), capabilities)
+    return MemberInputs(intent, order, state.record(intent_id), symbol)
 
 
-def bracket_inputs(state: KernelState, intent_id: str) -> BracketInputs:
+def explained(order: OrderState | None, capabilities: VenueCapabilities) -> OrderState | None:
+    """Return an order without inferred quantities where the venue lists no trades: nothing there can explain them."""
+    if order is None or capabilities.lists_trades:
+        return order
+    items = tuple(structs.replace(item, inferred_qty=0) for item in venue_orders_of(order))
+    return structs.replace(order, venue_orders=items)
+
+
+def bracket_inputs(state: KernelState, intent_id: str, capabilities: VenueCapabilities) -> BracketInputs:
     report = state.exit_report(intent_id)
-    guards = tuple(group_member(state, name) for name in report.guards) if report is not None else ()
-    return BracketInputs(report, guards, stop_first(state, intent_id))
+    guards = tuple(group_member(state, name, capabilities) for name in report.guards) if report is not None else ()
+    return BracketInputs(report, guards, stop_first(state, intent_id, capabilities))
 
 
-def stop_first(state: KernelState, intent_id: str) -> str:
+def stop_first(state: KernelState, intent_id: str, capabilities: VenueCapabilities) -> str:
     """Return the stop of a bracket that another exit waits for, else an empty string.
 
     A venue may lock the same funds for each exit: the stop comes first. Not for ever: once the missing exit is reported, or
@@ -188,11 +200,12 @@ def stop_first(state: KernelState, intent_id: str) -> str:
     known = state.finding(finding_id(FindingKind.EXIT_MISSING, group.group_id))
     if known is not None and known.resolved_at_ns is None:
         return ""
-    return next((name for name in group.intent_ids[1:] if is_awaited_stop(state, name)), "")
+    return next((name for name in group.intent_ids[1:] if is_awaited_stop(state, name, capabilities)), "")
 
 
-def is_awaited_stop(state: KernelState, intent_id: str) -> bool:
+def is_awaited_stop(state: KernelState, intent_id: str, capabilities: VenueCapabilities) -> bool:
     intent = state.effective_intent(intent_id)
     if intent is None or intent.order.stop_price is None or state.record(intent_id).failures > STOP_FAILURES_MAX:
         return False
-    return intent.desired is Desired.WORKING and difference(intent, state.observed_order(intent_id)) is not None
+    order = explained(state.observed_order(intent_id), capabilities)
+    return intent.desired is Desired.WORKING and difference(intent, order) is not None

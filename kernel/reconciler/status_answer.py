@@ -15,6 +15,7 @@ from kernel.lifecycle.findings import finding_events
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import client_ids_of, find_order, key_of
 from kernel.lifecycle.record import order_under
+from kernel.lifecycle.settled_orders import recalled
 from kernel.models import ExecType, LookScope, OrdStatus, VenueOrder
 from kernel.order_spec import StandardOrder
 from kernel.venues.base import ExecutionReport, VenueCapabilities, VenueSnapshot
@@ -37,7 +38,7 @@ class StatusAnswer:
     reflects_ns: int | None = None
     """The answer includes everything that was recorded until then."""
     others: tuple[ExecutionReport, ...] = ()
-    """What a list shows besides."""
+    """Reports of a list about other orders."""
 
 
 def query_event(
@@ -70,6 +71,7 @@ def missed_events(
     missed = query_event(
         record.intent_id, answer, client_order_id=facts.client_order_id, exchange_order_id=order_id, found=False
     )
+    record = recalled(record, missed)
     after = evolve(record, missed)
     misses = next((item.misses for item in after.orders if is_same(item, facts)), 0)
     if after.orders == record.orders:
@@ -155,9 +157,8 @@ def answer_of(
         if exchange_order_id and report.exchange_order_id:
             if report.exchange_order_id != exchange_order_id:
                 return False
-            shown = find_order(
-                record, report
-            )  # where order ids are given again, another order of the intent may have it
+            # Where order ids are given again, another order of the intent may have it.
+            shown = find_order(recalled(record, report), report)
             return shown is asked or None in (shown, asked)
         return client_order_id in client_ids_of(report)
 

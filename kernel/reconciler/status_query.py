@@ -20,7 +20,7 @@ from kernel.clock import Clock
 from kernel.errors import OutcomeUnknown, VenueError
 from kernel.lifecycle import Record, evolve
 from kernel.lifecycle.findings import finding_events, unknown_resolved
-from kernel.lifecycle.order_identity import client_ids_of, life_margin_ns
+from kernel.lifecycle.order_identity import client_ids_of, life_margin_ns, shows
 from kernel.log.base import Write
 from kernel.metrics import LookResult, Metrics, Operation
 from kernel.models import (
@@ -28,6 +28,7 @@ from kernel.models import (
     Attempt,
     AttemptOutcome,
     Evidence,
+    ExecType,
     ExternalOrder,
     LookScope,
     OrderState,
@@ -57,7 +58,8 @@ from kernel.reconciler.suspect_query import SuspectQuerier
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.streams.event_writer import EventWriter, ReportSource, query_source
-from kernel.venues.base import ExecutionReport, Venue, VenueCapabilities, lists_complete
+from kernel.venues.base import ExecutionReport, VenueCapabilities, lists_complete
+from kernel.venues.guard import GuardedVenue
 
 Answer = TypeVar("Answer")
 
@@ -78,7 +80,7 @@ class StatusQuerier:
 
     state: KernelState
     writer: EventWriter
-    venue: Venue
+    venue: GuardedVenue
     clock: Clock
     settings: KernelSettings
     metrics: Metrics
@@ -307,7 +309,8 @@ class StatusQuerier:
             shadowed(self.state.observed_order(intent_id), item) or may_show_another(capabilities, item)
         )
         needs_total = facts is not None and not (facts.live or facts.has_total) and facts.final_cum_qty is None
-        if facts is not None and needs_total and (facts.gone_ns is not None or not shown_by_id):
+        by_trades = capabilities.lists_trades or not by_id
+        if facts is not None and needs_total and by_trades and (facts.gone_ns is not None or not shown_by_id):
             return await self._final_by_trades(record, item)
         if item.inferred_qty > 0 and capabilities.lists_trades and (facts is None or facts.unconfirmed_ns is None):
             await self._query_trades(record, item)
@@ -345,7 +348,10 @@ class StatusQuerier:
 
     async def _record_missed(self, record: Record, item: VenueOrder, answer: StatusAnswer) -> None:
         facts = facts_of(record, item)
-        made = missed_events(record, facts, answer, self.venue.capabilities) if facts is not None else []
+        listed = [report for report in answer.others if report.exec_type is ExecType.ORDER_STATUS]
+        if facts is None or (facts.live and any(shows(record, facts, report) for report in listed)):
+            return  # a list item without client order id may be of several orders: none of them was missed
+        made = missed_events(record, facts, answer, self.venue.capabilities)
         if made:
             await self._fact(record.intent_id, made, Evidence.QUERY)
 
@@ -407,9 +413,11 @@ class StatusQuerier:
             return await self._query_list(record, client_order_id, exchange_order_id, since_ns=since_ns)
         began_ns = self.clock.now_ns()
         report = await self._ask(lambda: self.venue.order(symbol_id, by_client_id, exchange_order_id), ORDER_SCOPES)
+        if report is None and by_client_id and exchange_order_id and is_renamed(record, exchange_order_id):
+            report = await self._ask(lambda: self.venue.order(symbol_id, None, exchange_order_id), ORDER_SCOPES)
         ended_ns = self.clock.now_ns()
         self.metrics.looked(ORDER_SCOPES, LookResult.NOT_FOUND if report is None else LookResult.FOUND)
-        reflects_ns = capabilities.reflects_ns(began_ns)
+        reflects_ns = capabilities.reflects_ns(began_ns - self.venue.lead_ns())
         # Where the venue lists no orders, the query of one stands in for the list.
         scopes = ORDER_SCOPES if capabilities.lists_open_orders else (LookScope.ORDER, LookScope.OPEN_ORDERS)
         if report is None:
@@ -450,7 +458,9 @@ class StatusQuerier:
         return (await self.writer.match(report, self._source(began_ns))).intent_id
 
     def _source(self, began_ns: int) -> ReportSource:
-        return query_source(f"venue:{self.state.exchange_id}", began_ns, self.venue.capabilities)
+        return query_source(
+            f"venue:{self.state.exchange_id}", began_ns, self.venue.capabilities, lead_ns=self.venue.lead_ns()
+        )
 
     @property
     def _margin_ns(self) -> int | None:
@@ -470,7 +480,7 @@ class StatusQuerier:
         if not lists_complete(snapshot, capabilities):
             self.metrics.looked(LIST_SCOPES, LookResult.INCOMPLETE)
             raise OutcomeUnknown(f"the answer is incomplete, so it is no evidence: {snapshot.text}")
-        reflects_ns = capabilities.reflects_ns(snapshot.began_ns)
+        reflects_ns = capabilities.reflects_ns(snapshot.began_ns - self.venue.lead_ns())
         shown = [*snapshot.fills, *snapshot.open_orders]
         asked = [item for item in shown if may_concern(item, client_order_id, exchange_order_id)]
         answer = answer_of(
@@ -595,6 +605,12 @@ def is_queried_alone(capabilities: VenueCapabilities, client_order_id: str, exch
         return False
     by_client_id = status_id(capabilities, client_order_id, exchange_order_id) is not None
     return by_client_id or (bool(exchange_order_id) and capabilities.queries_single_orders)
+
+
+def is_renamed(record: Record, exchange_order_id: str) -> bool:
+    """Return whether an order was changed under another client order id: the venue may know it by the first one only."""
+    named = (facts for facts in record.orders if facts.exchange_order_id == exchange_order_id)
+    return any(len(facts.client_order_ids) > 1 for facts in named)
 
 
 def status_id(capabilities: VenueCapabilities, client_order_id: str, exchange_order_id: str | None) -> str | None:

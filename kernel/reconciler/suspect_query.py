@@ -20,7 +20,8 @@ from kernel.reconciler.suspects import fitting_requests, unresolved_suspects
 from kernel.settings import KernelSettings
 from kernel.state import KernelState
 from kernel.streams.event_writer import EventWriter, ReportSource, query_source
-from kernel.venues.base import ExecutionReport, Venue
+from kernel.venues.base import ExecutionReport
+from kernel.venues.guard import GuardedVenue
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class SuspectQuerier:
 
     state: KernelState
     writer: EventWriter
-    venue: Venue
+    venue: GuardedVenue
     clock: Clock
     settings: KernelSettings
     query: Callable[[str, str], Awaitable[ExecutionReport | None]]
@@ -64,7 +65,9 @@ class SuspectQuerier:
         return unresolved_suspects(self.state, self.state.record(intent_id), self.venue.capabilities)
 
     def _source(self, began_ns: int) -> ReportSource:
-        return query_source(f"venue:{self.state.exchange_id}", began_ns, self.venue.capabilities)
+        return query_source(
+            f"venue:{self.state.exchange_id}", began_ns, self.venue.capabilities, lead_ns=self.venue.lead_ns()
+        )
 
     async def _query(self, order: ExternalOrder, intent_id: str) -> None:
         """Query a suspect: its client order id or creation may clear it, or show that it is ours."""

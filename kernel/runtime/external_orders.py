@@ -23,6 +23,7 @@ from kernel.commands.validation import new_intent
 from kernel.errors import ConflictError, FencedError, OutcomeUnknown
 from kernel.lifecycle import OrderRequest, decide_report, evolve, finding_id, raised
 from kernel.lifecycle.order_identity import OrderMatch, reuse_findings, shows
+from kernel.lifecycle.settled_orders import recalled
 from kernel.log.base import Write
 from kernel.models import (
     Desired,
@@ -105,11 +106,11 @@ class ExternalOrders:
         adopted = self._adopted_id(report)
         try:
             unless = events.intent_stream(adopted) if report.exchange_order_id else None
-            await self.writer.external(report, source, also=also, found=found, unless=unless)
+            await self.writer.external(report, source, also=also, found=found, epoch=self.epoch, unless=unless)
         except ConflictError:
             intent_id = await self._adopted_meanwhile(report, source)
             if intent_id is None:  # the intent was deleted, so that the order is external again
-                await self.writer.external(report, source, also=also, found=found)
+                await self.writer.external(report, source, also=also, found=found, epoch=self.epoch)
             return intent_id
         return self._adopter(report, source)
 
@@ -328,7 +329,7 @@ class ExternalOrders:
     def _adopted_id(self, report: ExecutionReport) -> str:
         """Return the intent id for an order: another one if an earlier order with its venue order id has the plain one."""
         plain = adopted_id(report.exchange_order_id or "")
-        record = self.state.record(plain)
+        record = recalled(self.state.record(plain), report)
         if not record.orders or any(shows(record, facts, report) for facts in record.orders):
             return plain
         key = (report.symbol_id, report.side, report.exchange_order_id, report.client_order_id)

@@ -18,7 +18,7 @@ HEARTBEATS_MISSED = 2
 
 
 class StreamStep(Enum):
-    """What to do now."""
+    """The next step of a watch."""
 
     NOTHING = "NOTHING"
     PROBE = "PROBE"
@@ -29,7 +29,7 @@ class StreamStep(Enum):
 
 @dataclass(eq=False)
 class StreamWatch:
-    """What one venue's stream brought, and what it should have brought."""
+    """The reports that one venue's stream brought, and those that it lacks."""
 
     echo_ns: int
     """Within this time the stream brings what answers and queries show."""
@@ -115,7 +115,7 @@ class StreamWatch:
         return min(due) if self._reconnected_ns is None else max(min(due), self._reconnected_ns + self.reconnect_ns)
 
     def step(self, now_ns: int, *, has_orders: bool) -> StreamStep:
-        """Return what to do now."""
+        """Return the next step."""
         silent_at_ns = self._silent_at_ns()
         if silent_at_ns is not None and now_ns >= silent_at_ns:
             self.silent, self._reconnected_ns = True, now_ns

@@ -55,10 +55,11 @@ class VenueClock:
     """True if the last comparison found no difference worth a finding."""
 
     def __post_init__(self) -> None:
-        self._compared_at_ns = 0
+        self._compared_at_ns: int | None = None
         """This host's clock less the event loop's, which no one sets, when the clocks were compared last."""
         self._refused = asyncio.Event()
         self.venue.on_timestamp_refused = self._refused.set
+        self.venue.lead_ns = self.lead_ns
 
     async def run(self) -> None:
         """Compare now, after each refusal, and repeatedly while the clocks differ."""
@@ -98,6 +99,8 @@ class VenueClock:
 
         A clock that was set since the comparison is ahead by as much more.
         """
+        if self._compared_at_ns is None:
+            return 0
         return max(0, (self.ahead_ns or 0) + self._since_loop_ns() - self._compared_at_ns)
 
     def _since_loop_ns(self) -> int:

@@ -419,11 +419,12 @@ class VenueSession:
         lead_ns = self.venue_clock.lead_ns()
         snapshot = await self._snapshot(since_ns, symbols)
         self._watch.listed(self.clock.now_ns())
+        lead_ns = max(lead_ns, self.venue_clock.lead_ns())
         # Trades are listed by the venue's time: a cursor ahead of it would pass over trades.
-        cursor_ns = snapshot.began_ns - max(lead_ns, self.venue_clock.lead_ns())
+        cursor_ns = snapshot.began_ns - lead_ns
         capabilities = self.venue.capabilities
         self.latency_ms = (snapshot.ended_ns - snapshot.began_ns) // NS_PER_MS
-        source = query_source(f"venue:{self.state.exchange_id}", snapshot.began_ns, capabilities)
+        source = query_source(f"venue:{self.state.exchange_id}", snapshot.began_ns, capabilities, lead_ns=lead_ns)
         await self._ingest_found((*snapshot.fills, *snapshot.open_orders), source)
         if moved := transfer_events(self.state, snapshot.transfers):
             await self._fact(events.VENUE_STREAM, moved)
@@ -470,7 +471,10 @@ class VenueSession:
         named = status_id(self.venue.capabilities, facts.client_order_id, facts.exchange_order_id)
         if named is None and not facts.exchange_order_id:
             return
-        source = query_source(f"venue:{self.state.exchange_id}", self.clock.now_ns(), self.venue.capabilities)
+        lead_ns = self.venue_clock.lead_ns()
+        source = query_source(
+            f"venue:{self.state.exchange_id}", self.clock.now_ns(), self.venue.capabilities, lead_ns=lead_ns
+        )
         query = partial(self.venue.order, facts.order.symbol_id, named, facts.exchange_order_id or None)
         try:
             report = await self._query(Operation.ORDER, query)
@@ -503,7 +507,8 @@ class VenueSession:
     async def _close_missing(self, snapshot: VenueSnapshot, source: ReportSource) -> None:
         """Record for each order that a complete list lacks that it was missed, or that its end is confirmed (H21, H22)."""
         capabilities = self.venue.capabilities
-        shown_before_ns = snapshot.began_ns - capabilities.read_lag.open_orders_ns - capabilities.hosts_skew_ns
+        lag_ns = capabilities.read_lag.open_orders_ns + capabilities.hosts_skew_ns + self.venue_clock.lead_ns()
+        shown_before_ns = snapshot.began_ns - lag_ns
         await self._external.close_missing(snapshot, shown_before_ns=shown_before_ns, source=source)
         listed: dict[str | None, list[ExecutionReport]] = defaultdict(list)
         for report in snapshot.open_orders:

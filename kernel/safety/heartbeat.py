@@ -68,7 +68,7 @@ def is_revoked(beat: Heartbeat | None, intent_position: int | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a leader has observed of one owner."""
+    """A leader's observation of one owner."""
 
     beat_position: int
     """Position of the newest heartbeat seen."""

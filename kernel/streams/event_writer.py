@@ -65,15 +65,15 @@ def stream_source(actor: str, capabilities: VenueCapabilities, *, attempt_positi
     )
 
 
-def query_source(actor: str, began_ns: int, capabilities: VenueCapabilities) -> ReportSource:
-    """Return the source of the reports of a status query that began at an instant."""
+def query_source(actor: str, began_ns: int, capabilities: VenueCapabilities, *, lead_ns: int) -> ReportSource:
+    """Return the source of the reports of a status query that began at an instant, on a host whose clock is ahead."""
     lag_ns = capabilities.read_lag.longest_ns + capabilities.hosts_skew_ns
     return ReportSource(
         actor,
         Evidence.QUERY,
         began_ns=began_ns,
-        reopens_until_ns=0 if capabilities.trigger_parent_stays_listed else began_ns - lag_ns,
-        reflects_ns=capabilities.reflects_ns(began_ns),
+        reopens_until_ns=0 if capabilities.trigger_parent_stays_listed else began_ns - lead_ns - lag_ns,
+        reflects_ns=capabilities.reflects_ns(began_ns - lead_ns),
         confirm_all_ends=capabilities.confirm_all_ends,
         life_margin_ns=life_margin_ns(capabilities),
     )
@@ -204,6 +204,8 @@ class EventWriter:
         """
         known = {facts.exchange_order_id for facts in record.orders}
         for report in reports:
+            if record.settled.under(report.exchange_order_id or ""):
+                continue
             order = self._state.external_order_of(report)
             if order is None or order.exchange_order_id in known or report.client_order_id is None:
                 continue
@@ -238,11 +240,13 @@ class EventWriter:
         *,
         also: Sequence[events.BaseEvent] = (),
         found: OrderMatch,
+        epoch: int,
         unless: str | None = None,
     ) -> None:
         """Append a report of an external order, with `also`, and mark the orders that it may be about.
 
-        Raises `ConflictError` if the stream `unless` exists.
+        Raises `ConflictError` if the stream `unless` exists, and `FencedError` to a replaced leader: its state may lack the
+        order that the report is about, so that it would be external for it alone.
         """
         fields = {name: getattr(report, name) for name in EXTERNAL_FIELDS}
         await self.append(
@@ -250,6 +254,7 @@ class EventWriter:
             [events.ExternalOrderObserved(**fields, id_reused=True if found.reused else None), *also],
             actor=source.actor,
             evidence=source.evidence,
+            epoch=epoch,
             command_id=report_command_id("", report),
             is_fact=True,
             also=(*doubts(report, found.candidates), *([] if unless is None else [Write(unless, (), 0)])),

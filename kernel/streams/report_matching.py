@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kernel.lifecycle.order_identity import OrderMatch, client_ids_of, match
+from kernel.lifecycle.settled_orders import recalled
 from kernel.log.base import EventLog
 from kernel.state import KernelState
 from kernel.streams.rehydration import ensure_loaded
@@ -55,8 +56,8 @@ def match_in_memory(
     sender = next((name for item in client_ids_of(report) if (name := state.intent_id_of(client_order_id=item))), None)
     known = [name for order_id in order_ids_of(report) for name in state.intent_ids_of_order(order_id)]
     names = dict.fromkeys((*known, *evicted))
-    by_client_id = state.record(sender) if sender is not None else None
-    records = [state.record(name) for name in names]
+    by_client_id = recalled(state.record(sender), report) if sender is not None else None
+    records = [recalled(state.record(name), report) for name in names]
     external = state.external_order_of(report) if margin_ns is not None else None
     trades = state.external_trades(external) if external is not None else ()
     return match(report, by_client_id, records, margin_ns=margin_ns, external=external, external_trades=trades)

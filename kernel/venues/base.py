@@ -106,7 +106,7 @@ class Operation(StrEnum):
 
 
 class RateLimitKind(StrEnum):
-    """What a rate limit counts, in Binance's terms."""
+    """The unit that a rate limit counts, in Binance's terms."""
 
     REQUEST_WEIGHT = "REQUEST_WEIGHT"
     """Requests of any kind, each with its weight."""
@@ -118,7 +118,7 @@ class RateLimit(Value):
     """The weight that a venue accepts in one window."""
 
     kind: RateLimitKind
-    """What it counts."""
+    """The unit counted."""
     window_ns: Positive
     """Length of the window."""
     limit: Positive
@@ -152,7 +152,7 @@ class RateUsage(Value):
 
 
 class VenueCapabilities(Value):
-    """What a venue can do and guarantees. Recorded in the log, so that a replay needs no settings."""
+    """A venue's abilities and guarantees. Recorded in the log, so that a replay needs no settings."""
 
     client_order_ids: bool = True
     """New orders carry our client order id. Without it, only an operator can attribute an order whose answer was lost."""
@@ -173,7 +173,7 @@ class VenueCapabilities(Value):
     confirm_all_ends: bool = False
     """Also the end of an order that the kernel canceled is confirmed by a query, as this venue reports false ends."""
     trigger: TriggerDialect = TriggerDialect.SAME_ORDER
-    """What becomes of a stop order that triggers."""
+    """The representation of a stop order that has triggered."""
     trigger_parent_stays_listed: bool = False
     """With NEW_ORDER: the stop stays in the list of open orders after it triggered."""
     order_ids_unique: bool = True
@@ -400,7 +400,7 @@ class Transfer(Value):
     transact_time_ns: InstantNs | None = None
     """Venue time, Unix nanoseconds."""
     text: str | None = None
-    """What the venue calls it."""
+    """The venue's name for it."""
 
 
 class VenueSnapshot(Value):
@@ -479,7 +479,7 @@ class Venue(Protocol):
 
     @property
     def capabilities(self) -> VenueCapabilities:
-        """What the venue can do and guarantees."""
+        """The venue's abilities and guarantees."""
 
     @property
     def rate_usage(self) -> tuple[RateUsage, ...]:

@@ -39,6 +39,8 @@ from kernel.venues.base import (
 logger = logging.getLogger(__name__)
 CHANGES = frozenset({"submit", "submit_group", "modify", "cancel"})
 """Calls that change an order."""
+CLOSE_TIMEOUT_S = 10.0
+"""Longest wait for the end of a session."""
 TRADES = frozenset({ExecType.TRADE, ExecType.TRADE_CORRECT, ExecType.TRADE_CANCEL})
 NO_NUMBERS = dict.fromkeys(
     ("order_qty", "price", "last_qty", "last_px", "cum_qty", "leaves_qty", "fee", "fees", "order")
@@ -87,8 +89,10 @@ class GuardedVenue(Venue):
         """Called when the venue has answered a request that changes an order."""
         self.on_timestamp_refused: Callable[[], None] = lambda: None
         """Called when the venue refuses a request for its timestamp."""
+        self.lead_ns: Callable[[], int] = lambda: 0
+        """Returns by how much this host's clock is ahead of the venue's, as far as is known."""
         self.stamp_shift_ns = 0
-        """What is added to the stamps of requests, so that they are in venue time."""
+        """Added to the stamps of requests, so that they are in venue time."""
         self.quarantined: frozenset[str] = frozenset()
         """Symbols whose numbers do not have the log's scales."""
         self._known_capabilities: tuple[object, VenueCapabilities] | None = None
@@ -115,11 +119,12 @@ class GuardedVenue(Venue):
         await self._call("connect", anything)
 
     async def close(self) -> None:
-        """Close the session; a session whose close fails counts as closed."""
+        """Close the session; a session whose close fails or takes too long counts as closed."""
         try:
-            await self._call("close", anything)
-        except VenueError as problem:
-            logger.warning("closing the session with the venue failed: %s", problem)
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._call("close", anything)
+        except (VenueError, TimeoutError) as problem:
+            logger.warning("closing the session with the venue failed: %r", problem)
 
     async def submit(self, request: SubmitRequest) -> ExecutionReport:
         return self._stripped(await self._call("submit", report_of, self._shifted(request)))

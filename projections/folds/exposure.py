@@ -55,7 +55,7 @@ class Exposures:
         return self._open_risks.get(intent_id, ())
 
     def working(self, *, record: Callable[[str], Record]) -> list[OpenRisk]:
-        """What works or may work at the venue, by symbol and side."""
+        """Return the orders that work or may work at the venue, by symbol and side."""
         self._update(record)
         return [*self._working_sums.values()]
 

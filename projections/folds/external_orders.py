@@ -60,7 +60,7 @@ def trade_entry(name: str, bookings: tuple[Booking, ...], time_ns: int, corrects
 
 
 class ExternalKey(NamedTuple):
-    """What an order is known by, as far as its reports told it."""
+    """Key of an order, as far as its reports have it."""
 
     order_id: str
     symbol_id: str

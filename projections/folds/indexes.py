@@ -5,7 +5,7 @@ Client and venue order ids stay until the intent is evicted: an order may appear
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from kernel import events
 from kernel.lifecycle import Record
@@ -48,13 +48,14 @@ class Indexes:
         if isinstance(event, events.AttemptStarted):
             self._put_client_ids(after.intent_id, [event.client_order_id])
         if after.orders is not before.orders:
-            known = {id(facts) for facts in before.orders}
+            known = {id(item) for facts in before.orders for item in (facts, facts.client_order_ids)}
             for facts in after.orders:
                 if id(facts) not in known:
-                    self._put_order(after.intent_id, facts)
+                    self._put_order(after.intent_id, facts, known)
 
-    def _put_order(self, intent_id: str, facts: OrderFacts) -> None:
-        self._put_client_ids(intent_id, facts.client_order_ids)
+    def _put_order(self, intent_id: str, facts: OrderFacts, known: Container[int] = ()) -> None:
+        if id(facts.client_order_ids) not in known:
+            self._put_client_ids(intent_id, facts.client_order_ids)
         if facts.exchange_order_id:
             self._put_venue_id(facts.exchange_order_id, intent_id)
 
@@ -157,12 +158,13 @@ class Indexes:
 def client_ids(record: Record) -> set[str]:
     """Every client order id of an intent's requests and orders."""
     sent = (name for name, _ in (*record.sends, *record.targets))
-    return {*sent, *(name for facts in record.orders for name in facts.client_order_ids if name)}
+    orders = (*record.settled, *record.orders)
+    return {*sent, *(name for facts in orders for name in facts.client_order_ids if name)}
 
 
 def venue_ids(record: Record) -> set[str]:
     """Every venue order id of an intent's orders."""
-    return {facts.exchange_order_id for facts in record.orders if facts.exchange_order_id}
+    return {facts.exchange_order_id for facts in (*record.settled, *record.orders) if facts.exchange_order_id}
 
 
 def symbol_at_venue(record: Record) -> str | None:

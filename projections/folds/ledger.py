@@ -186,7 +186,7 @@ class Ledger:
     since: dict[str, int] = field(default_factory=dict)
     """Asset to the flows that the newest observation lacks, in the same unit."""
     observed_from_ns: int = 0
-    """What happened before this instant (venue time) is in the newest observation."""
+    """Changes before this instant (venue time) are in the newest observation."""
     opening: dict[str, int] | None = None
     """Asset to total at the first complete observation; None before it."""
     provisional: ProvisionalOpening = field(default_factory=ProvisionalOpening)
@@ -196,7 +196,7 @@ class Ledger:
     opened_ns: int = 0
     """When that observation began."""
     opened_until_ns: int = 0
-    """What happened before this instant may already be in the opening balance."""
+    """Changes before this instant may already be in the opening balance."""
     lag_ns: int = 0
     """The longest time for which the venue may show the account without its newest change."""
     drift: dict[str, int] = field(default_factory=dict)

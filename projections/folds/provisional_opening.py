@@ -21,7 +21,7 @@ class Change(NamedTuple):
     venue_ns: int
     amount: int
     included: bool
-    """Whether the opening figure was taken to include it."""
+    """True if the opening figure was taken to include it."""
 
 
 @dataclass

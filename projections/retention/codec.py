@@ -15,7 +15,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from kernel.lifecycle.trades import NO_TRADES, TradeEntry, Trades
+from kernel.lifecycle.immutable import SharedSequence
 from kernel.values import Value
 
 
@@ -56,9 +56,8 @@ def codec_of(kind: Any) -> Codec | None:
     if origin is frozenset:
         assert codec_of(arguments[0]) is None, "use a tuple for values that are not plain"
         return None
-    if kind is Trades:  # records without trades share one value
-        entries = codec_with_fields(tuple[TradeEntry, ...])
-        return Codec(entries.encode, lambda values: Trades(entries.decode(values)) if values else NO_TRADES)
+    if issubclass(origin or kind, SharedSequence):
+        return sequence_codec(origin or kind, (origin or kind).entry_type(kind))
     if origin is dict:
         return Codec(json.dumps, json.loads)
     if issubclass(kind, Enum):
@@ -71,6 +70,12 @@ def codec_of(kind: Any) -> Codec | None:
             kind, {name: hints[name] for name in names}, lambda values: kind(**dict(zip(names, values, strict=True)))
         )
     return None
+
+
+def sequence_codec(kind: Any, entry: Any) -> Codec:
+    """The codec of a sequence; empty ones share one value."""
+    empty, codec = kind(), codec_of(tuple[entry, ...]) or Codec(tuple, tuple)
+    return Codec(codec.encode, lambda values: kind(codec.decode(values)) if values else empty)
 
 
 def only_codec(codecs: list[Codec | None]) -> Codec | None:

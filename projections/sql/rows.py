@@ -12,6 +12,7 @@ from kernel.events.codec import canonical_json
 from kernel.groups import Group
 from kernel.lifecycle import Record, order_state
 from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.settled_orders import recalled
 from kernel.lifecycle.trades import TradeEntry, fees_of
 from kernel.models import OrderIntent, OrderState
 from kernel.order_spec import StandardOrder
@@ -170,12 +171,13 @@ def order_row(record: Record, order: OrderState) -> Row:
 def put_fill(record: Record, trade: Trade, changes: Changes) -> None:
     """Put a trade as reported, with the fee known now and whether it counts."""
     identity = (trade.fill_key, trade.last_qty, trade.last_px)
-    known = next((entry for facts in record.orders for entry in facts.trades if entry.identity == identity), None)
+    orders = recalled(record, trade).orders
+    known = next((entry for facts in orders for entry in facts.trades if entry.identity == identity), None)
     paid = known if known is not None else trade
     several = None if paid.fees is None else canonical_json(fees_of(paid)).decode()
     ref = trade.ref_fill_key if isinstance(trade, events.FillCorrected) else None
     liquidity = trade.liquidity if isinstance(trade, events.OrderFilled) else None
-    counts = any(entry.identity == identity for facts in record.orders for entry in facts.counted_trades)
+    counts = any(entry.identity == identity for facts in orders for entry in facts.counted_trades)
     row: Row = (
         trade.intent_id, text(trade.fill_key), trade.last_qty, trade.last_px, trade.position, trade.recorded_at_ns,
         trade.transact_time_ns, trade.symbol_id, trade.side.value, text(trade.exchange_order_id),

@@ -58,7 +58,7 @@ def help_(topic: str | None) -> None:
 
 
 def title_of(topic: str) -> str:
-    """What a topic's title says after its name."""
+    """Return a topic's title without its name."""
     return topic_text(topic).partition("\n")[0].partition(": ")[2]
 
 

@@ -31,7 +31,7 @@ def notes_options(function: Callable[..., T]) -> Callable[..., T]:
 
 
 def tree_head_guard(notes: str | None, keys: tuple[str, ...]) -> TreeHeadGuard | None:
-    """What an imported log is checked against before it is put in place."""
+    """References that an imported log is compared with before it is put in place."""
     if notes is None:
         return None
     return TreeHeadGuard(notes, verifier_keys(keys))

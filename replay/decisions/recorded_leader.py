@@ -15,7 +15,7 @@ from kernel.venues.base import VenueCapabilities
 
 
 class RecordedLeader:
-    """What the newest leader recorded about itself, event by event."""
+    """The newest leader's records about itself, event by event."""
 
     def __init__(self) -> None:
         self.settings: Mapping[str, Any] | None = None

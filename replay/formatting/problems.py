@@ -17,7 +17,7 @@ KEPT_MAX = 1_000
 
 
 class ProblemKind(StrEnum):
-    """What sort of problem it is. `REMEDIES` says what each means."""
+    """Kind of a problem; `REMEDIES` has the meaning of each."""
 
     MISSING = "MISSING"
     REPEATED = "REPEATED"

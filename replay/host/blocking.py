@@ -41,7 +41,7 @@ class LoopThread:
         """Held while a call is submitted, so that none follows the close."""
         self._closed = False
         self._problem: BaseException | None = None
-        """What was raised on leaving the context."""
+        """The exception raised on leaving the context."""
         # A daemon thread: a script that does not close the kernel can end.
         self._thread = threading.Thread(target=self._run, name="kernel-loop", daemon=True)
         try:

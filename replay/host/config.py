@@ -25,7 +25,7 @@ SETTINGS_PREFIX = "ORDERCTL_KERNEL_"
 RUN_KEYS = ("log", "exchange", "venue", "address", "external_orders", "tape", "symbol", "speed", "seed", "journal",
             "markets", "notes", "note_key", "note_events", "note_every", "log_format", "log_level", "metrics_port",
             "metrics_host")  # fmt: skip
-"""What a file may set beside its tables `kernel` and `limits`."""
+"""Settings of a file beside its tables `kernel` and `limits`."""
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

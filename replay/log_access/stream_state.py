@@ -20,7 +20,7 @@ SNAPSHOTS_READ = 100
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """What the streams of some intents and groups tell now."""
+    """The state of some intents and groups, from their streams alone."""
 
     log: EventLog
     state: State
@@ -50,7 +50,10 @@ async def newest_lists(log: EventLog, *, upto: int) -> list[events.BaseEvent]:
 
 
 def depends_on_others(state: State) -> bool:
-    """Whether events of other intents may determine what is shown: a bracket that other trades close, a rejection storm,
-    or the order of a request resolved as DEAD, which may have turned up."""
+    """Return whether events of other intents may determine the state.
+
+    They do of a bracket that other trades close, in a rejection storm, and of a request resolved as DEAD whose order may
+    have been found since.
+    """
     storms = (item for item in state.findings() if item.kind is FindingKind.STORM and item.resolved_at_ns is None)
     return any(storms) or any(state.dead_requests()) or any(group.parent is not None for group in state.groups())

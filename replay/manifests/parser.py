@@ -76,7 +76,7 @@ class Document:
     """The line at which a value begins, by its path, if the format has lines."""
     problems: list[ManifestProblem] = field(default_factory=list)
     name: str = ""
-    """What it describes, once known; for its problems."""
+    """The object that it describes, once known; for its problems."""
 
     @property
     def where(self) -> str:

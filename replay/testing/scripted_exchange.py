@@ -85,7 +85,7 @@ Answer = Any
 
 
 class Port(Protocol):
-    """What the exchange knows of a kernel's connection."""
+    """The exchange's view of a kernel's connection."""
 
     label: str
 
@@ -100,7 +100,7 @@ class Message:
     venue: Port
     operation: str
     subject: str
-    """What it is about, for the trace."""
+    """Its subject, for the trace."""
     execute: Callable[[int | None], Answer]
     """Executes the request on arrival; the argument is the instant after which it is refused."""
     valid_until_ns: int | None

@@ -76,7 +76,7 @@ CONDITIONS: Mapping[str, Condition] = {
 }
 """Conditions to wait for, or that end a wait."""
 UNFILLED_ENDS = ("rejected", "canceled", "expired", "failed")
-"""What ends a wait for `filled` without a fill."""
+"""Statuses that end a wait for `filled` without a fill."""
 
 
 async def wait_for(

@@ -337,6 +337,10 @@ def venue_orders_text(context: RenderContext, order: OrderState) -> str:
     header = ("VENUE-ID", "CLIENT-ID", "STATUS", "QUANTITY", "PRICE", "FILLED", "FIRST-SEEN", "LAST-SEEN")
     symbol_id = order.status.order.symbol_id
     lines = [venue_order_line(context, symbol_id, item) for item in order.venue_orders]
+    earlier = order.earlier_orders
+    if earlier is not None:
+        filled = context.scales.quantity(symbol_id, earlier.cum_qty)
+        lines.insert(0, (f"{earlier.count} earlier", NONE, NONE, NONE, NONE, filled, NONE, NONE))
     return section("Venue orders", [header, *lines] if lines else [])
 
 

@@ -48,7 +48,7 @@ TYPES: Mapping[str, Model] = {
     "capabilities": VenueCapabilities,
     "settings": KernelSettings,
 }
-"""What a path may begin with, besides the events' topics."""
+"""First parts of a path, besides the events' topics."""
 ALIASES = {
     "order": "order_state", "ord": "order_state", "int": "intent", "pos": "position", "acc": "account", "sym": "symbol",
     "find": "finding", "f": "fill", "grp": "group", "ordergroup": "order_group", "ext": "external",

@@ -54,7 +54,7 @@ class LeaderStatus:
 
 
 class HealthInputs(NamedTuple):
-    """What the conditions are computed from."""
+    """Inputs of the conditions."""
 
     leader: LeaderStatus
     held: bool

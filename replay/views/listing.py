@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ResourceQuery:
-    """What to list."""
+    """Filters of a list."""
 
     resource: Resource
     names: tuple[str, ...] = ()

@@ -84,12 +84,12 @@ class Frame:
     tables: tuple[ScreenTable, ...]
     ready: bool
     notes: tuple[str, ...] = ()
-    """What is missing, and why."""
+    """The missing conditions, each with its reason."""
 
 
 @dataclass
 class Watched:
-    """What is kept between two frames."""
+    """Values kept between two frames."""
 
     leader: LeaderStatus = field(default_factory=LeaderStatus)
     snapshot: events.VenueSnapshotTaken | None = None

@@ -58,7 +58,7 @@ APPEND_ROWS_MAX = 1_000
 
 @dataclass(frozen=True, slots=True)
 class MarketTrade:
-    """What one of our own fills proves about the market: a trade against our resting order, or, if we took liquidity, the
+    """Evidence of one of our own fills about the market: a trade against our resting order, or, if we took liquidity, the
     price when our order arrived (`quantity` 0)."""
 
     at_ns: int
@@ -68,7 +68,7 @@ class MarketTrade:
 
 
 def market_trade(fill: events.OrderFilled, *, sent_ns: int, fork_ns: int, tick_size: int) -> MarketTrade:
-    """What a fill proves; `sent_ns` is when its order was sent, 0 if before the fork."""
+    """Return the evidence of a fill; `sent_ns` is when its order was sent, 0 if before the fork."""
     if fill.liquidity is Liquidity.TAKER:
         # The last trade was a tick before the price that we took.
         last_px = fill.last_px - tick_size if fill.side is Side.BUY else fill.last_px + tick_size

@@ -476,16 +476,24 @@ class Auditor(BracketAudit):
             ):
                 continue
             # Where an old list shows it open once more, a cancel may be sent after its end.
-            solicited = any(item.position <= order.closed_position for item in intent.aimed(order, *self.ending))
+            # A request before the log knew the end counts too: when and why an order ended that was forgotten, or whose end
+            # was not reported, nobody tells.
+            known = max(order.closed_position, self._over.get(order.exchange_order_id, self._position))
+            solicited = any(item.position <= known for item in intent.aimed(order, *self.ending))
             once = intent.order.get("time_in_force") in ONE_SHOT or intent.order.get("order_type") == "MARKET"
             if intent.group is not None and intent.group.is_exit(intent):
                 if once and not solicited:
                     return True
                 continue  # an end by the venue does not end it
-            at_market = once or intent.order.get("order_type") == "STOP"  # once triggered, the rest expires
+            at_market = once or (intent.order.get("order_type") == "STOP" and self._has_triggered(intent, order))
             if (at_market and "EXPIRED" in order.closed_as) or (not solicited and (once or not intent.recreate)):
                 return True
         return False
+
+    def _has_triggered(self, intent: Intent, stop: Order) -> bool:
+        """Whether it is a stop with the order that its trigger made, or that order: the rest expires by its own terms."""
+        alike = [item for item in self._by_intent[intent.intent_id] if item.client_order_id == stop.client_order_id]
+        return len(alike) > 1 and stop.client_order_id not in self.doubled
 
     def _check_converged(self, intent: Intent, shown: Mapping[str, Any] | None) -> None:
         name = intent.intent_id
@@ -506,6 +514,8 @@ class Auditor(BracketAudit):
         tried_for_ever = (status == "BACKING_OFF" and self._is_tried_for_ever(intent)) or (
             status in ("PENDING", "BACKING_OFF") and lacks and self._waits_for_tick(intent)
         )
+        # Between a cancel and the next submit of an order whose terms the venue changes each time.
+        tried_for_ever |= status == "PENDING" and lacks and f"VENUE_DISAGREES:{name}" in self.standing
         if status not in ("SYNCED", "FAILED") and not tried_for_ever:
             self.problem(3, f"{name} ends {status}")
         if shown and shown["cum_qty"] != filled:

@@ -99,8 +99,8 @@ class LogAudit:
         """Venue ids that a report in the log names."""
         self._working: set[str] = set()
         """Venue ids of orders that work, by the log."""
-        self._over: set[str] = set()
-        """Venue ids of orders that the log has seen closed."""
+        self._over: dict[str, int] = {}
+        """Venue ids of orders that the log has seen closed, and where first."""
         self._watched: dict[str, int] = {}
         """The last position that each subscriber received."""
         self._fill_keys: set[str] = set()
@@ -492,7 +492,7 @@ class LogAudit:
         if venue_id := event.get("exchange_order_id"):
             self._last_position.add(venue_id)
             if what == "closed" or event.get("ord_status") == "FILLED":
-                self._over.add(venue_id)
+                self._over.setdefault(venue_id, self._position)
             (self._working.discard if venue_id in self._over else self._working.add)(venue_id)
         if self.immediate:
             self._hold_against_truth(what, event)

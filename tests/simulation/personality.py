@@ -41,7 +41,7 @@ PERSONALITIES: dict[str, tuple[str, ...]] = {
     "undoes": ("undo",),  # ends every order of a symbol at once, for a while
     "triggers": ("stop",),  # a stop that triggers becomes a new order
     "self-trades": ("expire", "decrement"),  # ends or reduces orders to prevent a self-trade
-    "late-fees": (),  # reports the fee of a trade later
+    "late-fees": (),  # reports the fee of a trade later, and then as several
     "flows": ("flow",),  # balances change without trades
     "rescales": ("rescale", "delist"),  # a symbol changes its scale, or is not listed for a while
     "mute": ("mute",),  # the stream is silent
@@ -55,7 +55,9 @@ HISTORY_NS = 60 * NS_PER_S
 ROUND = 7
 """Prices are rounded down to a multiple of this."""
 REUSED = 7
-"""Venue order ids run from 1 to this and begin anew, less those of open orders; beyond it if all of those are open."""
+"""Venue order ids run from 1 to this and begin anew, less those in use; beyond it if all of those are."""
+IN_USE_NS = 10 * NS_PER_S
+"""An id is in use while its order is open, and for so long after its end: venues begin anew with a day or a reset."""
 Request = TypeVar("Request", SubmitRequest, CancelRequest, ModifyRequest)
 
 
@@ -134,8 +136,8 @@ class Personality:
     """Returns the client order id of an order by its true venue id."""
     created_ns_of: Any
     """Returns when an order was placed, by its true venue id."""
-    is_open: Any
-    """Returns whether an order is open, by its true venue id."""
+    in_use_until_ns: Any
+    """Returns until when the id of an order is in use, by its true venue id."""
     purged: set[str] = field(default_factory=set)
     """True venue ids of orders that the venue has forgotten."""
     omitted: set[str] = field(default_factory=set)
@@ -167,12 +169,12 @@ class Personality:
         return self._shown[order_id]
 
     def _next_id(self, symbol_id: str) -> str:
-        """The next id in a symbol. It is given again once its order has ended: no venue has two open ones under one id."""
+        """The next id in a symbol: one that is in use is not given again."""
         known = {order_id: shown for order_id, shown in self._shown.items() if self.symbol_of(order_id) == symbol_id}
         last = int([*known.values()][-1]) if known else 0
         if "ids-reused" not in self.names:
             return str(last + 1)
-        taken = {shown for order_id, shown in known.items() if self.is_open(order_id)}
+        taken = {shown for order_id, shown in known.items() if self.in_use_until_ns(order_id) > self.now_ns()}
         numbers = chain((number % REUSED + 1 for number in range(last, last + REUSED)), count(REUSED + 1))
         return next(shown for number in numbers if (shown := str(number)) not in taken)
 
@@ -291,13 +293,19 @@ class Personality:
         return structs.replace(
             snapshot,
             open_orders=self._all(open_orders, unnamed="unnamed-orders" in self.names),
-            fills=self._all(fills, unnamed="unnamed-trades" in self.names),
+            fills=self._all(map(self._charged, fills), unnamed="unnamed-trades" in self.names),
             balances=self._with_flows(snapshot.balances),
             transfers=tuple(flows),
         )
 
     def _all(self, reports: Iterable[ExecutionReport], *, unnamed: bool) -> tuple[ExecutionReport, ...]:
         return tuple(self.shown(report, unnamed=unnamed) for report in reports)
+
+    def _charged(self, report: ExecutionReport) -> ExecutionReport:
+        if "late-fees" not in self.names or report.fee is None or report.fee_asset is None:
+            return report
+        fees = {"Y": 0, report.fee_asset: report.fee}
+        return structs.replace(report, fee=None, fee_asset=None, fees=fees, raw=None)
 
     def _with_flows(self, balances: dict[str, Balance] | None) -> dict[str, Balance] | None:
         if balances is None or not self.flows:

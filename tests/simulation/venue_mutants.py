@@ -155,10 +155,10 @@ def the_venues_id_decides_alone() -> list[Patch]:
     """H25: a venue order id names an order only together with symbol and side."""
     honest = order_identity.match
 
-    def match(report: Any, by_client_id: Any, by_order_id: Any, *, margin_ns: int | None) -> OrderMatch:
+    def match(report: Any, by_client_id: Any, by_order_id: Any, **given: Any) -> OrderMatch:
         if by_client_id is None and by_order_id:
             return OrderMatch(by_order_id[-1].intent_id)
-        return honest(report, by_client_id, by_order_id, margin_ns=margin_ns)
+        return honest(report, by_client_id, by_order_id, **given)
 
     return [(report_matching, "match", match)]
 

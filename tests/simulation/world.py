@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
+import math
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -61,7 +62,7 @@ from replay.host.bootstrap import build_kernel
 from tests.simulation.auditor import Auditor
 from tests.simulation.loop import SteppedLoop, Steps
 from tests.simulation.market import paper_config, seconds
-from tests.simulation.personality import Personality, Request
+from tests.simulation.personality import IN_USE_NS, Personality, Request
 from tests.simulation.plan import SYMBOLS, Plan, drawn_fault
 
 LEASE_S = 10
@@ -529,7 +530,7 @@ class World:
             self.exchange.capabilities = told
         names = frozenset(plan.world.get("venue", "plain").split("+"))
         self.personality = Personality(
-            names, self.clock.now_ns, self._symbol_of, self._client_id_of, self._created_ns_of, self._is_open
+            names, self.clock.now_ns, self._symbol_of, self._client_id_of, self._created_ns_of, self._in_use_until_ns
         )
         self.audit.personality = self.personality
         self.audit.hides_ids = self.personality.capabilities(self.exchange.capabilities).hides_client_ids
@@ -575,9 +576,11 @@ class World:
         order = self.exchange.engine.book.order(int(order_id))
         return order.created_ns if order is not None else 0
 
-    def _is_open(self, order_id: str) -> bool:
+    def _in_use_until_ns(self, order_id: str) -> float:
         order = self.exchange.engine.book.order(int(order_id))
-        return order is not None and order.open
+        if order is None:
+            return 0
+        return math.inf if order.open else order.updated_ns + IN_USE_NS
 
     async def commit_takes(self) -> None:
         """The time that a commit, its answer or its news takes."""

@@ -31,6 +31,7 @@ from kernel.log.backends.file_watch import FileWatch
 from kernel.log.backends.sqlite_lease import FileLease, is_locked, lock_file
 from kernel.log.base import Head, LogSettings, StoredRow, StreamHead
 from kernel.log.engine.batch import Batch, decide, restored_batches
+from kernel.log.engine.group_commit import Pending
 from kernel.log.engine.recorder import (
     ARCHIVE_TABLE,
     EMPTY_HEAD,
@@ -58,6 +59,8 @@ SYNCHRONOUS_FULL = 2
 POLL_INTERVAL_S_MIN = 0.001
 POLL_INTERVAL_S_MAX = 0.05
 """The interval between polls for other processes' commits, which grows while none arrive."""
+REST_S = 0.001
+"""Time after an own commit before writes are watched: under load, own ones would be reported as well."""
 
 NAMED = {
     field: "topic IN (" + ", ".join(f"'{topic}'" for topic in topics) + ") AND json_valid(state)"
@@ -467,6 +470,8 @@ class SQLiteLog(ThreadedLog):
         """The database file."""
         self._poll_interval_s = POLL_INTERVAL_S_MIN
         self._wal_watch: FileWatch | None = None
+        self._rested = False
+        """True once `REST_S` has passed since the last own commit."""
 
     def lease(self, *, clock: Clock) -> FileLease:
         return FileLease(lock_file(self.path))
@@ -487,13 +492,16 @@ class SQLiteLog(ThreadedLog):
         self._readers.shutdown(wait=True)
         super()._release()
 
+    def _commit(self, pending: list[Pending]) -> None:
+        super()._commit(pending)
+        self._rested = False
+
     def _idle(self) -> float | None:
         """Poll for other processes' commits while there are tails, less often while none arrive."""
         if not self._tail_hub:
             return None
-        if self._wal_watch is None:
-            self._wal_watch = FileWatch(self.path.with_name(f"{self.path.name}-wal"), self._on_wal_write)
-        self._wal_watch.arm()  # before the check: what is written after it is reported
+        if self._rested:
+            self._watch_wal()  # before the check: what is written after it is reported
         try:
             changed = self._recorder.changed_elsewhere()
         except KernelError:  # the next read or write reports it
@@ -503,7 +511,14 @@ class SQLiteLog(ThreadedLog):
             self._poll_interval_s = POLL_INTERVAL_S_MIN
         else:
             self._poll_interval_s = min(self._poll_interval_s * 1.5, POLL_INTERVAL_S_MAX)
-        return self._poll_interval_s
+        wait_s = self._poll_interval_s if self._rested else REST_S
+        self._rested = True
+        return wait_s
+
+    def _watch_wal(self) -> None:
+        if self._wal_watch is None:
+            self._wal_watch = FileWatch(self.path.with_name(f"{self.path.name}-wal"), self._on_wal_write)
+        self._wal_watch.arm()
 
     def _on_wal_write(self) -> None:
         """Poll at once, and often until the commit ends."""

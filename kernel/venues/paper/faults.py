@@ -16,7 +16,7 @@ from kernel.values import Value
 
 
 class FaultOperation(StrEnum):
-    """What a fault can affect."""
+    """An operation that a fault can affect."""
 
     SUBMIT = "submit"
     SUBMIT_GROUP = "submit_group"

@@ -47,7 +47,7 @@ READ_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What the text, CSV, gzip and zip readers raise for damaged files."""
+"""Exceptions of the text, CSV, gzip and zip readers for damaged files."""
 SHIPPED_SYMBOL = "BTCUSDT"
 SHIPPED_TAPE = Path(__file__).parent / "data" / f"{SHIPPED_SYMBOL}-trades-paper.csv.gz"
 """A seeded random walk, not market data."""

@@ -114,7 +114,7 @@ def opened(note: str, keys: list[str]) -> tuple[str, int, bytes]:
 
 
 def check(proof: dict[str, Any], keys: list[str]) -> str:
-    """What the proof proves; `ValueError` if it proves nothing."""
+    """Return the proven statement; raises `ValueError` if nothing is proven."""
     need(list(proof) == FIELDS.get(proof["proof"]), "the proof is of no known kind")
     path = [unhex(item) for item in proof["path"]]
     if proof["proof"] == "exchange-kernel/inclusion/v1":

@@ -17,7 +17,7 @@ class Ability(NamedTuple):
 
     claimed: Callable[[VenueCapabilities], bool]
     without: str
-    """What cannot be guaranteed without it."""
+    """Guarantees that do not hold without it."""
 
 
 def _taken(kind: OrderType | TimeInForce) -> Callable[[VenueCapabilities], bool]:

@@ -1,4 +1,4 @@
-"""What a case works with: a connected adapter, orders of the configured size, a kernel, and the clean-up at the end."""
+"""The bench of a case: a connected adapter, orders of the configured size, a kernel, and the clean-up at the end."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Bench:
         self.venue = self.new_venue()
         self.capabilities = VenueCapabilities()
         self.reports: list[ExecutionReport] = []
-        """What the stream brought, in order."""
+        """Reports of the stream, in order."""
         self.symbol: SymbolMetadata
         self._names = itertools.count(1)
         self._prefix = f"k{CLOCK.now_ns() // 1_000_000 % 2**32:x}"

@@ -65,7 +65,7 @@ def conformance_target(pytestconfig: pytest.Config, conformance_config: KitConfi
 
 @pytest.fixture
 def conformance_kit(request: pytest.FixtureRequest, tmp_path: Path, conformance_target: Target) -> Kit:
-    """What a case runs in."""
+    """The environment of a case."""
     from replay.testing.conformance.kit import Kit
 
     return Kit(

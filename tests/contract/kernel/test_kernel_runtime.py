@@ -6,7 +6,9 @@ The kernel runs on the memory log and virtual time with the scripted exchange; o
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -348,6 +350,36 @@ async def test_a_failed_reader_is_reported() -> None:
         await settled()
         health = await kernel.health_check()
         assert health["ready"] is False
+
+
+class Resumptions:
+    """Runs a coroutine, and counts how often it is resumed."""
+
+    def __init__(self, running: Coroutine[Any, Any, Any]) -> None:
+        self._running = running
+        self.count = 0
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        steps = self._running.__await__()
+        for waits_for in steps:
+            yield waits_for
+            self.count += 1
+
+
+async def test_a_command_is_resumed_once(tmp_path: Path) -> None:
+    """A committed batch is folded before its callers resume, so that none waits again, unless the log is being read."""
+    url = f"sqlite:///{tmp_path / 'kernel.db'}"
+    async with a_desk(url=url, clock=SystemClock()):  # for the symbol
+        pass
+    async with open_kernel(url, exchange_id="paper") as kernel:
+
+        async def resumptions() -> int:
+            running = Resumptions(kernel.place_order(buy(), wait="recorded"))
+            await running
+            return running.count
+
+        rounds = [await asyncio.gather(*(resumptions() for _ in range(32))) for _ in range(20)]
+        assert min(map(max, rounds)) == 1
 
 
 async def test_one_order_on_sqlite(tmp_path: Path) -> None:

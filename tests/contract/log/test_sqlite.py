@@ -147,6 +147,21 @@ async def test_a_commit_before_the_first_poll_is_not_missed(file: SQLiteBackend)
         assert recorder.changed_elsewhere()
 
 
+async def test_a_canceled_close_releases_the_file(file: SQLiteBackend) -> None:
+    """It ends once the connections are closed: SQLite then removes the write-ahead log."""
+    log = file.open()
+    assert isinstance(log, SQLiteLog)
+    await log.append(an_append())
+    wal = log.path.with_name(f"{log.path.name}-wal")
+    assert wal.exists()
+    closing = asyncio.ensure_future(log.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert not wal.exists()
+
+
 async def test_a_full_disk_refuses_and_goes_on_when_there_is_space(file: SQLiteBackend) -> None:
     """On a full disk an append is refused whole; the log works again when there is space."""
     async with file.open() as log:

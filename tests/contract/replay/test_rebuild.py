@@ -14,7 +14,7 @@ import pytest
 from kernel import events
 from kernel.errors import ConflictError, IntegrityError, NotFoundError
 from kernel.lifecycle import Record
-from kernel.lifecycle.immutable import replace
+from kernel.lifecycle.immutable import SharedSequence, replace
 from kernel.log import EventLog, LogSettings, open_log
 from kernel.models import Balance
 from projections import State
@@ -138,7 +138,7 @@ async def test_without_tables_there_is_nothing_to_compare(tmp_path: Path) -> Non
 # ------------------------------------------------------------------------------------------------------- where folds part
 def test_the_first_difference_has_a_path() -> None:
     """Differences in models, records, mappings, sets and sequences have a path; equal values have none."""
-    a, b = Record("i"), Record("i", solicited=frozenset({"x"}), targets=(("a", "b"),))
+    a, b = Record("i"), Record("i", solicited=frozenset({"x"}), targets=SharedSequence([("a", "b")]))
     found = first_field(a, b)
     assert first_field(a, Record("i")) is None
     assert found is not None

@@ -304,3 +304,18 @@ async def test_an_answer_with_a_field_of_a_wrong_type(wrong: dict[str, Any]) -> 
         assert lab.venue.count("submit") == 1
         assert (await lab.kernel.get_order_state("a")).status.ord_status is OrdStatus.NEW
         assert "submit of the venue adapter raised ValueError" in lab.findings()["ADAPTER_ERROR"]
+
+
+async def test_a_session_whose_close_hangs() -> None:
+    """It counts as closed after a while: the kernel connects again, and stops when it is told to."""
+    async with field_lab() as lab:
+
+        async def close() -> None:
+            await asyncio.Event().wait()
+
+        lab.venue.close = close  # type: ignore[method-assign]
+        lab.venue.tell(None)  # type: ignore[arg-type]
+        await asyncio.sleep(30)
+        assert lab.venue.count("connect") == 2
+        await lab.kernel.place_order(order(), intent_id="a")
+        assert (await lab.kernel.get_order_state("a")).status.ord_status is OrdStatus.NEW

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from kernel import EventSourcedKernel
+from kernel import EventSourcedKernel, events
 from kernel.clock import NS_PER_S, Clock, LoopClock
 from kernel.errors import Rejected
-from kernel.models import OrdStatus
+from kernel.models import LookScope, OrdStatus
 from kernel.venues.base import AmendDialect, ExecutionReport, VenueRequest
 from replay.views.health import health
 from tests.scenarios.field.lab import FieldVenue, field_lab, order, paper_lab
@@ -122,6 +122,28 @@ async def test_the_trades_cursor_follows_the_venues_time(at_first_s: float) -> N
         began_ns = clock.inner.now_ns()
         await asyncio.sleep(200)
         assert began_ns < (kernel.state.trades_cursor_ns or 0) <= clock.inner.now_ns()
+
+
+class LateVenue(FieldVenue):
+    """A venue that tells its time: it is 30 s behind the host's."""
+
+    async def time_ns(self) -> int:
+        return self.clock.now_ns() - 30 * NS_PER_S
+
+
+@pytest.mark.parametrize("lookup", [True, False])
+async def test_a_query_shows_what_was_recorded_by_the_venues_time(lookup: bool) -> None:
+    """Where the host is ahead, neither a list nor a status query counts for what was recorded since."""
+    async with field_lab(venue_type=LateVenue, tells_time=True, lookup=lookup) as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        await asyncio.sleep(61)
+        lab.venue.orders.clear()
+        await asyncio.sleep(300)
+        stream = await lab.log.read_stream(events.intent_stream("a"))
+        queried = [item for item in stream if isinstance(item, events.VenueSnapshotTaken)]
+        assert {LookScope.ORDER if lookup else LookScope.TRADES} < {name for item in queried for name in item.scopes}
+        assert all(item.began_ns - (item.reflects_ns or 0) >= 30 * NS_PER_S for item in queried)
+        assert lab.findings().keys() == {"CLOCK_SKEW", "GHOST"}
 
 
 async def test_a_small_difference_is_none() -> None:

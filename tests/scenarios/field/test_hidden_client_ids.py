@@ -12,9 +12,15 @@ from msgspec import structs
 from kernel.clock import NS_PER_S, LoopClock
 from kernel.errors import ConflictError, NotFoundError, OutcomeUnknown, ValidationError
 from kernel.events import OrderFilled, intent_stream
-from kernel.models import AttemptOutcome, ExecType, FindingKind, ReconciliationStatus
+from kernel.models import (
+    AttemptOutcome,
+    ExecType,
+    FindingKind,
+    OrdStatus,
+    ReconciliationStatus,
+)  # fmt: skip
 from kernel.settings import KernelSettings
-from kernel.venues.base import Dedupe, ExecutionReport, SubmitRequest, VenueCapabilities, VenueSnapshot
+from kernel.venues.base import CancelRequest, Dedupe, ExecutionReport, SubmitRequest, VenueCapabilities, VenueSnapshot
 from replay import open_kernel
 from tests.scenarios.field.lab import COIN, FieldOrder, FieldVenue, Lab, field_lab, order
 
@@ -457,3 +463,22 @@ async def test_a_claim_that_client_ids_are_shown_proves_nothing(filled: bool) ->
         await asyncio.sleep(200)
         assert await lab.position() == (COIN if filled else 0)
         assert lab.findings() == {}
+
+
+async def test_a_list_item_that_may_be_of_two_orders_is_no_miss_of_either() -> None:
+    """The venue forgot an order and gave its id to the next one: neither is closed as a ghost while that one works."""
+    hidden = {"lookup": False, "orders_carry_client_id": False, "order_ids_unique": False}
+    async with field_lab(venue=hiding(**hidden)) as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        del lab.venue.orders["BTCUSDT", "1"]
+        lab.venue.on_submit = lambda request: lab.venue.report(lab.venue.new_order(request, order_id="1"), ExecType.NEW)
+        await lab.kernel.place_order(order(), intent_id="b")
+
+        def on_cancel(request: CancelRequest) -> ExecutionReport:
+            raise OutcomeUnknown("connection reset")
+
+        lab.venue.on_cancel = on_cancel
+        await lab.kernel.cancel_order("b", wait="recorded")
+        await asyncio.sleep(600)
+        assert (await lab.kernel.get_order_state("b")).status.ord_status is OrdStatus.NEW
+        assert "GHOST" not in lab.findings()

@@ -316,6 +316,31 @@ async def test_an_adopted_order_shares_its_id_with_an_order_of_another_symbol(to
 
 
 @virtual_time
+async def test_an_adopted_order_is_replaced() -> None:
+    """Its end is told under the id of the replace, as it has none of its own: one order works, with the new terms."""
+    settings = KernelSettings(external_orders=ExternalOrderPolicy.ADOPT)
+    async with field_lab(settings=settings, amend=AmendDialect.CANCEL_REPLACE, lookup_closed=False) as lab:
+        item = foreign(lab.venue, "7")
+        lab.venue.tell(lab.venue.report(item, ExecType.NEW))
+        await asyncio.sleep(1)
+
+        def replace(request: ModifyRequest) -> ExecutionReport:
+            item.open, item.status = False, OrdStatus.CANCELED
+            names = {"client_order_id": request.client_order_id, "orig_client_order_id": ""}
+            lab.venue.tell(lab.venue.report(item, ExecType.CANCELED, **names))
+            made = FieldOrder("8", request.client_order_id, request.order, request.order.quantity, request.order.price)
+            lab.venue.orders[request.symbol_id, "8"] = made
+            return lab.venue.report(made, ExecType.NEW)
+
+        lab.venue.on_modify = replace
+        await lab.kernel.modify_order("ext-7", structs.replace(item.order, price=5_900_000))
+        await asyncio.sleep(RELIST_S)
+        assert [(made.id, made.price) for made in lab.venue.open_orders()] == [("8", 5_900_000)]
+        state = await lab.kernel.get_order_state("ext-7")
+        assert (state.status.ord_status, state.reconciliation_status) == (OrdStatus.NEW, SYNCED)
+
+
+@virtual_time
 @pytest.mark.parametrize(
     ("terms", "lookup", "answered"),
     [

@@ -11,8 +11,16 @@ from msgspec import structs
 from kernel.clock import NS_PER_S, LoopClock
 from kernel.errors import NotReadyError, OutcomeUnknown
 from kernel.models import AttemptOutcome, ExecType, OrdStatus, ReconciliationStatus
+from kernel.order_spec import OcoMode, OrderType, StandardOrderGroup
 from kernel.safety.readiness import VENUE_SNAPSHOT_COMPLETE
-from kernel.venues.base import ExecutionReport, SubmitRequest, VenueCapabilities, VenueSnapshot
+from kernel.venues.base import (
+    AmendDialect,
+    ExecutionReport,
+    ModifyRequest,
+    SubmitRequest,
+    VenueCapabilities,
+    VenueSnapshot,
+)
 from replay import open_kernel
 from tests.scenarios.field.lab import COIN, FieldVenue, Lab, field_lab, order
 
@@ -193,3 +201,57 @@ async def test_a_venue_with_neither_lists_nor_status_works() -> None:
             await second.wait_ready(30)
             await second.cancel_order("b")
             assert venue.open_orders() == []
+
+
+@pytest.mark.parametrize("lists", [NO_LISTS, {"lists_trades": False}])
+async def test_what_a_replaced_order_filled_is_queried(lists: dict[str, bool]) -> None:
+    """Without a list of trades the status of a replaced order tells its final quantity: the rest alone works on."""
+    async with field_lab(venue=listing(amend=AmendDialect.CANCEL_REPLACE, **lists)) as lab:
+
+        def change(request: ModifyRequest) -> ExecutionReport:
+            old = lab.venue.target(request)
+            old.open, old.status = False, OrdStatus.CANCELED
+            new = lab.venue.new_order(
+                SubmitRequest(**{name: getattr(request, name) for name in SubmitRequest.__struct_fields__})
+            )
+            new.quantity -= request.cum_qty
+            return lab.venue.report(new, ExecType.REPLACED, orig_client_order_id=old.client_order_id)
+
+        lab.venue.on_modify = change
+        await place(lab)
+        await asyncio.sleep(1)
+        lab.venue.fill(lab.venue.open_orders()[0], COIN // 4, tell=False)
+        await lab.kernel.modify_order("b", order(price=6_000_100), wait="recorded")
+        await asyncio.sleep(20)
+        assert [item.quantity for item in lab.venue.open_orders()] == [COIN * 3 // 4]
+        state = await lab.kernel.get_order_state("b")
+        assert (state.status.cum_qty, state.reconciliation_status) == (COIN // 4, ReconciliationStatus.SYNCED)
+
+
+async def test_an_order_that_keeps_its_client_order_id_is_no_ghost() -> None:
+    """An order changed in place is queried by its venue id as well, before it counts as missed and is placed again."""
+    async with field_lab(venue=listing(amend=AmendDialect.IN_PLACE, **NO_LISTS)) as lab:
+        await place(lab)
+        await asyncio.sleep(1)
+        await lab.kernel.modify_order("b", order(price=6_000_100), wait="recorded")
+        await asyncio.sleep(600)
+        assert [(item.id, item.price) for item in lab.venue.open_orders()] == [("1", 6_000_100)]
+        assert not lab.findings(resolved=True)
+
+
+@pytest.mark.parametrize("lists", [NO_LISTS, {"lists_trades": False}])
+async def test_the_exits_of_a_bracket_whose_trades_are_not_told(lists: dict[str, bool]) -> None:
+    """A part of the stop's fill that no trade explains holds the other exit back for a query only."""
+    async with field_lab(venue=listing(order_types=frozenset(OrderType), **lists)) as lab:
+        orders = (order(), order("SELL", price=6_120_000), order("SELL", kind="STOP", stop_price=5_900_000))
+        await lab.kernel.place_order_group(
+            StandardOrderGroup(mode=OcoMode.ONE_TRIGGERS_OTHER, orders=orders), group_id="g", wait="recorded"
+        )
+        await asyncio.sleep(1)
+        lab.venue.fill(lab.venue.open_orders()[0], COIN, tell=False)
+        await asyncio.sleep(100)
+        (stop,) = [item for item in lab.venue.open_orders() if item.order.stop_price is not None]
+        lab.venue.fill(stop, COIN // 4, 5_900_000, tell=False)
+        await asyncio.sleep(100)
+        left = {item.order.order_type: item.quantity - item.cum_qty for item in lab.venue.open_orders()}
+        assert left == {OrderType.LIMIT: COIN * 3 // 4, OrderType.STOP: COIN * 3 // 4}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kernel.lifecycle.trades import Trades
+from kernel.lifecycle.immutable import SharedSequence
 from kernel.log.backends.memory import MemoryRecorder
 from kernel.log.engine.records import event_of
 from kernel.models import ExecType, OrdStatus
@@ -26,7 +26,7 @@ def defined(value: Any) -> str:
         return "{" + ",".join(sorted(f"{defined(key)}:{defined(item)}" for key, item in value.items())) + "}"
     if isinstance(value, set | frozenset):
         return "{" + ",".join(sorted(map(defined, value))) + "}"
-    if isinstance(value, list | tuple | Trades):
+    if isinstance(value, list | tuple | SharedSequence):
         return "[" + ",".join(map(defined, value)) + "]"
     if isinstance(value, Value) or is_dataclass(value):
         names = getattr(value, "__struct_fields__", None) or [item.name for item in fields(value)]

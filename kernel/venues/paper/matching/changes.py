@@ -80,7 +80,7 @@ class Opened(OrderStamp, tag="opened"):
     has_type: bool = True
     """Its report states its order type."""
     carried_qty: Uint64 = 0
-    """What the orders that it replaced filled; its reports include it."""
+    """Filled quantity of the orders that it replaced; its reports include it."""
 
 
 class Traded(OrderStamp, tag="traded"):

@@ -72,7 +72,7 @@ class PaperOrder:
     stop_id: int | None = None
     """Order id of the stop whose trigger made it."""
     carried_qty: int = 0
-    """What the orders that it replaced filled; its reports include it."""
+    """Filled quantity of the orders that it replaced; its reports include it."""
 
     @property
     def open(self) -> bool:

@@ -17,7 +17,7 @@ from kernel.lifecycle.trades import TradeEntry
 from kernel.models import AttemptKind, ExecType, ExternalOrder, FindingKind, OrdStatus
 from kernel.order_spec import Side
 from kernel.venues.base import VenueCapabilities
-from tests.folding import NS_PER_S, Journal, a_report, a_trade, an_attempt, an_intent, an_order
+from tests.folding import NS_PER_S, Journal, a_bust, a_report, a_trade, an_attempt, an_intent, an_order
 
 MARGIN_NS = NS_PER_S
 NAMELESS: dict[str, Any] = {"client_id": None, "exchange_order_id": "7"}
@@ -196,22 +196,26 @@ def test_a_replacement_may_have_an_id_that_an_order_of_its_intent_had() -> None:
 def test_a_trade_that_may_be_of_the_external_order_before_is_not_ours() -> None:
     """An id has one open order: what is older than all that is told of ours may be of the external one that had it."""
     journal = Journal()
+    older = an_order_of(journal, "b", begun=1, ended=2)
     an_order_of(journal, "a", begun=10)
     journal.hear("a", a_trade("t1", 1, at=13, client_id="c-a", exchange_order_id="7"))
-    a = journal.record("a")
+    records = [older, journal.record("a")]
     known = ExternalOrder(exchange_order_id="7", symbol_id="S", side=Side.BUY, client_order_id="")
 
     def found(at: int, external: ExternalOrder | None, *trades: TradeEntry) -> tuple[str | None, int]:
         trade = a_trade("t", 1, at=at, **NAMELESS)
         given: Any = {"external": external, "external_trades": trades}
-        owner = match(trade, None, [a], margin_ns=MARGIN_NS, **given)
+        owner = match(trade, None, records, margin_ns=MARGIN_NS, **given)
         return owner.intent_id, len(owner.candidates)
 
     ended = structs.replace(known, live=False, transact_time_ns=11 * NS_PER_S)
-    assert [found(12, external) for external in (None, known, ended)] == [("a", 0), (None, 1), ("a", 0)]
-    assert found(11, ended) == (None, 1)
+    assert [found(12, external) for external in (None, known, ended)] == [("a", 0), (None, 2), ("a", 0)]
+    assert found(11, ended) == (None, 2)
     assert found(14, known) == ("a", 0)
-    assert found(14, known, TradeEntry("t", 1, 100, 14 * NS_PER_S, None, None, None)) == (None, 0)
+    earlier = structs.replace(known, first_seen_ns=records[1].orders[0].first_seen_ns)
+    later = structs.replace(known, first_seen_ns=records[1].orders[0].first_seen_ns + 1)
+    trade = TradeEntry("t", 1, 100, 14 * NS_PER_S, None, None, None)
+    assert [found(14, external, trade)[0] for external in (earlier, later)] == [None, "a"]
 
 
 def test_the_life_of_a_stop_ends_when_it_triggers() -> None:
@@ -219,3 +223,20 @@ def test_the_life_of_a_stop_ends_when_it_triggers() -> None:
     facts = an_order_of(Journal(), "a", begun=1).orders[0]
     assert end_of_life(facts) is None
     assert end_of_life(replace(facts, succeeded_ns=9)) == 9
+
+
+def test_an_order_that_a_bust_reopened_lives_on() -> None:
+    """The life of a filled order whose trade was busted ends when it is told as filled again."""
+    journal = Journal()
+    an_order_of(journal, "a", begun=1)
+    named: dict[str, Any] = {"client_id": "c-a", "exchange_order_id": "7"}
+    whole = an_order().quantity
+    journal.hear("a", a_trade("t1", whole, at=3, cum_qty=whole, **named))
+    journal.hear("a", a_bust("b", "t1", at=5, cum_qty=0, **named))
+
+    def owner(at: int) -> str | None:
+        return match(a_trade("t2", 1, at=at, **NAMELESS), None, [journal.record("a")], margin_ns=0).intent_id
+
+    assert owner(7) == "a"
+    journal.hear("a", a_report(ExecType.ORDER_STATUS, at=9, ord_status=OrdStatus.FILLED, cum_qty=whole, **named))
+    assert [owner(at) for at in (7, 9, 10)] == ["a", "a", None]

@@ -15,7 +15,7 @@ from kernel.lifecycle import TERMINAL, Record, ord_status, order_state
 from kernel.lifecycle.order_facts import OrderFacts, effective_trades
 from kernel.lifecycle.trades import TradeEntry, fees_of
 from kernel.models import AttemptKind, ExecType, OrdStatus
-from kernel.order_spec import TimeInForce
+from kernel.order_spec import Side, TimeInForce
 from kernel.venues.base import ExecutionReport
 from tests.folding import (
     Journal,
@@ -118,6 +118,17 @@ def test_a_known_report_is_no_news(data: st.DataObject) -> None:
     journal = heard(history, data.draw(deliveries(history.reports)))
     for report in history.reports:
         assert journal.hear("i", report) == []
+
+
+def test_a_known_report_of_other_terms_is_no_news() -> None:
+    """A change was pending when the order ended: its terms are compared then, and not when a report is repeated."""
+    journal = Journal()
+    journal.append("i", IntentCreated(intent=an_intent()), an_attempt(AttemptKind.SUBMIT, "c1", an_order(100)))
+    journal.append("i", an_attempt(AttemptKind.AMEND, "r1", an_order(100), target_client_order_id="c1"))
+    ids: dict[str, Any] = {"client_id": "c1", "exchange_order_id": "o1", "order_qty": 1}
+    reports = [a_report(ExecType.RESTATED, at=1, side=Side.BUY, **ids), a_trade("t1", 1, at=3, **ids)]
+    assert all(journal.hear("i", report) for report in reports)
+    assert [journal.hear("i", report) for report in reports] == [[], []]
 
 
 @unhurried
