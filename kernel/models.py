@@ -32,6 +32,8 @@ from kernel.values import Constraint, Value
 
 def is_json(value: dict[str, Any]) -> dict[str, Any]:
     """Return a copy as JSON holds it; `ValueError` for a value that would be stored as something else."""
+    if not value:
+        return {}
     try:
         copy: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
         return copy

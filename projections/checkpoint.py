@@ -17,14 +17,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, get_origin
+from typing import IO
 
 import msgspec
 
 from kernel.errors import KernelError, UnsafeFileError
 from kernel.lifecycle import Record
-from kernel.lifecycle.immutable import SharedSequence
 from kernel.lifecycle.settled_orders import numbered
+from kernel.lifecycle.shared_sequence import as_list, from_list
 from kernel.platform.private_files import check_directory, make_directory, open_private, replacing
 from kernel.platform.version import fold_version
 from projections.snapshot import StateSnapshot
@@ -82,26 +82,12 @@ class CheckpointImage:
 
 def image(state: State, chain_hash: bytes) -> CheckpointImage:
     """A copy of a state; `chain_hash` is the log's at the state's position."""
-    return CheckpointImage(state.snapshot(), state.records().as_now(), chain_hash)
+    return CheckpointImage(state.snapshot(), [*state.records().values()], chain_hash)
 
 
-def plain(value: object) -> object:
-    """A shared sequence as a list; it is no type of msgspec."""
-    if isinstance(value, SharedSequence):
-        return list(value)
-    raise TypeError(f"a checkpoint has no {type(value).__name__}")
-
-
-def sequence_of(kind: Any, value: object) -> object:
-    """A shared sequence of the type `kind`."""
-    sequence = get_origin(kind) or kind
-    entries: Any = list
-    return sequence(msgspec.convert(value, entries[sequence.entry_type(kind)], dec_hook=sequence_of))
-
-
-encode = msgspec.json.Encoder(enc_hook=plain).encode
-decode_snapshot = msgspec.json.Decoder(StateSnapshot, dec_hook=sequence_of).decode
-decode_record = msgspec.json.Decoder(Record, dec_hook=sequence_of).decode
+encode = msgspec.json.Encoder(enc_hook=as_list).encode
+decode_snapshot = msgspec.json.Decoder(StateSnapshot, dec_hook=from_list).decode
+decode_record = msgspec.json.Decoder(Record, dec_hook=from_list).decode
 
 
 def write(image: CheckpointImage, path: Path) -> None:

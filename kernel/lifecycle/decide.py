@@ -9,13 +9,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import msgspec
-from msgspec import structs
+from msgspec.structs import replace
 
 from kernel import events
 from kernel.errors import AlreadyExistsError, ConflictError, ExchangeError, NotFoundError, ValidationError, Violation
 from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import finding_events
-from kernel.lifecycle.immutable import replace
 from kernel.lifecycle.record import Record, as_exit, is_over, order_state
 from kernel.models import Desired, OrderIntent, OrderState, OrdStatus
 from kernel.order_spec import StandardOrder, SymbolMetadata, expiry_violations
@@ -125,7 +124,7 @@ class ModifyIntent(IntentCommand):
         if known.order == self.order:
             return []
         check_constraints(self.order, self.symbol, now_ns=self.now_ns)
-        intent = structs.replace(known, order=self.order)
+        intent = replace(known, order=self.order)
         return [events.IntentModified(intent=next_intent(known, intent, now_ns=self.now_ns))]
 
 
@@ -244,7 +243,7 @@ def next_intent(known: OrderIntent, new: OrderIntent, *, now_ns: int) -> OrderIn
         )
     changed = (new.order, new.desired) != (known.order, known.desired)
     generation = known.generation + 1 if changed else known.generation
-    return structs.replace(new, generation=generation, updated_at_ns=now_ns, created_at_ns=known.created_at_ns)
+    return replace(new, generation=generation, updated_at_ns=now_ns, created_at_ns=known.created_at_ns)
 
 
 def check_same_market(known: StandardOrder, new: StandardOrder) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from msgspec import structs
+from msgspec.structs import replace
 
 from kernel import events
 from kernel.lifecycle import order_facts
@@ -22,7 +22,6 @@ from kernel.lifecycle.disagreement import (
     with_failure,
     works_other_terms,
 )
-from kernel.lifecycle.immutable import SharedSequence, assign_fresh, replace
 from kernel.lifecycle.order_facts import CumEvidence, OrderFacts, ReplacedOrder, RequestedTerms, replaced_order
 from kernel.lifecycle.order_identity import find_order, replacement
 from kernel.lifecycle.order_status import ENDS
@@ -36,6 +35,7 @@ from kernel.lifecycle.record import (
     venue_orders_of,
 )
 from kernel.lifecycle.settled_orders import recalled
+from kernel.lifecycle.shared_sequence import SharedSequence
 from kernel.lifecycle.trades import NO_TRADES
 from kernel.lifecycle.trigger_chain import link_replaced, link_triggered, may_trigger, shown_open_ns, with_trigger
 from kernel.models import (
@@ -64,12 +64,14 @@ def evolve(record: Record, event: events.BaseEvent) -> Record:
     if not event.recorded:
         return after
     envelope = event.envelope
-    if after is record:
-        after = replace(record)
-    assign_fresh(after, version=envelope.version)
-    if type(event) in COMMAND_EVENTS:
-        assign_fresh(after, correlation_id=envelope.origin.correlation_id, command_position=envelope.position)
-    return after
+    if type(event) not in COMMAND_EVENTS:
+        return replace(after, version=envelope.version)
+    return replace(
+        after,
+        version=envelope.version,
+        correlation_id=envelope.origin.correlation_id,
+        command_position=envelope.position,
+    )
 
 
 def intent_created(record: Record, event: events.IntentCreated) -> Record:
@@ -99,13 +101,13 @@ def with_intent(record: Record, intent: OrderIntent) -> Record:
     if record.recorded is None:
         return after
     changes = {"failures": 0, "not_before_ns": 0, "reconciliation_status": reconciliation_status(after)}
-    return replace(after, recorded=structs.replace(record.recorded, **changes))
+    return replace(after, recorded=replace(record.recorded, **changes))
 
 
 def cancel_requested(record: Record, event: events.IntentCancelRequested) -> Record:
     if record.intent is None:
         return record
-    canceled = structs.replace(
+    canceled = replace(
         record.intent, desired=Desired.CANCELED, generation=event.generation, updated_at_ns=event.requested_at_ns
     )
     return with_intent(record, canceled)
@@ -178,7 +180,7 @@ def attempt_failed(record: Record, event: events.AttemptFailed) -> Record:
     if attempt is None or attempt.outcome not in UNRESOLVED:
         return record
     resolved = replace(
-        with_attempt(record, structs.replace(attempt, outcome=event.outcome, text=event.text, code=event.code)),
+        with_attempt(record, replace(attempt, outcome=event.outcome, text=event.text, code=event.code)),
         recorded=None,
     )
     if attempt.kind is AttemptKind.CANCEL:
@@ -217,7 +219,7 @@ def attempt_unknown(record: Record, event: events.AttemptUnknown) -> Record:
     attempt = record.attempt_at(event.attempt_position)
     if attempt is None or attempt.outcome is not AttemptOutcome.PENDING:
         return record
-    unknown = structs.replace(
+    unknown = replace(
         attempt, outcome=AttemptOutcome.UNKNOWN, text=event.text, code=event.code, duplicate=event.duplicate
     )
     return replace(with_attempt(record, unknown), recorded=None)
@@ -229,7 +231,7 @@ def attempt_resolved(record: Record, event: events.AttemptResolved) -> Record:
     if named is None or named.outcome not in UNRESOLVED:
         return record
     attempts = tuple(
-        structs.replace(item, outcome=event.outcome, text=event.text)
+        replace(item, outcome=event.outcome, text=event.text)
         if item.outcome in UNRESOLVED
         and item.client_order_id == named.client_order_id
         and item.position <= named.position
@@ -275,8 +277,7 @@ def reported(record: Record, event: events.OrderReport) -> Record:
     if found is not None and found.closed is not None and facts.live and is_solicited(facts, record):
         facts = with_cancel_failure(facts, now_ns)  # canceled, as the venue said, and open again
     if now_ns > facts.last_seen_ns:
-        facts = replace(facts) if facts is before else facts
-        assign_fresh(facts, last_seen_ns=now_ns)
+        facts = replace(facts, last_seen_ns=now_ns)
     if found is None:
         if record.orders:
             facts = replace(facts, place=record.orders[-1].place + 1)
@@ -421,7 +422,7 @@ def is_ambiguous_reject(record: Record, event: events.OrderReport) -> bool:
 def request_refused(record: Record, event: events.OrderReport) -> Record:
     """A refused cancel or modify proves nothing about the order: its attempt stays open until a status query."""
     attempts = tuple(
-        structs.replace(item, outcome=AttemptOutcome.UNKNOWN, text=event.text or "")
+        replace(item, outcome=AttemptOutcome.UNKNOWN, text=event.text or "")
         if item.outcome is AttemptOutcome.PENDING and item.client_order_id == event.client_order_id
         else item
         for item in record.attempts
@@ -530,7 +531,7 @@ def resolved_attempt(attempt: Attempt, facts: OrderFacts) -> Attempt:
     if attempt.outcome not in UNRESOLVED:
         return attempt
     outcome = outcome_from_facts(attempt, facts)
-    return structs.replace(attempt, outcome=outcome) if outcome is not None else attempt
+    return replace(attempt, outcome=outcome) if outcome is not None else attempt
 
 
 def outcome_from_facts(attempt: Attempt, facts: OrderFacts) -> AttemptOutcome | None:
@@ -699,7 +700,7 @@ def missed_attempt(attempt: Attempt, event: events.VenueSnapshotTaken) -> Attemp
     ):
         return attempt
     looks = (attempt.absent_looks or 0) + 1
-    return structs.replace(attempt, list_look_ended_ns=event.ended_ns, absent_looks=looks)
+    return replace(attempt, list_look_ended_ns=event.ended_ns, absent_looks=looks)
 
 
 def without_doubt(record: Record, event: events.VenueSnapshotTaken) -> Record:
@@ -719,7 +720,7 @@ def without_doubt(record: Record, event: events.VenueSnapshotTaken) -> Record:
 
 def confirmed(recorded: OrderState, now_ns: int) -> OrderState:
     """Set the confirmation time of a written state, else it would be queried for ever."""
-    return structs.replace(recorded, last_sync_at=max(recorded.last_sync_at, now_ns // 1_000_000_000))
+    return replace(recorded, last_sync_at=max(recorded.last_sync_at, now_ns // 1_000_000_000))
 
 
 def terms_accepted(record: Record, event: events.TermsAccepted) -> Record:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from msgspec import structs
 
-from kernel.lifecycle.immutable import SharedSequence
 from kernel.lifecycle.order_facts import NONE_SETTLED, OrderFacts, SettledOrders
 from kernel.lifecycle.order_status import TERMINAL, ord_status
+from kernel.lifecycle.shared_sequence import Facts, SharedSequence
 from kernel.lifecycle.trigger_chain import shares_client_id
 from kernel.models import (
     UNRESOLVED,
@@ -57,8 +56,7 @@ FIXED_TERMS = frozenset(
 """Terms that venues do not report back."""
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(Facts, frozen=True, gc=False):
     """One intent, its attempts, and the venue's reports about its orders."""
 
     intent_id: str

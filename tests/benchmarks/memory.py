@@ -37,8 +37,8 @@ RELIST_INTERVAL_S = 10
 BEGAN_NS = 1_790_000_000_000_000_000
 
 FOLDED, LED = (12_000, 22_000), (1_000, 3_000)
-"""Numbers of intents between which is measured: more than are held for quick use (`RetentionPolicy.unpacked_max`); of
-the fold, where the tables that hold it have just doubled, so that it counts for the most it can."""
+"""Numbers of intents between which is measured; of the fold, where the tables that hold it have just doubled, so that it
+counts for the most it can."""
 
 Step = tuple[str, Evidence, events.BaseEvent]
 """Actor, evidence and event."""

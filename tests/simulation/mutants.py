@@ -229,7 +229,7 @@ def fills_count_each_time() -> list[Patch]:
     def with_trade(facts: Any, entry: Any) -> Any:
         copies = sum(known.fill_key.split("#")[0] == entry.fill_key for known in facts.trades)
         fresh = entry._replace(fill_key=f"{entry.fill_key}#{copies}") if copies else entry
-        return replace(facts, trades=facts.trades.plus(fresh), accepted=True)
+        return structs.replace(facts, trades=facts.trades.plus(fresh), accepted=True)
 
     return [(fact_rules, "with_trade", with_trade), (event_writer, "report_command_id", lambda intent_id, report: None)]
 

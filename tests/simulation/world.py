@@ -676,5 +676,5 @@ def settings_of(plan: Plan) -> KernelSettings:
     )
 
 
-SHORT_MEMORY = RetentionPolicy(intents_max=3, every_positions=10, unpacked_max=1)
+SHORT_MEMORY = RetentionPolicy(intents_max=3, every_positions=10)
 """So little retention that most records are evicted and rehydrated again and again."""

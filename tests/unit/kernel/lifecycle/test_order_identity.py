@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -222,7 +221,7 @@ def test_the_life_of_a_stop_ends_when_it_triggers() -> None:
     """What comes under the id of a stop whose trigger made a new order is another order's."""
     facts = an_order_of(Journal(), "a", begun=1).orders[0]
     assert end_of_life(facts) is None
-    assert end_of_life(replace(facts, succeeded_ns=9)) == 9
+    assert end_of_life(structs.replace(facts, succeeded_ns=9)) == 9
 
 
 def test_an_order_that_a_bust_reopened_lives_on() -> None:

@@ -22,7 +22,6 @@ from kernel.order_spec import Side
 from kernel.plan import remainder
 from kernel.venues.base import ExecutionReport
 from projections import checkpoint
-from projections.retention import codec
 from tests.envelopes import envelope_by
 from tests.folding import NS_PER_S, Journal, a_report, a_trade, an_attempt, an_intent, an_order
 from tests.unhurried import unhurried
@@ -270,7 +269,6 @@ def test_settled_orders_stand_for_the_same_facts(seed: int) -> None:
     for _ in range(30):
         story.step()
     assert checkpoint.record_of(checkpoint.encode(story.small)) == story.small
-    assert codec.decode(Record, codec.encode(story.small)) == story.small
 
 
 def a_story_of(orders: int) -> Record:
@@ -293,9 +291,9 @@ def test_a_checkpoint_of_before_is_read() -> None:
     """Records that were written before orders had places and were settled stand for the same facts."""
     full = a_story_of(4)
     written = json.loads(checkpoint.encode(full))
-    del written["settled"]
+    assert "settled" not in written
     for item in written["orders"]:
-        del item["place"]
+        item.pop("place", None)
     read = checkpoint.record_of(json.dumps(written).encode())
     assert len(read.settled) == 3
     assert recalled(read, EVERY_ORDER) == full

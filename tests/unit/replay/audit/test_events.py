@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from msgspec import structs
+from msgspec.structs import replace
 
 from kernel import events
 from kernel.clock import NS_PER_S
 from kernel.lifecycle.apply_report import ORDER_CHANGES
-from kernel.lifecycle.immutable import replace
 from kernel.log import open_log
 from kernel.log.engine import records
 from kernel.models import (

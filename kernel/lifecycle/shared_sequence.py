@@ -1,46 +1,19 @@
-"""Fast copies of frozen dataclasses with some fields changed; sequences that grow in constant time.
-
-Used throughout the lifecycle, several times per folded event. `replace` does what `dataclasses.replace` does for a
-dataclass without slots or `__post_init__`, at a fraction of the cost. Structs have `msgspec.structs.replace`.
-"""
+"""The base of what is folded, and a sequence that grows in constant time, with what msgspec needs to store it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import cache, cached_property
-from typing import Any, Generic, Self, TypeVar, get_args
+from functools import cache
+from types import GenericAlias
+from typing import Any, Generic, Self, TypeVar, get_args, get_origin
 
-Value = TypeVar("Value")
+import msgspec
+
 Entry = TypeVar("Entry")
 
 
-def replace(value: Value, /, **changes: object) -> Value:
-    """Return a copy of a dataclass instance with these fields changed."""
-    kind: Any = type(value)
-    copied = value.__dict__.copy()  # which shares its keys with the original, as the dicts of instances do
-    for name in cached_names(kind):
-        copied.pop(name, None)
-    copied.update(changes)
-    assert changes.keys() <= kind.__dataclass_fields__.keys(), "only fields can change"
-    copy: Value = object.__new__(kind)
-    object.__setattr__(copy, "__dict__", copied)
-    return copy
-
-
-def assign_fresh(fresh: object, /, **changes: object) -> None:
-    """Change fields of a value that `replace` has just returned and nobody else holds; saves a copy.
-
-    No cached property that depends on these fields may have been read.
-    """
-    known = fresh.__dict__
-    assert changes.keys() <= known.keys(), "only fields can change"
-    known.update(changes)
-
-
-@cache
-def cached_names(kind: type[object]) -> tuple[str, ...]:
-    """Return the names of a class's cached properties, which a copy must not take over."""
-    return tuple(name for name in dir(kind) if isinstance(getattr(kind, name, None), cached_property))
+class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Base of what is folded from events. It is stored in checkpoints only, which leave the defaults out."""
 
 
 class SharedSequence(Generic[Entry]):
@@ -124,3 +97,16 @@ class SharedSequence(Generic[Entry]):
 @cache
 def slot_names(kind: type[object]) -> tuple[str, ...]:
     return tuple(name for base in kind.__mro__ for name in getattr(base, "__slots__", ()))
+
+
+def as_list(value: object) -> object:
+    """Return a shared sequence as a list: msgspec does not know the type."""
+    if isinstance(value, SharedSequence):
+        return list(value)
+    raise TypeError(f"a {type(value).__name__} cannot be stored")
+
+
+def from_list(kind: Any, entries: object) -> object:
+    """Return a shared sequence of the type `kind`."""
+    sequence = get_origin(kind) or kind
+    return sequence(msgspec.convert(entries, GenericAlias(list, (sequence.entry_type(kind),)), dec_hook=from_list))
