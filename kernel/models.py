@@ -502,6 +502,8 @@ class Finding(Value):
     """The intent concerned, if any."""
     symbol_id: SymbolId | None = None
     """The symbol concerned, if any."""
+    blocks_sending: bool | None = None
+    """True if nothing is sent while it is open."""
     raised_at_ns: InstantNs = 0
     """When it was raised."""
     resolved_at_ns: InstantNs | None = None

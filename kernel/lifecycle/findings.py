@@ -136,11 +136,24 @@ def finding_id(kind: FindingKind, name: str) -> str:
 
 
 def raised(
-    name: str, kind: FindingKind, text: str, *, now_ns: int, intent_id: str | None = None, symbol_id: str | None = None
+    name: str,
+    kind: FindingKind,
+    text: str,
+    *,
+    now_ns: int,
+    intent_id: str | None = None,
+    symbol_id: str | None = None,
+    blocks_sending: bool | None = None,
 ) -> events.FindingRaised:
     """Return the event that raises a finding, with its remedy."""
     finding = Finding(
-        finding_id=name, kind=kind, text=text, intent_id=intent_id, symbol_id=symbol_id, raised_at_ns=max(0, now_ns)
+        finding_id=name,
+        kind=kind,
+        text=text,
+        intent_id=intent_id,
+        symbol_id=symbol_id,
+        blocks_sending=blocks_sending,
+        raised_at_ns=max(0, now_ns),
     )
     return events.FindingRaised(finding=with_remediation(finding))
 

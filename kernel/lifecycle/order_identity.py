@@ -91,7 +91,7 @@ def match(
             item
             for item in same
             if in_life_of(item[1], report, margin_ns)
-            and not is_nameless_reopening(item[1], report)
+            and not is_nameless_reopening(item[1], report, margin_ns)
             and not (external is not None and is_of(external, external_trades, report, item[1]))
         ]
     if len(held) == 1:
@@ -292,9 +292,14 @@ def is_before(facts: OrderFacts, report: ExecutionReport, external: ExternalOrde
     return time_ns < begin_ns and (external.live or (external.transact_time_ns or 0) >= time_ns)
 
 
-def is_nameless_reopening(facts: OrderFacts, report: ExecutionReport) -> bool:
-    """Return whether a list shows an ended order open, and neither client order id nor creation tells that it is."""
-    return facts.ended and report.exec_type is ExecType.ORDER_STATUS and report.order_created_ns is None
+def is_nameless_reopening(facts: OrderFacts, report: ExecutionReport, margin_ns: int | None) -> bool:
+    """Return whether a list shows an ended order open, and nothing tells that it is none that got the order id later.
+
+    A client order id would, the time of its creation, or a last change before that end.
+    """
+    if not facts.ended or report.exec_type is not ExecType.ORDER_STATUS or report.order_created_ns is not None:
+        return False
+    return report.transact_time_ns is None or report.transact_time_ns >= facts.first_end_ns - (margin_ns or 0)
 
 
 def holds_trade(facts: OrderFacts, report: Report, margin_ns: int | None) -> bool:

@@ -349,7 +349,8 @@ class StatusQuerier:
     async def _record_missed(self, record: Record, item: VenueOrder, answer: StatusAnswer) -> None:
         facts = facts_of(record, item)
         listed = [report for report in answer.others if report.exec_type is ExecType.ORDER_STATUS]
-        if facts is None or (facts.live and any(shows(record, facts, report) for report in listed)):
+        doubtful = facts is not None and (facts.live or facts.unconfirmed_ns is not None)
+        if facts is None or (doubtful and any(shows(record, facts, report) for report in listed)):
             return  # a list item without client order id may be of several orders: none of them was missed
         made = missed_events(record, facts, answer, self.venue.capabilities)
         if made:

@@ -43,17 +43,20 @@ class FindingWriter:
         text: str,
         *,
         symbol_id: str | None = None,
-        holds: Callable[[str], bool] = lambda known: True,
+        blocks_sending: bool | None = None,
     ) -> bool:
-        """Raise a finding; return whether it is new. An open one is raised again if its text no longer `holds`."""
+        """Raise a finding; return whether it is new. An open one is raised again if `blocks_sending` changes."""
         key = finding_id(kind, name)
         if key in self.tasks:
-            self._later[key] = partial(self.raise_finding, kind, name, text, symbol_id=symbol_id, holds=holds)
+            self._later[key] = partial(
+                self.raise_finding, kind, name, text, symbol_id=symbol_id, blocks_sending=blocks_sending
+            )
             return False
         known = self.state.finding(key)
-        if known is not None and known.resolved_at_ns is None and holds(known.text):
+        if known is not None and known.resolved_at_ns is None and known.blocks_sending == blocks_sending:
             return False
-        self._append(key, raised(key, kind, text, symbol_id=symbol_id, now_ns=self.clock.now_ns()))
+        now_ns = self.clock.now_ns()
+        self._append(key, raised(key, kind, text, symbol_id=symbol_id, blocks_sending=blocks_sending, now_ns=now_ns))
         return True
 
     def resolve(self, kind: FindingKind, name: str, text: str) -> None:

@@ -19,7 +19,7 @@ from kernel.clock import NS_PER_S, Clock
 from kernel.errors import VenueError
 from kernel.models import FindingKind
 from kernel.runtime.finding_writer import FindingWriter
-from kernel.safety.readiness import REFUSED_FOR_CLOCK, VENUE_CLOCK, Readiness
+from kernel.safety.readiness import VENUE_CLOCK, Readiness
 from kernel.venues.guard import GuardedVenue
 
 logger = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class VenueClock:
         side = "ahead of" if self.ahead_ns > 0 else "behind"
         text = f"the clock of {self.host} is {abs(self.ahead_ns) / NS_PER_S:.3f} s {side} the venue's"
         if self._refused.is_set():
-            return f"{text}: {REFUSED_FOR_CLOCK}"
+            return f"{text}: the venue refuses requests for it"
         return f"{text}: requests are stamped in venue time" if self.venue.stamp_shift_ns else text
 
     async def _compare(self) -> None:
@@ -139,13 +139,8 @@ class VenueClock:
         if self.agrees:
             self.findings.resolve(FindingKind.CLOCK_SKEW, self.host, "the clock agrees with the venue's")
             return
-        text = self._text()
-        self.findings.raise_finding(
-            FindingKind.CLOCK_SKEW,
-            self.host,
-            text,
-            holds=lambda known: (REFUSED_FOR_CLOCK in known) == (REFUSED_FOR_CLOCK in text),
-        )
+        refused = self._refused.is_set() or None
+        self.findings.raise_finding(FindingKind.CLOCK_SKEW, self.host, self._text(), blocks_sending=refused)
 
     async def _read(self) -> Reading:
         began_ns = self.clock.now_ns()

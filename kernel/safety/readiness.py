@@ -85,8 +85,6 @@ CONDITIONS = tuple(name for name in REMEDIES if name not in ADVISORY)
 """The conditions that `Readiness` keeps."""
 HOLD_AT_FIRST = frozenset({VENUE_CLOCK})
 """Conditions that hold until the opposite is found."""
-REFUSED_FOR_CLOCK = "the venue refuses requests for it"
-"""In the text of a CLOCK_SKEW finding: nothing is sent until the clocks agree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +128,7 @@ def _from_findings(
 def clock_condition(findings: Iterable[Finding], host: str, *, created_at_ns: int) -> Condition:
     """Return the condition VENUE_CLOCK of a leader on this host, as its findings show it."""
     found = [item for item in findings if item.kind is FindingKind.CLOCK_SKEW and subject(item) == host]
-    refused = [item for item in found if item.resolved_at_ns is not None or REFUSED_FOR_CLOCK in item.text]
+    refused = [item for item in found if item.resolved_at_ns is not None or item.blocks_sending]
     shown = _from_findings(VENUE_CLOCK, ("Agrees", "Refused"), refused, observation, created_at_ns)
     if differing := [item for item in found if item not in refused]:
         shown = Condition(VENUE_CLOCK, True, "Differs", observation(differing[0]), shown.since_ns)

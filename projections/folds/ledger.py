@@ -252,15 +252,14 @@ class Ledger:
         if began_ns <= self.opened_ns:
             self.position_base[symbol_id] = quantity - ours
         off = quantity - ours - self.position_base.get(symbol_id, 0)
-        if off and (lacked := self.provisional_positions.lacked(symbol_id, off.__eq__)):
+        if off and (lacked := self.provisional_positions.correct(symbol_id, off.__eq__)):
             self.position_base[symbol_id] = self.position_base.get(symbol_id, 0) + lacked
             off = 0
         if off:
             self.position_drift[symbol_id] = off
             return
         self.position_drift.pop(symbol_id, None)
-        if began_ns > self.opened_ns:
-            self.provisional_positions.prove(symbol_id)
+        self.provisional_positions.prove(symbol_id, began_ns=began_ns, opened_until_ns=self.opened_until_ns)
 
     def accept_position(self, symbol_id: str) -> None:
         """Add a symbol's drift to its base: an operator accepted it."""
@@ -336,7 +335,8 @@ class Ledger:
             self.opened_ns, self.opened_until_ns = began_ns, ended_ns + self.lag_ns
             self._open(totals)
         elif not self.unknown_symbols:
-            offs = {name: self._compared(name, totals.get(name, 0)) for name in self._comparable(totals)}
+            names = self._comparable(totals)
+            offs = {name: self._compared(name, totals.get(name, 0), began_ns=began_ns) for name in names}
             self.drift = {asset_id: off for asset_id, off in offs.items() if off}
 
     def _comparable(self, totals: Mapping[str, int]) -> list[str]:
@@ -351,17 +351,17 @@ class Ledger:
         }
         return {name: -off * UNIT for name, off in offs.items() if off}
 
-    def _compared(self, asset_id: str, total: int) -> int:
+    def _compared(self, asset_id: str, total: int, *, began_ns: int) -> int:
         """Observed less expected; what the opening balance turns out to lack is added to the flows.
 
         A known drift stays as it is while it differs by no more than the venue's roundings.
         """
         off = self._off(asset_id, total)
-        if off and (lacked := self.provisional.lacked(asset_id, lambda fine: self._explains(asset_id, total, fine))):
+        if off and (lacked := self.provisional.correct(asset_id, lambda fine: self._explains(asset_id, total, fine))):
             self._add(asset_id, lacked)
             off = 0
         if not off:
-            self.provisional.prove(asset_id)
+            self.provisional.prove(asset_id, began_ns=began_ns, opened_until_ns=self.opened_until_ns)
             return 0
         known = self.drift.get(asset_id, 0)
         return known if abs(off - known) <= self.roundings.get(asset_id, 0) else off

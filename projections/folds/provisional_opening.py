@@ -2,7 +2,8 @@
 
 A venue may answer with data that is older than it declares, and may report a trade after a balance that includes it. The
 opening balance then lacks a change that it was taken to include, or includes one that was booked after it. A later
-observation shows which: what it differs by is the sum of those changes.
+observation shows which: what it differs by is the sum of those changes. That observation may be as old itself, so the
+newest one decides, until one agrees that is certainly newer than the changes.
 """
 
 from __future__ import annotations
@@ -11,8 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from kernel.clock import NS_PER_S
+
 CHANGES_MAX = 64
 """Newest changes that are kept of a figure."""
+ANSWER_AGE_MAX_NS = 60 * NS_PER_S
+"""Data of an answer is never older than this, whatever the venue declares."""
 
 
 class Change(NamedTuple):
@@ -21,7 +26,7 @@ class Change(NamedTuple):
     venue_ns: int
     amount: int
     included: bool
-    """True if the opening figure was taken to include it."""
+    """True if the opening figure is taken to include it."""
 
 
 @dataclass
@@ -36,16 +41,21 @@ class ProvisionalOpening:
             change = Change(venue_ns, amount, included=opened_until_ns is None)
             self.unproven[name] = [*self.unproven.get(name, ())[1 - CHANGES_MAX :], change]
 
-    def prove(self, name: str) -> None:
-        """Note that an observation agrees with an opening figure."""
-        self.unproven.pop(name, None)
+    def prove(self, name: str, *, began_ns: int, opened_until_ns: int) -> None:
+        """Note that an observation agrees with an opening figure; one that may be older than the changes proves nothing."""
+        if began_ns >= opened_until_ns + ANSWER_AGE_MAX_NS:
+            self.unproven.pop(name, None)
 
-    def lacked(self, name: str, explains: Callable[[int], bool]) -> int:
-        """Return what an opening figure lacks, less what it includes unexpectedly; 0 if no instant of it explains that."""
+    def correct(self, name: str, explains: Callable[[int], bool]) -> int:
+        """Take an opening figure for one of the instant that explains an observation.
+
+        Returns what it lacks by that, less what it includes, of what it was taken to; 0 if no instant explains it.
+        """
         changes = sorted(self.unproven.get(name, ()))
         for shown in range(len(changes) + 1):
             after = sum(change.amount for change in changes[shown:] if change.included)
             before = sum(change.amount for change in changes[:shown] if not change.included)
             if after != before and explains(after - before):
+                self.unproven[name] = [item._replace(included=at < shown) for at, item in enumerate(changes)]
                 return after - before
         return 0

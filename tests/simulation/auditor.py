@@ -369,17 +369,23 @@ class Auditor(BracketAudit):
 
     def _disown_unnamed(self) -> None:
         """Take the copies that the network made of a request for external orders, if the venue has shown no more of them
-        than trades without client order id: nothing tells whose they are. `_check_foreign` asks for the finding."""
+        than trades without client order id: nothing tells whose they are. `_check_foreign` asks for the finding.
+
+        That is so if another order under the id was shown, or if the request itself was refused: then only a copy traded.
+        """
         if self.personality is None or "unnamed-trades" not in self.personality.names:
             return
-        for orders in self._by_intent.values():
-            copies = [
-                item for item in orders if item.client_order_id in self.doubled and not item.open and item.cum_qty
-            ]
-            unnamed = [item for item in copies if item.exchange_order_id not in self._last_position]
-            for order in unnamed if len(copies) > len(unnamed) else ():
-                orders.remove(order)
-                self.foreign.add(order.exchange_order_id)
+        for intent in self.intents.values():
+            orders = self._by_intent[intent.intent_id]
+            for client_id in self.doubled & {item.client_order_id for item in orders}:
+                copies = [
+                    item for item in orders if item.client_order_id == client_id and not item.open and item.cum_qty
+                ]
+                unnamed = [item for item in copies if not self.is_known(item.exchange_order_id)]
+                explained = len(copies) > len(unnamed) or self._is_refused(intent, client_id)
+                for order in unnamed if explained else ():
+                    orders.remove(order)
+                    self.foreign.add(order.exchange_order_id)
 
     def _filled(self, group: Group) -> dict[str, int]:
         """The filled quantity of each member at the venue."""
@@ -510,9 +516,9 @@ class Auditor(BracketAudit):
             return
         if self.is_halted(intent.order["symbol_id"]) and self._is_wanted(intent):
             return  # it waits for the halt's end
-        lacks = not live or working < wanted
+        lacks = not live or working < self._allowed(intent, intent.order["quantity"])
         tried_for_ever = (status == "BACKING_OFF" and self._is_tried_for_ever(intent)) or (
-            status in ("PENDING", "BACKING_OFF") and lacks and self._waits_for_tick(intent)
+            status in ("PENDING", "BACKING_OFF") and self._waits_for_tick(intent)
         )
         # Between a cancel and the next submit of an order whose terms the venue changes each time.
         tried_for_ever |= status == "PENDING" and lacks and f"VENUE_DISAGREES:{name}" in self.standing
@@ -555,7 +561,7 @@ class Auditor(BracketAudit):
         return refused and not live
 
     def _waits_for_tick(self, intent: Intent) -> bool:
-        """Whether it is a bracket's exit at a price that the changed tick size forbids: it is placed, or grows, later.
+        """Whether it is a bracket's exit at a price that the changed tick size forbids: it is placed, or changed, later.
 
         A finding says so if none of the bracket's exits works (see `_check_exits`).
         """
@@ -577,7 +583,7 @@ class Auditor(BracketAudit):
             return
         if "VENUE_DISAGREES" in intent.findings and (status == "FAILED" or self._is_tried_for_ever(intent)):
             return  # it works what it works, and the finding says so
-        if working < wanted and order.price == intent.order.get("price") and self._waits_for_tick(intent):
+        if self._waits_for_tick(intent):
             return
         if (working, order.price) != (wanted, intent.order.get("price")):
             asked = f"{wanted} at {intent.order.get('price')}"

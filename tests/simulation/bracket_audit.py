@@ -199,6 +199,6 @@ class BracketAudit(BystanderAudit):
         if missing and not works and finding_id not in self.standing:
             self.problem(14, f"{group.group_id} holds something, none of its exits works, and no finding says so")
         totals = [(item, filled[item.intent_id] + open_) for item in guards if (open_ := working[item.intent_id])]
-        whole = any(total >= self.exit_quantity(item, filled, total) for item, total in totals)
+        whole = any(total >= self.exit_quantity(item, filled, item.order["quantity"]) for item, total in totals)
         if whole and finding_id in self.standing:
             self.problem(14, f"{group.group_id} has an exit that works for all of it, and a finding that it has none")

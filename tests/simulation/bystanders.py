@@ -104,14 +104,16 @@ class Bystanders:
             if item.kind is not AttemptKind.CANCEL
             and item.outcome is AttemptOutcome.UNKNOWN
             and self.world.clock.now_ns() - item.stamp_ns > SETTLED_NS
-            and (item.client_order_id not in self.world.exchange.named or self._is_hidden(item))
+            and (item.client_order_id not in self.world.exchange.named or self._is_hidden(process, intent_id, item))
             and not any(other.sending[item.client_order_id] for other in self.world.alive)
         ]
 
-    def _is_hidden(self, attempt: Attempt) -> bool:
-        """Whether the venue does not show the client order id of what it accepted, and nothing is on its way any more."""
+    def _is_hidden(self, process: Process, intent_id: str, attempt: Attempt) -> bool:
+        """Whether the venue does not show whose order it made, or an external one may be it, and nothing is on its way."""
         hides = bool(self.world.personality.names & {"unnamed-trades", "unnamed-orders"})
-        return hides and self.world.quiet and attempt.makes_order
+        finding = process.kernel.state.finding(f"UNOWNED_CANDIDATE:{intent_id}")
+        suspected = finding is not None and finding.resolved_at_ns is None
+        return (hides or suspected) and self.world.quiet and attempt.makes_order
 
     async def _say(self, process: Process, intent_id: str, attempt: Attempt) -> None:
         made = [

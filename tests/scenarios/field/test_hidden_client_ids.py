@@ -18,6 +18,7 @@ from kernel.models import (
     FindingKind,
     OrdStatus,
     ReconciliationStatus,
+    UnsolicitedCancelPolicy,
 )  # fmt: skip
 from kernel.settings import KernelSettings
 from kernel.venues.base import CancelRequest, Dedupe, ExecutionReport, SubmitRequest, VenueCapabilities, VenueSnapshot
@@ -103,8 +104,9 @@ def hiding(**capabilities: Any) -> HidingVenue:
     return HidingVenue(LoopClock(), VenueCapabilities(**known))
 
 
-async def place(lab: Lab, name: str = "b", **terms: Any) -> None:
-    await lab.kernel.place_order(order(**terms), intent_id=name, wait="recorded")
+async def place(lab: Lab, name: str = "b", *, recreate: bool = False, **terms: Any) -> None:
+    policy = UnsolicitedCancelPolicy.RECREATE if recreate else UnsolicitedCancelPolicy.STOP
+    await lab.kernel.place_order(order(**terms), intent_id=name, wait="recorded", on_unsolicited_cancel=policy)
 
 
 def status(lab: Lab, name: str = "b") -> ReconciliationStatus:
@@ -482,3 +484,27 @@ async def test_a_list_item_that_may_be_of_two_orders_is_no_miss_of_either() -> N
         await asyncio.sleep(600)
         assert (await lab.kernel.get_order_state("b")).status.ord_status is OrdStatus.NEW
         assert "GHOST" not in lab.findings()
+
+
+@pytest.mark.parametrize("is_dated", [True, False])
+async def test_a_list_item_under_an_id_that_two_orders_had_confirms_no_false_end(is_dated: bool) -> None:
+    """It reopens the order if it is older than the end; without its time nothing is concluded, and nothing placed again."""
+    venue = hiding(lookup=False, orders_carry_client_id=False, order_ids_unique=False)
+    async with field_lab(venue=venue) as lab:
+        await place(lab, "a")
+        await asyncio.sleep(1)
+        await lab.kernel.cancel_order("a")
+        await asyncio.sleep(60)
+        accepted_ns = venue.clock.now_ns()
+        told = {"transact_time_ns": accepted_ns if is_dated else None}
+        hidden = {"client_order_id": None} | told
+        venue.without_ids = lambda report, *, carries: report if carries else structs.replace(report, **hidden)  # type: ignore[method-assign]
+        venue.on_submit = lambda request: venue.report(venue.new_order(request, order_id="1"), ExecType.NEW)
+        await place(lab, "b", recreate=True)
+        await asyncio.sleep(10)
+        item = venue.orders["BTCUSDT", "1"]
+        venue.tell(venue.report(item, ExecType.EXPIRED, ord_status=OrdStatus.EXPIRED, leaves_qty=0))
+        await asyncio.sleep(600)
+        assert venue.count("submit") == 2
+        assert (status(lab) is ReconciliationStatus.SYNCED) is is_dated
+        assert ("FALSE_END" in lab.findings()) is is_dated

@@ -5,8 +5,19 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec import structs
 
-from kernel.safety.readiness import ADVISORY, CONDITIONS, HOLD_AT_FIRST, LEASE_HELD, NOT_PAUSED, Readiness
+from kernel.lifecycle import raised
+from kernel.models import FindingKind
+from kernel.safety.readiness import (
+    ADVISORY,
+    CONDITIONS,
+    HOLD_AT_FIRST,
+    LEASE_HELD,
+    NOT_PAUSED,
+    Readiness,
+    clock_condition,
+)
 from tests.paper_world import HandClock
 
 
@@ -90,3 +101,14 @@ async def test_wait_returns_once_ready(readiness: Readiness) -> None:
     assert not waiting.done()
     hold_all(readiness)
     await waiting
+
+
+@pytest.mark.parametrize(("blocks", "reason"), [(True, "Refused"), (None, "Differs")])
+def test_the_condition_of_the_clock_follows_from_the_findings_field(blocks: bool | None, reason: str) -> None:
+    """VENUE_CLOCK is missing while a finding about the host's clock blocks requests, whatever its text says."""
+    event = raised("CLOCK_SKEW:h", FindingKind.CLOCK_SKEW, "refused or not", blocks_sending=blocks, now_ns=5)
+    shown = clock_condition([event.finding], "h", created_at_ns=1)
+    assert (shown.status, shown.reason, shown.since_ns) == (not blocks, reason, 5 if blocks else 1)
+    resolved = structs.replace(event.finding, resolved_at_ns=9)
+    assert clock_condition([resolved], "h", created_at_ns=1).status
+    assert clock_condition([event.finding], "another", created_at_ns=1).status
