@@ -13,6 +13,7 @@ from kernel import events
 from kernel.errors import IntegrityError
 from kernel.groups import Group
 from kernel.lifecycle import Record, evolve, finding_id, order_requests
+from kernel.lifecycle.order_identity import has_id, has_terms_of, holds_trade
 from kernel.lifecycle.settled_orders import recalled, with_settled
 from kernel.models import AttemptOutcome, Evidence, FindingKind, LookScope, OrderIntent
 from kernel.safety import heartbeat
@@ -177,8 +178,19 @@ class Fold:
         )
 
     def _external_observed(self, event: events.ExternalOrderObserved) -> None:
+        if self._is_booked(event):
+            return
         for booking in self._data.externals.apply(event):
             self._book_external(booking, event, event.transact_time_ns)
+
+    def _is_booked(self, event: events.ExternalOrderObserved) -> bool:
+        """Return whether a trade is an intent's already: the report that told so was recorded while this one was."""
+        order_id = event.exchange_order_id or ""
+        return any(
+            has_id(facts, event) and has_terms_of(facts.order, event) and holds_trade(facts, event, None)
+            for intent_id in self._data.indexes.by_exchange_order_id.get(order_id, ())
+            for facts in self._data.record(intent_id).orders
+        )
 
     def _log_created(self, event: events.LogCreated) -> None:
         self._data.log_id = event.log_id

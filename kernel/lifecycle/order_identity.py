@@ -25,6 +25,7 @@ from kernel.order_spec import Side, StandardOrder
 from kernel.venues.base import ExecutionReport, VenueCapabilities
 
 Report = ExecutionReport | events.OrderReport
+Observed = Report | events.ExternalOrderObserved
 REFUSALS = frozenset({ExecType.CANCEL_REJECTED, ExecType.REPLACE_REJECTED})
 
 
@@ -227,7 +228,7 @@ def key_of(report: ExecutionReport) -> tuple[str, Side | None, str | None]:
     return (report.symbol_id, report.side, report.exchange_order_id)
 
 
-def has_id(facts: OrderFacts, report: Report) -> bool:
+def has_id(facts: OrderFacts, report: Observed) -> bool:
     return bool(report.exchange_order_id) and facts.exchange_order_id == report.exchange_order_id
 
 
@@ -236,7 +237,7 @@ def is_named_otherwise(facts: OrderFacts, report: Report) -> bool:
     return bool(report.exchange_order_id) and facts.exchange_order_id not in ("", report.exchange_order_id)
 
 
-def has_terms_of(order: StandardOrder, report: Report) -> bool:
+def has_terms_of(order: StandardOrder, report: Observed) -> bool:
     """Return whether an order has the symbol of a report, and its side if the report has one."""
     side = getattr(report, "side", None)
     return order.symbol_id == report.symbol_id and side in (None, order.side)
@@ -302,7 +303,7 @@ def is_nameless_reopening(facts: OrderFacts, report: ExecutionReport, margin_ns:
     return report.transact_time_ns is None or report.transact_time_ns >= facts.first_end_ns - (margin_ns or 0)
 
 
-def holds_trade(facts: OrderFacts, report: Report, margin_ns: int | None) -> bool:
+def holds_trade(facts: OrderFacts, report: Observed, margin_ns: int | None) -> bool:
     """Return whether a reported trade, or the one that it corrects or busts, is known of the order, counted or not."""
     given: Any = report
     if corrects := getattr(report, "ref_fill_key", None):

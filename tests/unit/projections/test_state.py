@@ -137,6 +137,26 @@ def test_an_empty_state_answers() -> None:
     assert state.apply([]).touched == ()
 
 
+@pytest.mark.parametrize("external_first", [True, False])
+def test_a_trade_recorded_as_an_intents_and_as_external_counts_once(external_first: bool) -> None:
+    """Two reports of one trade are recorded at once, one of them without its client order id, in either order."""
+    tape = Tape()
+    tape.add(events.REFERENCE_STREAM, events.SymbolObserved(symbol=SYMBOL))
+    tape.working("i")
+    trade = a_trade("t", 40, client_id="c-i", exchange_order_id="o-i")
+    names = {*events.ExternalOrderObserved.model_fields} & {*ExecutionReport.model_fields} - {"client_order_id"}
+    external = events.ExternalOrderObserved(**{name: getattr(trade, name) for name in names}, id_reused=True)
+    if external_first:
+        tape.add(events.VENUE_STREAM, external)
+    tape.report("i", trade)
+    if not external_first:
+        tape.add(events.VENUE_STREAM, external)
+    state = folded(tape)
+    assert [(position.symbol_id, position.quantity) for position in state.positions()] == [("S", 40)]
+    left = state.external_order_of(trade)
+    assert left is None or not state.external_trades(left)
+
+
 @pytest.mark.parametrize("given_positions", [[2], [1, 3], [1, 1], [1, 2, 2]])
 def test_positions_must_follow_each_other(given_positions: list[int]) -> None:
     """A gap or a repetition is refused with the expected position; events before it are folded."""
