@@ -287,9 +287,9 @@ class StateData:
             self.heartbeats, [*self.externals.entries.values()], self.dead_requests, self.evicted,
         )  # fmt: skip
         for item in held:
-            digest.update(encoded(item))
+            digest.update(encoded(item) + b"\n")
         for intent_id in sorted(self.records):
-            digest.update(encoded(self.records[intent_id]))
+            digest.update(encoded(self.records[intent_id]) + b"\n")
         return digest.hexdigest()
 
     def missing(self, part: Sequence[events.BaseEvent]) -> frozenset[str]:

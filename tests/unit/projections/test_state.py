@@ -144,7 +144,8 @@ def test_a_trade_recorded_as_an_intents_and_as_external_counts_once(external_fir
     tape.add(events.REFERENCE_STREAM, events.SymbolObserved(symbol=SYMBOL))
     tape.working("i")
     trade = a_trade("t", 40, client_id="c-i", exchange_order_id="o-i")
-    names = {*events.ExternalOrderObserved.model_fields} & {*ExecutionReport.model_fields} - {"client_order_id"}
+    names = {*events.ExternalOrderObserved.__struct_fields__} & {*ExecutionReport.__struct_fields__}
+    names -= {"client_order_id"}
     external = events.ExternalOrderObserved(**{name: getattr(trade, name) for name in names}, id_reused=True)
     if external_first:
         tape.add(events.VENUE_STREAM, external)
