@@ -151,7 +151,9 @@ def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
 def sent_by(record: Record, event: events.AttemptStarted) -> dict[str, Any]:
     """Return the record fields that change by a request and are kept for ever."""
     if event.kind is AttemptKind.SUBMIT:
-        return {"sends": counted(record.sends, event.client_order_id), "sent_order": event.order}
+        wanted = record.intent.order if record.intent is not None else None
+        order = wanted if event.order == wanted else event.order  # one value, as most are equal
+        return {"sends": counted(record.sends, event.client_order_id), "sent_order": order}
     changes: dict[str, Any] = {}
     if event.target_client_order_id:
         link = (event.client_order_id, event.target_client_order_id)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from msgspec import structs
 
 from kernel.clock import SeededIds, SystemClock
 from kernel.controller import EventSourcedKernel
@@ -245,7 +244,7 @@ async def test_health_reports_the_outage(server: OwnPostgres, exchange_id: str) 
 
 async def test_stopping_during_an_outage(server: OwnPostgres, exchange_id: str) -> None:
     """A leader stops in time during an outage, although commands wait for the database."""
-    settings = structs.replace(SETTINGS, stop_timeout_s=0.5)
+    settings = SETTINGS.model_copy(update={"stop_timeout_s": 0.5})
     async with (
         open_log(server.url, exchange_id=exchange_id, settings=LogSettings(reconnect_timeout_s=3600)) as log,
         open_kernel(log, venue=WatchedVenue(), settings=settings) as leader,
