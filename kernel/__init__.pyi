@@ -24,7 +24,7 @@ from kernel.order_spec import (
     AssetId as AssetId, AssetMetadata as AssetMetadata, Counter as Counter,
     EXCHANGE_ID_PATTERN as EXCHANGE_ID_PATTERN, ExchangeId as ExchangeId,
     INTENT_ID_PATTERN as INTENT_ID_PATTERN,
-    InstantNs as InstantNs, Int as Int, IntentId as IntentId, Model as Model, OcoMode as OcoMode,
+    InstantNs as InstantNs, Int as Int, IntentId as IntentId, OcoMode as OcoMode,
     OrderType as OrderType, PRICED as PRICED, STOPPED as STOPPED, Scale as Scale, Side as Side,
     StandardOrder as StandardOrder, StandardOrderGroup as StandardOrderGroup, SymbolId as SymbolId,
     SymbolMetadata as SymbolMetadata, SymbolStatus as SymbolStatus, TimeInForce as TimeInForce,
@@ -32,5 +32,5 @@ from kernel.order_spec import (
     order_inconsistencies as order_inconsistencies, to_scaled as to_scaled, trimmed as trimmed,
 )  # fmt: skip
 from kernel.reconciler.engine import ReconciliationEngine as ReconciliationEngine
-from kernel.safety.limit_settings import LimitSettings as LimitSettings, Limits as Limits
+from kernel.safety.limit_settings import LimitSettings as LimitSettings, Limits as Limits, Model as Model
 from kernel.settings import KernelSettings as KernelSettings, ns as ns

@@ -17,7 +17,7 @@ from kernel.clock import NS_PER_S, Clock, IdFactory, SeededIds, SystemClock
 from kernel.commands import operator, waiters
 from kernel.commands.limit_gate import ProposedOrder
 from kernel.commands.place_group import PlaceGroup, check_changeable, new_members, symbols_of
-from kernel.commands.validation import check_type, new_intent, validated
+from kernel.commands.validation import new_intent
 from kernel.errors import ExchangeError, NotFoundError, Violation, WaitTimeoutError
 from kernel.lease import Lease
 from kernel.lifecycle import CancelIntent, ModifyIntent, PlaceOrder
@@ -41,6 +41,7 @@ from kernel.state import KernelState
 from kernel.stores import ActualStateStore, IntentStateStore
 from kernel.streams.fills import fills
 from kernel.streams.rehydration import ensure_loaded
+from kernel.values.edge import check_type, validated
 from kernel.venues.base import Venue
 
 logger = logging.getLogger(__name__)
@@ -188,7 +189,6 @@ class EventSourcedKernel(ExchangeKernel):
         self._runtime.check()
         waiters.check_wait(wait)
         check_type(order, StandardOrder)
-        symbol = await self._symbol(order.symbol_id)
         now_ns = self._clock.now_ns()
         intent = new_intent(
             order,
@@ -199,7 +199,8 @@ class EventSourcedKernel(ExchangeKernel):
             metadata=metadata or {},
             now_ns=now_ns,
         )
-        open_orders = self.state.open_orders(order.symbol_id)
+        symbol = await self._symbol(intent.order.symbol_id)
+        open_orders = self.state.open_orders(symbol.symbol_id)
         await self._commands.handle(
             intent.intent_id, PlaceOrder(intent, symbol, open_orders), actor=self._actor_of(owner)
         )
@@ -245,7 +246,6 @@ class EventSourcedKernel(ExchangeKernel):
         """
         self._runtime.check()
         waiters.check_wait(wait)
-        check_type(group, StandardOrderGroup)
         group = validated(group, StandardOrderGroup)
         now_ns = self._clock.now_ns()
         name = group_id if group_id is not None else self._ids.intent_id(now_ns)
@@ -327,7 +327,6 @@ class EventSourcedKernel(ExchangeKernel):
         """
         self._runtime.check()
         waiters.check_wait(wait)
-        check_type(new_order, StandardOrder)
         order = validated(new_order, StandardOrder)
         known = await self.intent_store.get_intent(intent_id)
         check_changeable(self.state.group_of(intent_id), intent_id)

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from msgspec import structs
+
 from kernel.errors import Violation
 from kernel.lifecycle import Record
 from kernel.lifecycle.order_facts import OrderFacts
@@ -208,7 +210,7 @@ class RiskChange:
         if added.quantity or added.notional or added.unpriced:
             return False
         same = {"quantity": self.known.quantity, "display_quantity": self.known.display_quantity}
-        return self.order.model_copy(update=same) == self.known
+        return structs.replace(self.order, **same) == self.known
 
     @property
     def added(self) -> OpenRisk:

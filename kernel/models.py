@@ -10,36 +10,47 @@ import json
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
-import pydantic
-from pydantic import Field, Strict
+import msgspec
+from msgspec import Meta
 
 from kernel.order_spec import (
+    INT64_MAX,
     AssetId,
     Counter,
     ExchangeId,
     InstantNs,
     Int,
     IntentId,
-    Model,
     Side,
     StandardOrder,
     SymbolId,
     Uint64,
 )
 from kernel.order_spec import AssetMetadata as AssetMetadata
+from kernel.values import Constraint, Value
 
 
 def is_json(value: dict[str, Any]) -> dict[str, Any]:
-    """Return a value that JSON can hold; `ValueError` for any other, which would be stored as something else."""
+    """Return a copy as JSON holds it; `ValueError` for a value that would be stored as something else."""
+    if not value:
+        return {}
     try:
-        if value:
-            json.dumps(value, allow_nan=False)
+        copy: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
+        return copy
     except TypeError as problem:
         raise ValueError(f"it must be JSON: {problem}") from problem
-    return value
 
 
-JsonObject = Annotated[dict[str, Any], pydantic.AfterValidator(is_json)]
+class _Copied:
+    """Annotates an object that is copied where it comes from outside, so that nobody can change it afterwards."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core.core_schema import no_info_after_validator_function
+
+        return no_info_after_validator_function(is_json, handler(source))
+
+
+JsonObject = Annotated[dict[str, Any], _Copied()]
 """An object that JSON holds without loss."""
 
 
@@ -155,7 +166,7 @@ class Evidence(StrEnum):
 UNRESOLVED = frozenset({AttemptOutcome.PENDING, AttemptOutcome.UNKNOWN})
 
 
-class OrderIntent(Model):
+class OrderIntent(Value):
     """The desired state of one order, valid until a command changes it."""
 
     intent_id: IntentId
@@ -166,15 +177,15 @@ class OrderIntent(Model):
     """The desired terms; `quantity` is the total, filled part included."""
     group_id: IntentId | None = None
     """The group that it belongs to, if any."""
-    generation: Annotated[int, Strict(), Field(ge=1, le=2**63 - 1)] = 1
+    generation: Annotated[int, Meta(ge=1, le=INT64_MAX), Constraint(strict=True, ge=1, le=INT64_MAX)] = 1
     """1, and one more for each accepted change of `order` or `desired`."""
     desired: Desired = Desired.WORKING
     """WORKING, or CANCELED once it was canceled."""
     on_unsolicited_cancel: UnsolicitedCancelPolicy = UnsolicitedCancelPolicy.STOP
     """The policy if the venue cancels the order by itself."""
-    owner: str = Field(default="", max_length=128)
+    owner: Annotated[str, Meta(max_length=128), Constraint(max_length=128)] = ""
     """The strategy that owns it; heartbeats and bulk cancels select by it."""
-    metadata: JsonObject = Field(default_factory=dict)
+    metadata: JsonObject = msgspec.field(default_factory=dict)
     """JSON data of the strategy; the kernel never reads it."""
     created_at_ns: InstantNs = 0
     """When it was created, in Unix nanoseconds."""
@@ -184,7 +195,7 @@ class OrderIntent(Model):
     """True for the effective intent of a bracket's exit."""
 
 
-class OrderStatus(Model):
+class OrderStatus(Value):
     """Terms and status of an order at the venue, as in a FIX execution report (35=8)."""
 
     order: StandardOrder
@@ -201,7 +212,7 @@ class OrderStatus(Model):
     """Average fill price at the price scale, rounded down (FIX 6); for display only. None without fills."""
 
 
-class Attempt(Model):
+class Attempt(Value):
     """One request to the venue: one `AttemptStarted` in the log is one send."""
 
     number: Counter
@@ -253,7 +264,7 @@ class Attempt(Model):
         return self.kind is AttemptKind.SUBMIT or self.new_order
 
 
-class VenueOrder(Model):
+class VenueOrder(Value):
     """One venue order under one of our client order ids."""
 
     exchange_order_id: str
@@ -303,7 +314,7 @@ class VenueOrder(Model):
     """True if a report that no intent owns may be about it: its status is queried before anything is sent."""
 
 
-class AcceptedTerms(Model):
+class AcceptedTerms(Value):
     """Terms that count instead of those of the intent's order, for one generation."""
 
     generation: Counter
@@ -316,7 +327,7 @@ class AcceptedTerms(Model):
     """In a group: the total that was asked for then; the quantity counts until more is."""
 
 
-class EarlierOrders(Model):
+class EarlierOrders(Value):
     """The sum of venue orders that ended long ago."""
 
     count: Counter
@@ -327,7 +338,7 @@ class EarlierOrders(Model):
     """Reduction of reduce-only orders' requested quantities by the venue; none of it is placed again."""
 
 
-class OrderState(Model):
+class OrderState(Value):
     """The observed order of an intent: what the log shows of it at the venue."""
 
     intent_id: IntentId
@@ -352,7 +363,10 @@ class OrderState(Model):
     """Generation that the venue rejected for good; 0 if none."""
     not_before_ns: InstantNs = 0
     """Nothing new is sent before this instant."""
-    last_sync_at: Annotated[int, Strict(), Field(ge=0)] | Annotated[float, Strict(), Field(ge=0)] = 0
+    last_sync_at: (
+        Annotated[int, Meta(ge=0), Constraint(strict=True, ge=0)]
+        | Annotated[float, Meta(ge=0), Constraint(strict=True, ge=0)]
+    ) = 0
     """When the venue last confirmed it, in Unix *seconds*."""
     accepted_terms: AcceptedTerms | None = None
     """Terms that count instead of the intent's, as the venue works or takes no others."""
@@ -360,7 +374,7 @@ class OrderState(Model):
     """Older venue orders, of which nothing more is expected."""
 
 
-class ExternalOrder(Model):
+class ExternalOrder(Value):
     """An order at the venue that belongs to no intent; None where the venue did not report a field."""
 
     exchange_order_id: str
@@ -397,7 +411,7 @@ class ExternalOrder(Model):
     """True if its status was queried by the venue's id."""
 
 
-class Position(Model):
+class Position(Value):
     """The position in one symbol that results from fills, in integer arithmetic."""
 
     symbol_id: SymbolId
@@ -410,11 +424,11 @@ class Position(Model):
     """Exact signed cost of the open quantity, at the scale of price × quantity."""
     realized_pnl: Int = 0
     """Realized profit before fees, at the scale of price × quantity."""
-    fees: dict[AssetId, Int] = Field(default_factory=dict)
+    fees: dict[AssetId, Int] = msgspec.field(default_factory=dict)
     """Asset → fees paid (positive) or received (negative), at the asset's scale."""
 
 
-class Balance(Model):
+class Balance(Value):
     """The balance of one asset, at the asset's scale."""
 
     asset_id: AssetId
@@ -427,12 +441,12 @@ class Balance(Model):
     """Amount available."""
 
 
-class AccountState(Model):
+class AccountState(Value):
     """The account as last observed, and as expected now."""
 
     exchange_id: ExchangeId
     """The exchange account."""
-    balances: dict[AssetId, Balance] = Field(default_factory=dict)
+    balances: dict[AssetId, Balance] = msgspec.field(default_factory=dict)
     """Asset → balance."""
     margin: dict[AssetId, Int] | None = None
     """Asset → margin used, at venues with margin."""
@@ -475,7 +489,7 @@ class FindingKind(StrEnum):
     VENUE_DISAGREES = "VENUE_DISAGREES"
 
 
-class Finding(Model):
+class Finding(Value):
     """An anomaly, raised and resolved by events."""
 
     finding_id: str

@@ -1,7 +1,7 @@
 """Orders and symbols: the values that strategies build, with FIX names where FIX has one.
 
 Every price and quantity is an integer at the symbol's scale; `SymbolMetadata` converts decimals to such integers and back,
-exactly or with an error. Models are frozen and refuse unknown fields, and floats, booleans and strings as numbers.
+exactly or with an error. Values are frozen and refuse unknown fields, and floats, booleans and strings as numbers.
 """
 
 from __future__ import annotations
@@ -11,44 +11,46 @@ from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Annotated, Any
 
-import pydantic
-from pydantic import ConfigDict, Field, Strict, StringConstraints
+from msgspec import Meta
 
 from kernel.errors import ValidationError, Violation
+from kernel.values import Constraint, Value, whole
 
 UINT64_MAX = 2**64 - 1
+INT64_MAX = 2**63 - 1
 
-Uint64 = Annotated[int, Strict(), Field(ge=0, le=UINT64_MAX)]
+Uint64 = Annotated[int, Meta(ge=0), Constraint(strict=True, ge=0, le=UINT64_MAX)]
 """A price or quantity: an integer from 0 to 2^64−1 at the symbol's scale. An annotation, not a constructor."""
-Int = Annotated[int, Strict()]
+Int = Annotated[int, Constraint(strict=True)]
 """A signed, unbounded integer (fee, balance, cost, notional) at the scale that its field names."""
-InstantNs = Annotated[int, Strict(), Field(ge=0, le=2**63 - 1)]
+InstantNs = Annotated[int, Meta(ge=0, le=INT64_MAX), Constraint(strict=True, ge=0, le=INT64_MAX)]
 """An instant in Unix nanoseconds."""
-Counter = Annotated[int, Strict(), Field(ge=0, le=2**63 - 1)]
+Counter = Annotated[int, Meta(ge=0, le=INT64_MAX), Constraint(strict=True, ge=0, le=INT64_MAX)]
 """A count, version, number or log position."""
 
 INTENT_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 INTENT_ID_RULE = "1 to 64 characters of `A-Z a-z 0-9 . _ -`, the first a letter or digit"
-IntentId = Annotated[str, StringConstraints(pattern=INTENT_ID_PATTERN)]
+IntentId = Annotated[str, Meta(pattern=whole(INTENT_ID_PATTERN)), Constraint(pattern=INTENT_ID_PATTERN)]
 """Id of an intent or group: a letter or digit, then up to 63 letters, digits, `.`, `_` or `-`."""
 EXCHANGE_ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,39}$"
 EXCHANGE_ID_RULE = "1 to 40 characters of `a-z 0-9 _ -`, the first a letter or digit"
-ExchangeId = Annotated[str, StringConstraints(pattern=EXCHANGE_ID_PATTERN)]
+ExchangeId = Annotated[str, Meta(pattern=whole(EXCHANGE_ID_PATTERN)), Constraint(pattern=EXCHANGE_ID_PATTERN)]
 """Id of an exchange account and of its log."""
-SymbolId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[!-~]+$")]
+VENUE_NAME_PATTERN = r"^[!-~]+$"
+SymbolId = Annotated[
+    str,
+    Meta(min_length=1, max_length=64, pattern=whole(VENUE_NAME_PATTERN)),
+    Constraint(min_length=1, max_length=64, pattern=VENUE_NAME_PATTERN),
+]
 """A symbol as the venue spells it: 1 to 64 printable ASCII characters without spaces."""
-AssetId = Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=r"^[!-~]+$")]
+AssetId = Annotated[
+    str,
+    Meta(min_length=1, max_length=32, pattern=whole(VENUE_NAME_PATTERN)),
+    Constraint(min_length=1, max_length=32, pattern=VENUE_NAME_PATTERN),
+]
 """An asset as the venue spells it."""
-Scale = Annotated[int, Strict(), Field(ge=0, le=18)]
+Scale = Annotated[int, Meta(ge=0, le=18), Constraint(strict=True, ge=0, le=18)]
 """A number of decimal places."""
-
-
-class Model(pydantic.BaseModel):
-    """Base of every stored model: frozen, no unknown fields, field docstrings in its JSON schema."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, ser_json_inf_nan="strings"
-    )
 
 
 class Side(StrEnum):
@@ -112,14 +114,12 @@ STOPPED = frozenset({OrderType.STOP, OrderType.STOP_LIMIT})
 PAPER_HINT = " (the paper exchange takes it with `--markets full`)"
 
 
-class StandardOrder(Model):
+class StandardOrder(Value):
     """The terms of an order.
 
-    Construction checks the terms against each other; `SymbolMetadata.violations` checks them against the symbol. Convert
-    decimals with `SymbolMetadata.price_from_decimal` and `quantity_from_decimal`.
-
-    Raises:
-        pydantic.ValidationError: Terms are missing, malformed or inconsistent.
+    The constructor checks nothing: `StandardOrder.checked` does, and every command and store write.
+    `SymbolMetadata.violations` checks the terms against the symbol. Convert decimals with
+    `SymbolMetadata.price_from_decimal` and `quantity_from_decimal`.
     """
 
     symbol_id: SymbolId
@@ -145,11 +145,8 @@ class StandardOrder(Model):
     display_quantity: Uint64 | None = None
     """Quantity shown in the book (iceberg, FIX 1138), at the symbol's quantity scale; at most `quantity`."""
 
-    @pydantic.model_validator(mode="after")
-    def _consistent(self) -> StandardOrder:
-        if problems := order_inconsistencies(self):
-            raise ValidationError("the order is not valid", problems)
-        return self
+    def contradictions(self) -> list[Violation]:
+        return order_inconsistencies(self)
 
 
 def expiry_violations(order: StandardOrder, *, now_ns: int) -> list[Violation]:
@@ -193,16 +190,16 @@ def order_inconsistencies(order: StandardOrder) -> list[Violation]:
     return found
 
 
-class StandardOrderGroup(Model):
+class StandardOrderGroup(Value):
     """Contingent orders (FIX 35=E), placed whole or not at all."""
 
-    orders: tuple[StandardOrder, ...] = Field(min_length=1)
+    orders: Annotated[tuple[StandardOrder, ...], Meta(min_length=1), Constraint(min_length=1)]
     """The members; of a ONE_TRIGGERS_OTHER group the first one releases the others."""
     mode: OcoMode = OcoMode.NONE
     """How the members depend on each other."""
 
 
-class AssetMetadata(Model):
+class AssetMetadata(Value):
     """An asset and the scale of its amounts."""
 
     asset_id: AssetId
@@ -213,7 +210,7 @@ class AssetMetadata(Model):
     """Display name; may be empty."""
 
 
-class SymbolMetadata(Model):
+class SymbolMetadata(Value):
     """A symbol's scales, which never change, and its constraints, which may.
 
     All integers are at the price scale, the quantity scale, or (notionals) at the sum of both.
@@ -262,15 +259,10 @@ class SymbolMetadata(Model):
     contract: str | None = None
     """Kind of contract, such as `perpetual`: no order is taken, as only spot is supported. None for spot."""
 
-    @pydantic.model_validator(mode="after")
-    def _consistent(self) -> SymbolMetadata:
-        if self.min_price > self.max_price or self.min_quantity > self.max_quantity:
-            raise ValueError("a minimum is above its maximum")
-        return self
-
-    @pydantic.field_serializer("order_types", "times_in_force")
-    def _sorted(self, values: frozenset[StrEnum]) -> list[str]:
-        return sorted(values)
+    def contradictions(self) -> list[Violation]:
+        if self.min_price <= self.max_price and self.min_quantity <= self.max_quantity:
+            return []
+        return [Violation("symbol", "minimum", "a minimum is above its maximum", "", "{field}: {limit}")]
 
     def price_from_decimal(self, price: Decimal | str | int) -> int:
         """Return a decimal price as an integer at the price scale.

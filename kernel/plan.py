@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from msgspec import structs
+
 from kernel.actions import ActionKind
 from kernel.errors import Violation
 from kernel.lifecycle import FIXED_TERMS, same_price, stops, venue_orders_of
@@ -339,7 +341,7 @@ def rest_of(order: StandardOrder, quantity: int) -> StandardOrder:
     """Return the order with another quantity."""
     if quantity == order.quantity:
         return order
-    return order.model_copy(update={"quantity": quantity, "display_quantity": displayed(order, quantity)})
+    return structs.replace(order, quantity=quantity, display_quantity=displayed(order, quantity))
 
 
 def is_wanted(intent: OrderIntent, order: OrderState | None) -> bool:

@@ -3,8 +3,8 @@
 From the lowest layer to the highest:
 
 - `diff`: decides whether an intent's desired and observed sides differ.
-- `digest`: writes a state as canonical text and finds the first difference between two states.
-- `retention`: keeps live intents and the newest terminal ones in memory, most of them packed.
+- `digest`: writes a state as canonical bytes and finds the first difference between two states.
+- `retention`: keeps live intents and the newest terminal ones in memory.
 - `folds`: one part of the state each, such as positions, groups or findings.
 - `snapshot`: a state without its records, in types that can be stored.
 - `state_data`: everything that a state holds; evicts and restores it.

@@ -14,18 +14,17 @@ import logging
 import os
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import orjson
-import pydantic
+import msgspec
 
 from kernel.errors import KernelError, UnsafeFileError
 from kernel.lifecycle import Record
 from kernel.lifecycle.settled_orders import numbered
+from kernel.lifecycle.shared_sequence import as_list, from_list
 from kernel.platform.private_files import check_directory, make_directory, open_private, replacing
 from kernel.platform.version import fold_version
 from projections.snapshot import StateSnapshot
@@ -76,21 +75,19 @@ class CheckpointImage:
             code_hash=fold_version(),
             records=len(self.records),
         )
-        yield orjson.dumps(asdict(header))
-        yield adapter(StateSnapshot).dump_json(self.snapshot)
-        record = adapter(Record)
-        for item in self.records:
-            yield record.dump_json(item)
+        yield msgspec.json.encode(header)
+        yield encode(self.snapshot)
+        yield from map(encode, self.records)
 
 
 def image(state: State, chain_hash: bytes) -> CheckpointImage:
     """A copy of a state; `chain_hash` is the log's at the state's position."""
-    return CheckpointImage(state.snapshot(), state.records().as_now(), chain_hash)
+    return CheckpointImage(state.snapshot(), [*state.records().values()], chain_hash)
 
 
-@cache
-def adapter(kind: type) -> pydantic.TypeAdapter[Any]:
-    return pydantic.TypeAdapter(kind)
+encode = msgspec.json.Encoder(enc_hook=as_list).encode
+decode_snapshot = msgspec.json.Decoder(StateSnapshot, dec_hook=from_list).decode
+decode_record = msgspec.json.Decoder(Record, dec_hook=from_list).decode
 
 
 def write(image: CheckpointImage, path: Path) -> None:
@@ -101,7 +98,7 @@ def write(image: CheckpointImage, path: Path) -> None:
             digest.update(line)
             digest.update(b"\n")
             file.write(line + b"\n")
-        file.write(orjson.dumps({"sha256": digest.hexdigest()}) + b"\n")
+        file.write(msgspec.json.encode({"sha256": digest.hexdigest()}) + b"\n")
 
 
 def opened(path: Path) -> IO[bytes]:
@@ -116,8 +113,8 @@ def read_header(path: Path) -> Header:
 
 def parsed_header(line: bytes) -> Header:
     try:
-        header = Header(**orjson.loads(line))
-    except (ValueError, TypeError) as problem:
+        header = msgspec.json.decode(line, type=Header)
+    except ValueError as problem:
         raise CheckpointError(f"the first line is not a checkpoint header: {problem}") from problem
     if header.format != FORMAT:
         raise CheckpointError(f"the format is {header.format!r}; this version reads {FORMAT!r}")
@@ -137,7 +134,7 @@ def read(path: Path) -> State:
             raise CheckpointError(f"the header promises {header.records} records, the file has {lines - 2}")
         state = State()
         try:
-            snapshot = adapter(StateSnapshot).validate_json(file.readline())
+            snapshot = decode_snapshot(file.readline())
             state.restore(snapshot, map(record_of, islice(file, header.records)))
         except (ValueError, KeyError) as problem:
             raise CheckpointError(f"the state cannot be read: {problem}") from problem
@@ -145,7 +142,7 @@ def read(path: Path) -> State:
 
 
 def record_of(line: bytes) -> Record:
-    return numbered(adapter(Record).validate_json(line))
+    return numbered(decode_record(line))
 
 
 def checked_lines(file: Iterable[bytes]) -> int:
@@ -157,7 +154,7 @@ def checked_lines(file: Iterable[bytes]) -> int:
         lines, last = lines + 1, line
     if lines < 3 or not last.endswith(b"\n"):
         raise CheckpointError("the file is incomplete")
-    if last != orjson.dumps({"sha256": digest.hexdigest()}) + b"\n":
+    if last != msgspec.json.encode({"sha256": digest.hexdigest()}) + b"\n":
         raise CheckpointError("the file was changed or is incomplete: its SHA-256 does not match")
     return lines - 1
 

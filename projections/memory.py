@@ -6,11 +6,11 @@ One contract suite holds them and the stores on the log to the same behaviour.
 from __future__ import annotations
 
 from kernel.clock import NS_PER_S, Clock, SystemClock
-from kernel.commands.validation import validated
 from kernel.errors import AlreadyExistsError, NotFoundError
 from kernel.lifecycle import next_intent
 from kernel.models import OrderIntent, OrderState, ReconciliationStatus
 from kernel.stores import ActualStateStore, IntentStateStore
+from kernel.values.edge import validated
 
 
 class InMemoryIntentStore(IntentStateStore):

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count
 from typing import Any
 
+from msgspec.structs import replace
+
 from kernel import events
 from kernel.commands.place_group import venue_managed_quantity
 from kernel.groups import ExitReport, Group, quantity_at_risk
 from kernel.lifecycle import OrderRequest, Record, finding_id, is_disagreement_due, order_requests, order_state
-from kernel.lifecycle.immutable import replace
 from kernel.lifecycle.record import as_exit, is_refused
 from kernel.lifecycle.trades import TradeEntry
 from kernel.limits import Exposure, OpenRisk
@@ -41,7 +42,6 @@ from projections.digest import FieldDifference, first_field
 from projections.folds import ledger
 from projections.folds.expected_balances import expected_balances, external_risks
 from projections.retention.policy import RetentionPolicy
-from projections.retention.record_cache import Records
 from projections.snapshot import StateSnapshot
 from projections.state_data import StateData, with_quantity
 from projections.state_fold import Fold, Observer
@@ -178,7 +178,7 @@ class State:
         """How much stays in memory."""
         return self._data.retention
 
-    def records(self) -> Records:
+    def records(self) -> Mapping[str, Record]:
         """Every record in memory, in order of first sight. Do not change it."""
         return self._data.records
 
@@ -377,7 +377,7 @@ class State:
         live = record.live_orders
         if not live or any(facts.first_seen_ns >= began_ns for facts in live):
             return state
-        return state.model_copy(update={"last_sync_at": ended_ns // 1_000_000_000})
+        return replace(state, last_sync_at=ended_ns // 1_000_000_000)
 
     def intents(self) -> Iterable[OrderIntent]:
         return self._intents_of(self._data.indexes.created)

@@ -11,16 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+from msgspec.structs import replace
+
 from kernel import events
 from kernel.groups import ExitTerms, Group, excess, fees_in_base, permitted_quantity
 from kernel.lifecycle import OrderRequest, Record
-from kernel.lifecycle.immutable import replace
 from kernel.lifecycle.record import as_exit, is_over
 from kernel.models import Desired, OrderState
 from kernel.plan import rest_of
 from kernel.safety.heartbeat import Heartbeat
 from kernel.safety.trading_halts import TradingStatus
-from projections.digest import canonical
+from projections.digest import encoded
 from projections.folds import ledger
 from projections.folds.exposure import Exposures
 from projections.folds.external_orders import Externals
@@ -31,7 +32,6 @@ from projections.folds.reference import Reference
 from projections.folds.rejection_storms import Storms
 from projections.folds.trades_cursors import TradesCursors
 from projections.retention.policy import RetentionPolicy, TerminalIndex
-from projections.retention.record_cache import Records
 from projections.snapshot import Evicted, IndexSnapshot, StateSnapshot
 
 CACHED_MAX = 1_000
@@ -60,7 +60,7 @@ class StateData:
         self.confirmed: tuple[int, int] = (0, 0)
         """Begin and end (ns) of the newest complete list of open orders: it confirms orders that were live before it."""
         self.balances_at_ns: int | None = None
-        self.records = Records(self.retention.unpacked_max)
+        self.records: dict[str, Record] = {}
         self.last_positions: dict[str, int] = {}
         """Intent to the position of its newest event."""
         self.terminal = TerminalIndex()
@@ -222,7 +222,6 @@ class StateData:
         """Become the state that `snapshot` and `records` were taken from; only a new state may."""
         assert self.position == 0, "only a new state can be restored"
         self.retention = snapshot.keeping
-        self.records = Records(self.retention.unpacked_max)
         for name in COPIED:
             setattr(self, name, getattr(snapshot, name))
         self.trading_status = snapshot.gates
@@ -230,7 +229,7 @@ class StateData:
         self.recorded_limits = snapshot.recorded_limits
         for record in records:
             self.records[record.intent_id] = record
-            if record.intent is not None:  # now, while it is not packed
+            if record.intent is not None:
                 self.indexes.file(record.intent_id, record.intent)
             self.indexes.file_unresolved(record)
         ids = {name: name for name in self.records}  # one string for all mappings, not one each
@@ -286,7 +285,7 @@ class StateData:
             self.terminal.add(name, position)
 
     def digest(self) -> str:
-        """SHA-256 in hex over every folded field. The order and the class names are part of the golden digests."""
+        """SHA-256 in hex over every folded field. The order is part of the golden digests."""
         digest = hashlib.sha256()
         held = (
             self.position, self.log_id, self.exchange_id, self.created_at_ns, self.epoch, self.trading_status,
@@ -296,9 +295,9 @@ class StateData:
             self.heartbeats, [*self.externals.entries.values()], self.dead_requests, self.evicted,
         )  # fmt: skip
         for item in held:
-            digest.update(f"{canonical(item)}\n".encode())
+            digest.update(encoded(item) + b"\n")
         for intent_id in sorted(self.records):
-            digest.update(f"{canonical(self.records[intent_id])}\n".encode())
+            digest.update(encoded(self.records[intent_id]) + b"\n")
         return digest.hexdigest()
 
     def missing(self, part: Sequence[events.BaseEvent]) -> frozenset[str]:
@@ -332,7 +331,7 @@ class StateData:
 
     def _evict_record(self, record: Record) -> None:
         intent_id = record.intent_id
-        digest = hashlib.sha256(f"{self.evicted.digest}\n{canonical(record)}".encode()).hexdigest()
+        digest = hashlib.sha256(self.evicted.digest.encode() + encoded(record)).hexdigest()
         self.evicted = Evicted(self.evicted.intents + 1, digest)
         for held in (self.records, self.last_positions, self.derived):
             held.pop(intent_id, None)
@@ -371,5 +370,5 @@ def with_quantity(record: Record, quantity: int) -> Record:
     intent = record.intent
     if intent is None or quantity == intent.order.quantity:
         return record
-    order = intent.order.model_copy(update={"quantity": quantity})
-    return replace(record, intent=intent.model_copy(update={"order": order}))
+    order = replace(intent.order, quantity=quantity)
+    return replace(record, intent=replace(intent, order=order))

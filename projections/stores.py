@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from kernel.clock import NS_PER_S, Clock, IdFactory
 from kernel.commands.handler import CommandHandler
-from kernel.commands.validation import validated
 from kernel.errors import LogUnavailableError, NotFoundError, ValidationError, Violation
 from kernel.lifecycle import (
     CreateIntent,
@@ -31,6 +30,7 @@ from kernel.metrics import Metrics
 from kernel.models import Evidence, OrderIntent, OrderState, ReconciliationStatus
 from kernel.stores import ActualStateStore, IntentStateStore
 from kernel.streams.rehydration import apply_batch, ensure_loaded, owner
+from kernel.values.edge import validated
 from projections.state import State
 
 

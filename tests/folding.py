@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from kernel.events import AttemptStarted, BaseEvent, Envelope, IntentCreated, VenueSnapshotTaken, intent_stream
+from kernel.events import AttemptStarted, BaseEvent, IntentCreated, VenueSnapshotTaken, intent_stream
 from kernel.lifecycle import Record, decide_report, evolve
 from kernel.lifecycle.decide_report import event_of
 from kernel.models import AttemptKind, Evidence, ExecType, LookScope, OrderIntent
 from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 from kernel.venues.base import ExecutionReport
+from tests.envelopes import envelope_by
 
 NS_PER_S = 1_000_000_000
 Evolve = Callable[[Record, BaseEvent], Record]
@@ -37,7 +38,7 @@ class Journal:
         for event in events:
             known = self.record(intent_id)
             position = len(self.events) + 1
-            envelope = Envelope(
+            envelope = envelope_by(
                 position=position,
                 stream_id=intent_stream(intent_id),
                 version=known.version + 1,

@@ -1,4 +1,4 @@
-"""The event types of the log: one frozen model per topic.
+"""The event types of the log: one frozen value per topic.
 
 - `base`: stream names, the envelope and the base model.
 - `attempts`: requests to the venue and their outcomes.
@@ -21,6 +21,7 @@ from kernel.events.base import (
     VENUE_STREAM,
     BaseEvent,
     Envelope,
+    Origin,
     group_stream,
     heartbeat_stream,
     intent_stream,
@@ -85,7 +86,7 @@ __all__ = [
     "IntentCreated", "IntentDeleted", "IntentModified", "KernelStarted", "KernelStopped", "LeaderElected",
     "LogCreated", "ModifyRejected", "OrderAccepted", "OrderCanceled", "OrderExpired", "OrderFilled", "OrderModified",
     "OrderRejected", "OrderReport", "OrderStateForgotten", "OrderStateObserved", "OrderStateRecorded",
-    "OrderTriggered", "Paused", "PositionObserved", "Resumed", "SymbolObserved", "TermsAccepted",
+    "OrderTriggered", "Origin", "Paused", "PositionObserved", "Resumed", "SymbolObserved", "TermsAccepted",
     "TransferObserved",
     "VenueSnapshotTaken", "canonical_json", "decode", "encode", "group_stream", "heartbeat_stream", "intent_stream",
 ]  # fmt: skip

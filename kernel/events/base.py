@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from functools import cached_property
+from typing import Any, ClassVar, Self
 
+import msgspec
+
+from kernel.errors import IntegrityError
 from kernel.models import Evidence
-from kernel.order_spec import Model
+from kernel.values import Value
 
 CONTROL_STREAM = "control"
 VENUE_STREAM = "venue"
@@ -31,17 +35,9 @@ def heartbeat_stream(owner: str) -> str:
     return HEARTBEAT_STREAM_PREFIX + owner
 
 
-class Envelope(NamedTuple):
-    """Where, when and by whom an event was recorded. Written by the log."""
+class Origin(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """By whom, from what and for which command an event was recorded: an event's meta."""
 
-    position: int
-    """Position in the log, 1 … N without gaps."""
-    stream_id: str
-    """The event's stream."""
-    version: int
-    """Position in the stream, 1 … n without gaps."""
-    recorded_at_ns: int
-    """When it was recorded, Unix nanoseconds; never decreases along the log."""
     actor: str
     """`strategy:x`, `reconciler`, `venue:y`, `operator:z` or `kernel`."""
     evidence: Evidence
@@ -60,13 +56,39 @@ class Envelope(NamedTuple):
     """Database session user of the writer (PostgreSQL)."""
 
 
+decode_origin = msgspec.json.Decoder(Origin).decode
+
+
+class Envelope(msgspec.Struct, frozen=True, dict=True):
+    """Where, when and by whom an event was recorded. Written by the log."""
+
+    position: int
+    """Position in the log, 1 … N without gaps."""
+    stream_id: str
+    """The event's stream."""
+    version: int
+    """Position in the stream, 1 … n without gaps."""
+    recorded_at_ns: int
+    """When it was recorded, Unix nanoseconds; never decreases along the log."""
+    meta: bytes
+    """The stored `Origin`, which is decoded when it is first read."""
+
+    @cached_property
+    def origin(self) -> Origin:
+        """The decoded meta; `IntegrityError` if it is malformed."""
+        try:
+            return decode_origin(self.meta)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+            raise IntegrityError(f"the envelope is malformed: {problem}", position=self.position) from problem
+
+
 ENVELOPE = "recorded_envelope"
 """Key of the envelope in an event's `__dict__`: outside the fields, so outside the payload and comparisons."""
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-class BaseEvent(Model):
+class BaseEvent(Value, dict=True, gc=True):
     """Base of every event. The fields are the payload; the log adds the envelope."""
 
     topic: ClassVar[str]
@@ -117,25 +139,25 @@ class BaseEvent(Model):
     @property
     def actor(self) -> str:
         """The writer."""
-        return self.envelope.actor
+        return self.envelope.origin.actor
 
     @property
     def evidence(self) -> Evidence:
         """Source of the fact."""
-        return self.envelope.evidence
+        return self.envelope.origin.evidence
 
     @property
     def correlation_id(self) -> str | None:
         """Id of the command that led to the event."""
-        return self.envelope.correlation_id
+        return self.envelope.origin.correlation_id
 
     @property
     def causation_position(self) -> int | None:
         """Position of the event that caused this one."""
-        return self.envelope.causation_position
+        return self.envelope.origin.causation_position
 
-    def with_envelope(self, envelope: Envelope) -> BaseEvent:
+    def with_envelope(self, envelope: Envelope) -> Self:
         """Return a copy of the event with this envelope."""
-        copy = self.model_copy()
+        copy = msgspec.structs.replace(self)
         copy.__dict__[ENVELOPE] = envelope
         return copy

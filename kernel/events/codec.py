@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, TypeVar
 
-import orjson
+import msgspec
 
 from kernel.errors import SchemaError
 from kernel.events import attempts, control, heartbeats, intents, observations, reports
 from kernel.events.base import ENVELOPE, BaseEvent, Envelope
+from kernel.values import Value
+
+AnyValue = TypeVar("AnyValue", bound=Value)
 
 EVENT_TYPES: tuple[type[BaseEvent], ...] = (
     intents.IntentCreated, intents.IntentModified, intents.IntentCancelRequested, intents.IntentDeleted,
@@ -33,24 +38,30 @@ REGISTRY: Mapping[str, type[BaseEvent]] = {event_type.topic: event_type for even
 """Event types by topic."""
 
 
+written: Callable[[Any], bytes] = msgspec.json.Encoder(order="sorted").encode
+FLOAT = re.compile(rb'("(?:[^"\\]|\\.)*")|(\de)(\d)')
+"""A string, which stays as it is, or the exponent of a number from 1e16 on, which is stored with its sign."""
+DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
+WIDE = b"0" * 20
+"""Twenty digits: more than msgspec can bound."""
+EXPONENT = re.compile(rb"e\d\d+(?:[,}\]]|\Z)")
+"""What ends such a number, and hardly any text: most values are searched once, and fast."""
+
+
 def encode(event: BaseEvent) -> bytes:
     """Return an event's payload as canonical UTF-8 JSON."""
-    return canonical_json(event.model_dump(mode="json", exclude_none=True))
+    return canonical_json(event)
 
 
 def canonical_json(value: Any) -> bytes:
     """Return a value as canonical JSON: sorted keys, no white space, UTF-8; equal values give equal bytes.
 
-    orjson writes it; the standard library does where an integer is wider than 64 bits (unbounded notionals). Without
-    floats both write the same bytes; models and metadata refuse NaN. Raises `ValueError` if JSON cannot represent the
-    value.
+    Raises `ValueError` or `TypeError` if JSON cannot represent the value.
     """
-    try:
-        data: bytes = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-        return data
-    except TypeError:
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        return text.encode()
+    data = written(value)
+    if EXPONENT.search(data):
+        data = FLOAT.sub(lambda found: found[1] or found[2] + b"+" + found[3], data)
+    return data
 
 
 def decode(
@@ -75,10 +86,9 @@ def decode(
             position=position,
         )
     try:
-        payload = read_once(state)
         if schema_version != event_type.schema_version:
-            state = canonical_json(upcast(event_type, schema_version, payload))
-        event: BaseEvent = event_type.__pydantic_validator__.validate_json(state, strict=True)
+            state = canonical_json(upcast(event_type, schema_version, read_once(state)))
+        event = decoded(event_type, state)
     except UNREADABLE as problem:
         raise SchemaError(f"{topic} does not match its schema: {problem}", position=position) from problem
     if envelope is not None:
@@ -87,20 +97,32 @@ def decode(
 
 
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
-"""Raised by pydantic, JSON or an upcaster on a payload that does not match its schema."""
+"""Raised by msgspec, pydantic, JSON or an upcaster on a payload that does not match its schema."""
+
+
+def decoded(kind: type[AnyValue], state: bytes) -> AnyValue:
+    """Return the value that a canonical text of the current version holds; one of UNREADABLE if it violates the schema.
+
+    Canonical JSON round-trips unchanged, so it has no duplicate key, which parsers resolve differently. Other texts, and
+    numbers that msgspec cannot bound, are rare: pydantic validates them.
+    """
+    value: AnyValue = decoder(kind)(state)
+    if WIDE in state.translate(DIGITS) or (written(value) != state and canonical_json(value) != state):
+        from kernel.values.edge import adapter
+
+        read_once(state)
+        value = adapter(kind).validate_json(state, strict=True)
+    return value
+
+
+@cache
+def decoder(kind: type[msgspec.Struct]) -> Callable[[bytes], Any]:
+    """Return the decoder of a kind of value."""
+    return msgspec.json.Decoder(kind).decode
 
 
 def read_once(data: bytes) -> Any:
-    """Parse JSON; `ValueError` if an object has a duplicate key, which parsers resolve differently.
-
-    Canonical JSON round-trips unchanged, so it has no duplicate key; only other texts are parsed again.
-    """
-    try:
-        value = orjson.loads(data)
-        if orjson.dumps(value, option=orjson.OPT_SORT_KEYS) == data:
-            return value
-    except (ValueError, TypeError):  # a number wider than 64 bits, or no JSON
-        pass
+    """Parse JSON; `ValueError` if an object has a duplicate key, which parsers resolve differently."""
     return json.loads(data, object_pairs_hook=each_key_once)
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from msgspec import Meta
 
 from kernel.events.base import BaseEvent
 from kernel.models import Finding, JsonObject
 from kernel.order_spec import Counter, ExchangeId, IntentId, SymbolId
+from kernel.values import Constraint, whole
+
+LOG_ID_PATTERN = r"^[0-9a-f]{16}$"
 
 
 class LogCreated(BaseEvent):
     """The first event of every log."""
 
-    log_id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    log_id: Annotated[str, Meta(pattern=whole(LOG_ID_PATTERN)), Constraint(pattern=LOG_ID_PATTERN)]
     """64 random bits in hex; part of every client order id."""
     exchange_id: ExchangeId
     """The exchange account of this log."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from msgspec import Meta
 
 from kernel.events.base import BaseEvent
 from kernel.order_spec import Counter
+from kernel.values import Constraint
 
-Owner = Annotated[str, Field(min_length=1, max_length=128)]
+Owner = Annotated[str, Meta(min_length=1, max_length=128), Constraint(min_length=1, max_length=128)]
 
 
 class HeartbeatReceived(BaseEvent):

@@ -1,6 +1,6 @@
 """The order lifecycle: facts in, statuses out. Pure functions; they call nothing above this package.
 
-- `immutable`: copying frozen values with changed fields.
+- `shared_sequence`: the base of what is folded, and a sequence that grows in constant time.
 - `trades`: the known trades of one order, an immutable sequence.
 - `order_facts`: the facts of one venue order, and its quantities.
 - `order_status`: the FIX order states as one table.

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import replace
+
 from kernel import events
 from kernel.lifecycle import order_facts
-from kernel.lifecycle.immutable import replace
 from kernel.lifecycle.order_facts import OrderFacts, PendingRequest
 from kernel.lifecycle.order_status import ENDS
 from kernel.lifecycle.trades import TradeEntry

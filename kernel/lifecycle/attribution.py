@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from msgspec import structs
+
 from kernel import events
 from kernel.lifecycle.decide_report import decide_report
 from kernel.lifecycle.evolve import evolve
@@ -123,7 +125,7 @@ def attribution_reports(
         order_created_ns=order.created_ns,
         text=text,
     )
-    bound = known.model_copy(update={"ord_status": None, "cum_qty": None})
+    bound = structs.replace(known, ord_status=None, cum_qty=None)
     return [bound, *trade_reports(known, trades, request.side), known]
 
 

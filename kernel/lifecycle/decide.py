@@ -8,14 +8,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import msgspec
+from msgspec.structs import replace
+
 from kernel import events
 from kernel.errors import AlreadyExistsError, ConflictError, ExchangeError, NotFoundError, ValidationError, Violation
 from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import finding_events
-from kernel.lifecycle.immutable import replace
 from kernel.lifecycle.record import Record, as_exit, is_over, order_state
 from kernel.models import Desired, OrderIntent, OrderState, OrdStatus
 from kernel.order_spec import StandardOrder, SymbolMetadata, expiry_violations
+from kernel.values import as_json
 
 TOO_LATE = frozenset({OrdStatus.FILLED, OrdStatus.EXPIRED, OrdStatus.REJECTED})
 
@@ -74,7 +77,7 @@ class PlaceOrder(IntentCommand):
             return CreateIntent(self.intent, self.symbol, self.open_orders).decide(record)
         if known.order == self.intent.order:
             return []
-        order = known.order.model_dump_json(exclude_defaults=True)
+        order = msgspec.json.encode(as_json(known.order, defaults=False)).decode()
         raise AlreadyExistsError(
             f"intent {known.intent_id} already exists with another order: {order}; use another intent id, or modify the"
             " existing intent"
@@ -121,7 +124,7 @@ class ModifyIntent(IntentCommand):
         if known.order == self.order:
             return []
         check_constraints(self.order, self.symbol, now_ns=self.now_ns)
-        intent = known.model_copy(update={"order": self.order})
+        intent = replace(known, order=self.order)
         return [events.IntentModified(intent=next_intent(known, intent, now_ns=self.now_ns))]
 
 
@@ -240,9 +243,7 @@ def next_intent(known: OrderIntent, new: OrderIntent, *, now_ns: int) -> OrderIn
         )
     changed = (new.order, new.desired) != (known.order, known.desired)
     generation = known.generation + 1 if changed else known.generation
-    return new.model_copy(
-        update={"generation": generation, "updated_at_ns": now_ns, "created_at_ns": known.created_at_ns}
-    )
+    return replace(new, generation=generation, updated_at_ns=now_ns, created_at_ns=known.created_at_ns)
 
 
 def check_same_market(known: StandardOrder, new: StandardOrder) -> None:

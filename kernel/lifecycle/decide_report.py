@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from kernel import events
 from kernel.errors import OutcomeUnknown
 from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import finding_events
-from kernel.lifecycle.immutable import replace
 from kernel.lifecycle.order_identity import client_ids_of, find_order
 from kernel.lifecycle.record import Record, is_one_shot, is_solicited
 from kernel.lifecycle.settled_orders import recalled
@@ -88,7 +89,7 @@ def decide_report(
     if is_no_news(record, after):
         return []
     if is_unconfirmed(event, record, after, confirm_all_ends=confirm_all_ends):
-        event = event.model_copy(update={"unconfirmed": True})
+        event = replace(event, unconfirmed=True)
         after = evolve(record, event)
     inferred = inferred_event(event, record, after)
     return [event, *inferred, *finding_events(record, after, now_ns=now_ns)]
@@ -159,5 +160,5 @@ def inferred_event(event: events.OrderReport, before: Record, after: Record) -> 
     known = find_order(before, event)
     if facts is None or facts.inferred_qty == 0 or (known is not None and known.inferred_qty == facts.inferred_qty):
         return []
-    fields = event.model_dump(include=set(COMMON_FIELDS))
+    fields = {name: getattr(event, name) for name in COMMON_FIELDS}
     return [events.FillInferred(intent_id=event.intent_id, inferred_qty=facts.inferred_qty, **fields)]

@@ -7,7 +7,8 @@ and delay only its next cancel. Called by `evolve`; the leader computes the same
 
 from __future__ import annotations
 
-from kernel.lifecycle.immutable import replace
+from msgspec.structs import replace
+
 from kernel.lifecycle.order_facts import OrderFacts, RequestedTerms, replaced_order
 from kernel.lifecycle.record import Record, ends_by_itself, has_failed, is_solicited, is_stopped_by_venue
 from kernel.models import Attempt, AttemptKind, AttemptOutcome, Desired, FindingKind, OrderIntent, OrdStatus

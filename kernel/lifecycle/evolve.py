@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from kernel import events
 from kernel.lifecycle import order_facts
 from kernel.lifecycle.apply_report import ORDER_CHANGES, recorded_ns
@@ -20,14 +22,7 @@ from kernel.lifecycle.disagreement import (
     with_failure,
     works_other_terms,
 )
-from kernel.lifecycle.immutable import SharedSequence, assign_fresh, construct, copy_with, replace
-from kernel.lifecycle.order_facts import (
-    CumEvidence,
-    OrderFacts,
-    ReplacedOrder,
-    RequestedTerms,
-    replaced_order,
-)
+from kernel.lifecycle.order_facts import CumEvidence, OrderFacts, ReplacedOrder, RequestedTerms, replaced_order
 from kernel.lifecycle.order_identity import find_order, replacement
 from kernel.lifecycle.order_status import ENDS
 from kernel.lifecycle.record import (
@@ -40,6 +35,7 @@ from kernel.lifecycle.record import (
     venue_orders_of,
 )
 from kernel.lifecycle.settled_orders import recalled
+from kernel.lifecycle.shared_sequence import SharedSequence
 from kernel.lifecycle.trades import NO_TRADES
 from kernel.lifecycle.trigger_chain import link_replaced, link_triggered, may_trigger, shown_open_ns, with_trigger
 from kernel.models import (
@@ -68,12 +64,14 @@ def evolve(record: Record, event: events.BaseEvent) -> Record:
     if not event.recorded:
         return after
     envelope = event.envelope
-    if after is record:
-        after = replace(record)
-    assign_fresh(after, version=envelope.version)
-    if type(event) in COMMAND_EVENTS:
-        assign_fresh(after, correlation_id=envelope.correlation_id, command_position=envelope.position)
-    return after
+    if type(event) not in COMMAND_EVENTS:
+        return replace(after, version=envelope.version)
+    return replace(
+        after,
+        version=envelope.version,
+        correlation_id=envelope.origin.correlation_id,
+        command_position=envelope.position,
+    )
 
 
 def intent_created(record: Record, event: events.IntentCreated) -> Record:
@@ -103,21 +101,20 @@ def with_intent(record: Record, intent: OrderIntent) -> Record:
     if record.recorded is None:
         return after
     changes = {"failures": 0, "not_before_ns": 0, "reconciliation_status": reconciliation_status(after)}
-    return replace(after, recorded=copy_with(record.recorded, **changes))
+    return replace(after, recorded=replace(record.recorded, **changes))
 
 
 def cancel_requested(record: Record, event: events.IntentCancelRequested) -> Record:
     if record.intent is None:
         return record
-    canceled = copy_with(
+    canceled = replace(
         record.intent, desired=Desired.CANCELED, generation=event.generation, updated_at_ns=event.requested_at_ns
     )
     return with_intent(record, canceled)
 
 
 def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
-    attempt = construct(
-        Attempt,
+    attempt = Attempt(
         number=event.number,
         kind=event.kind,
         position=event.position if event.recorded else 0,
@@ -154,7 +151,9 @@ def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
 def sent_by(record: Record, event: events.AttemptStarted) -> dict[str, Any]:
     """Return the record fields that change by a request and are kept for ever."""
     if event.kind is AttemptKind.SUBMIT:
-        return {"sends": counted(record.sends, event.client_order_id), "sent_order": event.order}
+        wanted = record.intent.order if record.intent is not None else None
+        order = wanted if event.order == wanted else event.order  # one value, as most are equal
+        return {"sends": counted(record.sends, event.client_order_id), "sent_order": order}
     changes: dict[str, Any] = {}
     if event.target_client_order_id:
         link = (event.client_order_id, event.target_client_order_id)
@@ -183,7 +182,7 @@ def attempt_failed(record: Record, event: events.AttemptFailed) -> Record:
     if attempt is None or attempt.outcome not in UNRESOLVED:
         return record
     resolved = replace(
-        with_attempt(record, copy_with(attempt, outcome=event.outcome, text=event.text, code=event.code)),
+        with_attempt(record, replace(attempt, outcome=event.outcome, text=event.text, code=event.code)),
         recorded=None,
     )
     if attempt.kind is AttemptKind.CANCEL:
@@ -222,7 +221,7 @@ def attempt_unknown(record: Record, event: events.AttemptUnknown) -> Record:
     attempt = record.attempt_at(event.attempt_position)
     if attempt is None or attempt.outcome is not AttemptOutcome.PENDING:
         return record
-    unknown = copy_with(
+    unknown = replace(
         attempt, outcome=AttemptOutcome.UNKNOWN, text=event.text, code=event.code, duplicate=event.duplicate
     )
     return replace(with_attempt(record, unknown), recorded=None)
@@ -234,7 +233,7 @@ def attempt_resolved(record: Record, event: events.AttemptResolved) -> Record:
     if named is None or named.outcome not in UNRESOLVED:
         return record
     attempts = tuple(
-        copy_with(item, outcome=event.outcome, text=event.text)
+        replace(item, outcome=event.outcome, text=event.text)
         if item.outcome in UNRESOLVED
         and item.client_order_id == named.client_order_id
         and item.position <= named.position
@@ -280,8 +279,7 @@ def reported(record: Record, event: events.OrderReport) -> Record:
     if found is not None and found.closed is not None and facts.live and is_solicited(facts, record):
         facts = with_cancel_failure(facts, now_ns)  # canceled, as the venue said, and open again
     if now_ns > facts.last_seen_ns:
-        facts = replace(facts) if facts is before else facts
-        assign_fresh(facts, last_seen_ns=now_ns)
+        facts = replace(facts, last_seen_ns=now_ns)
     if found is None:
         if record.orders:
             facts = replace(facts, place=record.orders[-1].place + 1)
@@ -426,7 +424,7 @@ def is_ambiguous_reject(record: Record, event: events.OrderReport) -> bool:
 def request_refused(record: Record, event: events.OrderReport) -> Record:
     """A refused cancel or modify proves nothing about the order: its attempt stays open until a status query."""
     attempts = tuple(
-        copy_with(item, outcome=AttemptOutcome.UNKNOWN, text=event.text or "")
+        replace(item, outcome=AttemptOutcome.UNKNOWN, text=event.text or "")
         if item.outcome is AttemptOutcome.PENDING and item.client_order_id == event.client_order_id
         else item
         for item in record.attempts
@@ -535,7 +533,7 @@ def resolved_attempt(attempt: Attempt, facts: OrderFacts) -> Attempt:
     if attempt.outcome not in UNRESOLVED:
         return attempt
     outcome = outcome_from_facts(attempt, facts)
-    return copy_with(attempt, outcome=outcome) if outcome is not None else attempt
+    return replace(attempt, outcome=outcome) if outcome is not None else attempt
 
 
 def outcome_from_facts(attempt: Attempt, facts: OrderFacts) -> AttemptOutcome | None:
@@ -704,7 +702,7 @@ def missed_attempt(attempt: Attempt, event: events.VenueSnapshotTaken) -> Attemp
     ):
         return attempt
     looks = (attempt.absent_looks or 0) + 1
-    return copy_with(attempt, list_look_ended_ns=event.ended_ns, absent_looks=looks)
+    return replace(attempt, list_look_ended_ns=event.ended_ns, absent_looks=looks)
 
 
 def without_doubt(record: Record, event: events.VenueSnapshotTaken) -> Record:
@@ -724,7 +722,7 @@ def without_doubt(record: Record, event: events.VenueSnapshotTaken) -> Record:
 
 def confirmed(recorded: OrderState, now_ns: int) -> OrderState:
     """Set the confirmation time of a written state, else it would be queried for ever."""
-    return copy_with(recorded, last_sync_at=max(recorded.last_sync_at, now_ns // 1_000_000_000))
+    return replace(recorded, last_sync_at=max(recorded.last_sync_at, now_ns // 1_000_000_000))
 
 
 def terms_accepted(record: Record, event: events.TermsAccepted) -> Record:

@@ -13,11 +13,12 @@ and delay do not matter: quantities and status are computed, never counted up.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Self
 
-from kernel.lifecycle.immutable import SharedSequence, replace
+from msgspec.structs import replace
+
+from kernel.lifecycle.shared_sequence import Facts, SharedSequence
 from kernel.lifecycle.trades import NO_TRADES, TradeEntry, Trades, fees_of
 from kernel.models import AttemptKind, OrdStatus
 from kernel.order_spec import OrderType, StandardOrder, TimeInForce
@@ -57,8 +58,7 @@ class PendingRequest(NamedTuple):
     """Venue time of the report."""
 
 
-@dataclass(frozen=True)
-class OrderFacts:
+class OrderFacts(Facts, frozen=True, dict=True):
     """One venue order under one of the kernel's client order ids."""
 
     exchange_order_id: str

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+from msgspec import structs
+
 from kernel import events
 from kernel.lifecycle.findings import finding_id, raised
 from kernel.lifecycle.order_facts import OrderFacts, end_of_life, in_life
@@ -129,8 +131,8 @@ def bound(report: ExecutionReport, attempt: Attempt) -> ExecutionReport:
     if client_ids_of(report):
         return report
     if attempt.kind is AttemptKind.SUBMIT or attempt.new_order:
-        return report.model_copy(update={"client_order_id": attempt.client_order_id})
-    return report.model_copy(update={"orig_client_order_id": attempt.target_client_order_id})
+        return structs.replace(report, client_order_id=attempt.client_order_id)
+    return structs.replace(report, orig_client_order_id=attempt.target_client_order_id)
 
 
 def shows(record: Record, facts: OrderFacts, report: ExecutionReport) -> bool:

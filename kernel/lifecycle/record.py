@@ -8,12 +8,13 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from kernel.lifecycle.immutable import SharedSequence, construct, copy_with, with_dict
+from msgspec import structs
+
 from kernel.lifecycle.order_facts import NONE_SETTLED, OrderFacts, SettledOrders
 from kernel.lifecycle.order_status import TERMINAL, ord_status
+from kernel.lifecycle.shared_sequence import Facts, SharedSequence
 from kernel.lifecycle.trigger_chain import shares_client_id
 from kernel.models import (
     UNRESOLVED,
@@ -55,8 +56,7 @@ FIXED_TERMS = frozenset(
 """Terms that venues do not report back."""
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(Facts, frozen=True, gc=False):
     """One intent, its attempts, and the venue's reports about its orders."""
 
     intent_id: str
@@ -128,7 +128,7 @@ class Record:
         more = terms.asked is not None and intent.order.quantity > terms.asked
         quantity = intent.order.quantity if more else min(terms.quantity, intent.order.quantity)
         price = intent.order.price if terms.price is None else terms.price
-        return copy_with(intent, order=copy_with(intent.order, quantity=quantity, price=price))
+        return structs.replace(intent, order=structs.replace(intent.order, quantity=quantity, price=price))
 
     @property
     def submit(self) -> Attempt | None:
@@ -230,8 +230,7 @@ def order_state(record: Record) -> OrderState | None:
         return None
     progress = reconciliation_status(record)
     not_before_ns = record.not_before_ns if progress is not ReconciliationStatus.SYNCED else 0
-    return construct(
-        OrderState,
+    return OrderState(
         intent_id=record.intent_id,
         exchange_order_id=(primary.exchange_order_id or None) if primary else None,
         client_order_id=primary.client_order_id if primary else submit.client_order_id if submit else None,
@@ -253,9 +252,7 @@ def earlier_orders(settled: SettledOrders) -> EarlierOrders | None:
     """Return the sum of the settled orders as users see it."""
     if not settled:
         return None
-    return construct(
-        EarlierOrders, count=len(settled), cum_qty=settled.cum_qty, reduced_qty=settled.reduced_qty or None
-    )
+    return EarlierOrders(count=len(settled), cum_qty=settled.cum_qty, reduced_qty=settled.reduced_qty or None)
 
 
 def primary_order(record: Record) -> OrderFacts | None:
@@ -278,8 +275,7 @@ def order_status(record: Record, primary: OrderFacts | None) -> OrderStatus | No
     if primary is None:
         if sent is None:
             return None
-        return construct(
-            OrderStatus,
+        return OrderStatus(
             order=sent,
             ord_status=status_without_order(record, submit),
             cum_qty=0,
@@ -292,9 +288,8 @@ def order_status(record: Record, primary: OrderFacts | None) -> OrderStatus | No
     terms = {"quantity": total} if primary.price is None else {"quantity": total, "price": primary.price}
     traded = sum((facts.traded_qty for facts in record.current_orders), record.settled.traded_qty)
     notional = sum((facts.quantities.cum_notional for facts in record.current_orders), record.settled.cum_notional)
-    return construct(
-        OrderStatus,
-        order=copy_with(primary.order, **terms),
+    return OrderStatus(
+        order=structs.replace(primary.order, **terms),
         ord_status=ord_status(primary),
         cum_qty=record.cum_qty,
         leaves_qty=sum(facts.leaves_qty for facts in record.current_orders),
@@ -319,8 +314,7 @@ def has_desired_order(intent: OrderIntent | None) -> bool:
 
 def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
     """Return an order as users see it."""
-    return construct(
-        VenueOrder,
+    return VenueOrder(
         exchange_order_id=facts.exchange_order_id,
         client_order_id=facts.client_order_id,
         quantity=facts.quantity,
@@ -412,7 +406,7 @@ class ExitIntent(OrderIntent):
 
 def as_exit(intent: OrderIntent) -> OrderIntent:
     """Return the intent of a bracket's exit as it takes effect."""
-    return with_dict(ExitIntent, intent.__dict__)
+    return ExitIntent(**structs.asdict(intent))
 
 
 def is_refused(record: Record) -> bool:

@@ -5,6 +5,8 @@ Used by whoever raises a finding, and by `orderctl help runbook`.
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from kernel.errors import Remedy
 from kernel.models import Finding, FindingKind
 
@@ -180,4 +182,4 @@ def with_remediation(finding: Finding) -> Finding:
     """The finding with its remedy at the end of its text."""
     about = finding.intent_id or finding.symbol_id or ""
     to_do = REMEDIATION[finding.kind].do.format(finding_id=finding.finding_id, about=about)
-    return finding.model_copy(update={"text": f"{finding.text}{TO_DO}{to_do}"})
+    return structs.replace(finding, text=f"{finding.text}{TO_DO}{to_do}")

@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+from msgspec.structs import replace
+
 from kernel import events
 from kernel.lifecycle.disagreement import finding_name
 from kernel.lifecycle.findings import is_notable
-from kernel.lifecycle.immutable import replace
 from kernel.lifecycle.order_facts import OrderFacts, newest_filled
 from kernel.lifecycle.order_identity import Report, has_id, is_named_otherwise, replacement
 from kernel.lifecycle.order_status import ord_status

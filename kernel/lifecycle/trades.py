@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from kernel.lifecycle.immutable import SharedSequence
+from kernel.lifecycle.shared_sequence import SharedSequence
 
 
 class HasFees(Protocol):

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from kernel import events
-from kernel.lifecycle.immutable import replace
 from kernel.lifecycle.order_facts import OrderFacts, SettledOrders, newest_void, valid_evidence
 from kernel.lifecycle.order_status import TERMINAL
 from kernel.lifecycle.trades import Trades

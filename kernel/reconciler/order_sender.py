@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from msgspec import structs
+
 from kernel import events
 from kernel.actions import ACTION_RULES
 from kernel.clock import Clock, IdFactory
@@ -149,7 +151,9 @@ class OrderSender:
         )
         if attempt.kind is AttemptKind.CANCEL:
             return lambda: venue.cancel(cancel)
-        change = ModifyRequest(**vars(cancel), order=order, cum_qty=target.cum_qty + (target.carried_qty or 0))
+        change = ModifyRequest(
+            **structs.asdict(cancel), order=order, cum_qty=target.cum_qty + (target.carried_qty or 0)
+        )
         return lambda: venue.modify(change)
 
     def objection(self, record: Record, attempt: Attempt, group: Group | None) -> str | None:
@@ -208,7 +212,7 @@ class OrderSender:
         An answer is about its call's client order id, also at a venue that does not tell it.
         """
         if attempt.makes_order and report.client_order_id is None:
-            report = report.model_copy(update={"client_order_id": attempt.client_order_id})
+            report = structs.replace(report, client_order_id=attempt.client_order_id)
         actor = f"venue:{self.state.exchange_id}"
         source = stream_source(actor, self.venue.capabilities, attempt_position=attempt.position)
         answer = bound(report, attempt)

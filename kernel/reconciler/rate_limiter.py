@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from kernel.actions import Priority
 from kernel.clock import NS_PER_MS, NS_PER_S, Clock
 from kernel.errors import NotSent, Rejected
+from kernel.events import canonical_json
 from kernel.metrics import LimitReading, Metrics, window_label
 from kernel.settings import KernelSettings, ns
 from kernel.venues.base import Operation, RateLimit, RateUsage, Venue
@@ -174,9 +175,9 @@ class RateLimiter:
 
     def declare(self, limits: Sequence[RateLimit], *, skew_ns: int = 0) -> None:
         """Set the limits; spending of unchanged limits still counts."""
-        known = {item.limit.model_dump_json(): item for item in self.limits}
+        known = {canonical_json(item.limit): item for item in self.limits}
         self.limits = [
-            known.get(limit.model_dump_json()) or LimitWindows(limit, self.reserved_share, skew_ns=skew_ns)
+            known.get(canonical_json(limit)) or LimitWindows(limit, self.reserved_share, skew_ns=skew_ns)
             for limit in limits
         ]
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from msgspec import structs
+
 from kernel.groups import ExitReport, Group
 from kernel.lifecycle import Record, finding_id, venue_orders_of
 from kernel.models import Desired, ExternalOrder, Finding, FindingKind, OrderIntent, OrderState
@@ -179,8 +181,8 @@ def explained(order: OrderState | None, capabilities: VenueCapabilities) -> Orde
     """Return an order without inferred quantities where the venue lists no trades: nothing there can explain them."""
     if order is None or capabilities.lists_trades:
         return order
-    items = tuple(item.model_copy(update={"inferred_qty": 0}) for item in venue_orders_of(order))
-    return order.model_copy(update={"venue_orders": items})
+    items = tuple(structs.replace(item, inferred_qty=0) for item in venue_orders_of(order))
+    return structs.replace(order, venue_orders=items)
 
 
 def bracket_inputs(state: KernelState, intent_id: str, capabilities: VenueCapabilities) -> BracketInputs:

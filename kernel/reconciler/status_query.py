@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from msgspec import structs
+
 from kernel import events
 from kernel.actions import Priority
 from kernel.clock import Clock
@@ -263,7 +265,7 @@ class StatusQuerier:
         record = self.state.record(intent_id)
         began_ns = self._last_queries.setdefault(intent_id, {})[attempt.position] = self.clock.now_ns()
         if self.venue.capabilities.sees_closed:
-            renamed = target.model_copy(update={"client_order_id": attempt.client_order_id})
+            renamed = structs.replace(target, client_order_id=attempt.client_order_id)
             if not (await self._query_known(record, renamed)).listed:
                 await self._query_known(self.state.record(intent_id), target)
         else:
@@ -463,7 +465,7 @@ class StatusQuerier:
         Another order's is recorded for that order, and is no evidence.
         """
         if client_order_id and not client_ids_of(report):
-            report = report.model_copy(update={"client_order_id": client_order_id})
+            report = structs.replace(report, client_order_id=client_order_id)
         if await self._owner(report, began_ns) != intent_id:
             await self.suspects.ingest([report], self._source(began_ns))
             raise OutcomeUnknown(f"asked for an order of intent {intent_id}, the venue showed another one: {report}")

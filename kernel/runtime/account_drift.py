@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from msgspec import structs
+
 from kernel import events
 from kernel.lifecycle import finding_id, raised
 from kernel.models import FindingKind
@@ -53,4 +55,4 @@ def _changes(state: KernelState, kind: FindingKind, texts: Mapping[str, str], *,
 def transfer_events(state: KernelState, transfers: Iterable[Transfer]) -> list[events.BaseEvent]:
     """Return the events of the transfers that are not recorded yet; lists overlap, and may name one twice."""
     new = {item.transfer_key: item for item in transfers if not state.has_transfer(item.transfer_key)}
-    return [events.TransferObserved(**item.model_dump()) for item in new.values()]
+    return [events.TransferObserved(**structs.asdict(item)) for item in new.values()]

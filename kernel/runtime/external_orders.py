@@ -15,6 +15,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from msgspec import structs
+
 from kernel import events
 from kernel.clock import Clock
 from kernel.commands.validation import new_intent
@@ -387,7 +389,7 @@ class ExternalOrders:
             logger.warning("order %s cannot be adopted: %s", report.exchange_order_id, problem)
             return None
         if policy is ExternalOrderPolicy.CANCEL:
-            return intent.model_copy(update={"desired": Desired.CANCELED})
+            return structs.replace(intent, desired=Desired.CANCELED)
         return intent
 
 

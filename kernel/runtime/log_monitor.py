@@ -35,7 +35,7 @@ class LogMonitor:
             return
         name, text = self.host, f"the clock of {self.host} is {behind_ns / NS_PER_S:.3f} s behind the log's head"
         if self.is_confirmed():
-            writer = head.envelope.host or self.host
+            writer = head.envelope.origin.host or self.host
             if writer == self.host:
                 return  # it was ahead, and has been set since
             name, text = writer, f"the clock of {writer} is {behind_ns / NS_PER_S:.3f} s ahead of {self.host}'s"

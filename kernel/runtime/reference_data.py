@@ -13,6 +13,8 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
+from msgspec import structs
+
 from kernel import events
 from kernel.errors import OutcomeUnknown
 from kernel.models import Evidence, FindingKind
@@ -80,7 +82,7 @@ class ReferenceData:
         """Return the symbols to record: new and changed ones, and those that are gone, as closed."""
         listed = {item.symbol_id: item for item in symbols}
         gone = [
-            item.model_copy(update={"status": SymbolStatus.CLOSED})
+            structs.replace(item, status=SymbolStatus.CLOSED)
             for item in self.state.symbols()
             if item.symbol_id not in listed and item.status is not SymbolStatus.CLOSED
         ]

@@ -40,6 +40,7 @@ from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.streams.event_writer import EventWriter, ReportSource, query_source, stream_source
 from kernel.streams.report_matching import parts_of
+from kernel.values import as_json
 from kernel.venues.base import ExecutionReport, VenueSnapshot, all_complete
 from kernel.venues.guard import AdapterDefect, AdapterError
 
@@ -127,7 +128,7 @@ class VenueSession:
     def known_capabilities(self) -> dict[str, Any]:
         """Return the venue's capabilities as JSON; empty for a venue that knows them only once connected."""
         try:
-            self._recorded_capabilities = self.venue.capabilities.model_dump(mode="json")
+            self._recorded_capabilities = as_json(self.venue.capabilities)
         except VenueError:
             self._recorded_capabilities = {}
         return self._recorded_capabilities

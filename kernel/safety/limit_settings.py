@@ -6,9 +6,9 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 import pydantic
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from kernel.order_spec import Counter, Model, SymbolId
+from kernel.order_spec import Counter, SymbolId
 
 PERCENT_DECIMALS = 6
 
@@ -29,6 +29,12 @@ Percent = Annotated[
     Field(ge=0, max_digits=16, decimal_places=PERCENT_DECIMALS, allow_inf_nan=False),
 ]
 """An exact decimal percentage of at least 0."""
+
+
+class Model(pydantic.BaseModel):
+    """Base of configurations: frozen, no unknown fields, field docstrings in its JSON schema."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Limits(Model):

@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator, Sequence
 from enum import StrEnum
 from typing import Annotated, Protocol
 
-import pydantic
-from pydantic import Field
+import msgspec
+from msgspec import Meta
 
+from kernel.errors import Violation
 from kernel.models import Balance, ExecType, Liquidity, OrdStatus
 from kernel.order_spec import (
     AssetId,
@@ -22,7 +23,6 @@ from kernel.order_spec import (
     Counter,
     InstantNs,
     Int,
-    Model,
     OcoMode,
     OrderType,
     Side,
@@ -32,6 +32,9 @@ from kernel.order_spec import (
     TimeInForce,
     Uint64,
 )
+from kernel.values import Constraint, Value
+
+Positive = Annotated[int, Meta(gt=0), Constraint(gt=0)]
 
 
 class Dedupe(StrEnum):
@@ -74,7 +77,7 @@ class TriggerDialect(StrEnum):
     """A new venue order under the same client order id replaces it (Binance futures, OKX, Interactive Brokers)."""
 
 
-class ReadLag(Model):
+class ReadLag(Value):
     """How long after a change each query may still show the state before it, in ns."""
 
     order_ns: InstantNs = 0
@@ -111,46 +114,44 @@ class RateLimitKind(StrEnum):
     """New orders."""
 
 
-class RateLimit(Model):
+class RateLimit(Value):
     """The weight that a venue accepts in one window."""
 
     kind: RateLimitKind
     """The unit counted."""
-    window_ns: Annotated[int, Field(gt=0)]
+    window_ns: Positive
     """Length of the window."""
-    limit: Annotated[int, Field(gt=0)]
+    limit: Positive
     """Largest total weight in one window."""
     aligned: bool = False
     """Windows start at whole multiples of their length since 1970 (Binance) instead of sliding."""
-    weights: dict[Operation, Annotated[int, Field(gt=0)]] = Field(
-        default_factory=lambda: dict.fromkeys(Operation, 1), min_length=1
+    weights: Annotated[dict[Operation, Positive], Meta(min_length=1), Constraint(min_length=1)] = msgspec.field(
+        default_factory=lambda: dict.fromkeys(Operation, 1)
     )
     """Weight of each kind of call; a kind that is not listed counts nothing. By default each call counts 1."""
-    symbol_weights: dict[Operation, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
+    symbol_weights: dict[Operation, Positive] = msgspec.field(default_factory=dict)
     """Weight that a call costs in addition for each symbol that it names: a snapshot, where the lists are per symbol."""
 
-    @pydantic.model_validator(mode="after")
-    def _possible(self) -> RateLimit:
+    def contradictions(self) -> list[Violation]:
         heaviest = max(self.weights, key=lambda operation: self.weights[operation])
-        if self.weights[heaviest] > self.limit:
-            raise ValueError(
-                f"{heaviest} has the weight {self.weights[heaviest]}, above the limit of {self.limit}: raise the limit"
-            )
-        return self
+        if self.weights[heaviest] <= self.limit:
+            return []
+        text = f"{heaviest} has the weight {{value}}, above the limit of {{limit}}: raise the limit"
+        return [Violation("weights", "maximum", str(self.limit), str(self.weights[heaviest]), text)]
 
 
-class RateUsage(Model):
+class RateUsage(Value):
     """A venue's own counter of one rate limit, identified by its kind and window."""
 
     kind: RateLimitKind
     """The kind of the limit."""
-    window_ns: Annotated[int, Field(gt=0)]
+    window_ns: Positive
     """The window of the limit."""
     used: Counter
     """Weight counted in the window, including calls of other clients of the account."""
 
 
-class VenueCapabilities(Model):
+class VenueCapabilities(Value):
     """A venue's abilities and guarantees. Recorded in the log, so that a replay needs no settings."""
 
     client_order_ids: bool = True
@@ -165,9 +166,9 @@ class VenueCapabilities(Model):
     """Snapshots have the trades; otherwise fills are known from the stream and from CumQty."""
     lists_balances: bool = True
     """Snapshots have the balances."""
-    trades_history_ns: Annotated[int, Field(gt=0)] | None = None
+    trades_history_ns: Positive | None = None
     """How long the list of trades reaches back; None for the life of the account."""
-    absence_looks: Annotated[int, Field(ge=1, le=5)] = 1
+    absence_looks: Annotated[int, Meta(ge=1, le=5), Constraint(ge=1, le=5)] = 1
     """Complete lists that must lack an order before it is absent; more than 1 where lists are known to err."""
     confirm_all_ends: bool = False
     """Also the end of an order that the kernel canceled is confirmed by a query, as this venue reports false ends."""
@@ -177,7 +178,7 @@ class VenueCapabilities(Model):
     """With NEW_ORDER: the stop stays in the list of open orders after it triggered."""
     order_ids_unique: bool = True
     """A venue order id is never given again within a symbol and side (not so: ids per day, testnets that reset)."""
-    heartbeat_ns: Annotated[int, Field(gt=0)] | None = None
+    heartbeat_ns: Positive | None = None
     """The stream brings a report or a heartbeat at least this often; None for no such promise."""
     tells_time: bool = False
     """`time_ns` returns the venue's clock."""
@@ -198,7 +199,7 @@ class VenueCapabilities(Model):
     """An order can be queried by client order id."""
     lookup_closed: bool = True
     """The query also returns closed orders, for longer than any request of ours is valid."""
-    client_order_id_max_length: Annotated[int, Field(ge=12, le=64)] = 36
+    client_order_id_max_length: Annotated[int, Meta(ge=12, le=64), Constraint(ge=12, le=64)] = 36
     """Longest client order id accepted; ids consist of the characters a-z and 2-7."""
     dedupe: Dedupe = Dedupe.WHILE_OPEN
     """How long a used client order id is refused."""
@@ -223,17 +224,12 @@ class VenueCapabilities(Model):
     rate_limits: tuple[RateLimit, ...] = ()
     """Rate limits; each combination of kind and window at most once."""
 
-    @pydantic.field_serializer("native_groups", "order_types", "times_in_force")
-    def _sorted(self, values: frozenset[StrEnum]) -> list[str]:
-        return sorted(values)
-
-    @pydantic.field_validator("rate_limits")
-    @classmethod
-    def _each_once(cls, limits: tuple[RateLimit, ...]) -> tuple[RateLimit, ...]:
-        names = {(item.kind, item.window_ns) for item in limits}
-        if len(names) < len(limits):
-            raise ValueError("two rate limits have the same kind and window: declare each combination once")
-        return limits
+    def contradictions(self) -> list[Violation]:
+        names = {(item.kind, item.window_ns) for item in self.rate_limits}
+        if len(names) == len(self.rate_limits):
+            return []
+        text = "two rate limits have the same kind and window: declare each combination once"
+        return [Violation("rate_limits", "unique", "each combination once", "", text)]
 
     @property
     def hosts_skew_ns(self) -> int:
@@ -286,7 +282,7 @@ class VenueCapabilities(Model):
         return not self.sees_closed and not carries
 
 
-class VenueRequest(Model):
+class VenueRequest(Value):
     """A request that changes something at the venue."""
 
     stamp_ns: InstantNs
@@ -333,11 +329,11 @@ class SubmitGroupRequest(VenueRequest):
     """Our id of the group."""
     mode: OcoMode
     """How the orders depend on each other."""
-    orders: Annotated[tuple[SubmitRequest, ...], Field(min_length=1)]
+    orders: Annotated[tuple[SubmitRequest, ...], Meta(min_length=1), Constraint(min_length=1)]
     """The orders; their sequence matters where the mode has a parent (the first order)."""
 
 
-class ExecutionReport(Model):
+class ExecutionReport(Value):
     """A venue's report about one order, in FIX terms. A field that the venue does not report is None."""
 
     exec_type: ExecType
@@ -397,7 +393,7 @@ class ExecutionReport(Model):
     """The venue's frame, unchanged."""
 
 
-class Transfer(Model):
+class Transfer(Value):
     """A change of a balance without a trade: a deposit, withdrawal, funding, interest, or conversion of dust."""
 
     transfer_key: str
@@ -412,7 +408,7 @@ class Transfer(Model):
     """The venue's name for it."""
 
 
-class VenueSnapshot(Model):
+class VenueSnapshot(Value):
     """The venue's answer about the account, or about the symbols that were asked for.
 
     A list that the venue does not offer (`VenueCapabilities.lists_…`) is empty and complete.
@@ -560,8 +556,9 @@ class Venue(Protocol):
     def recorded(self, report: ExecutionReport) -> None:
         """Take note that a report of `reports` is durable, was known already, or makes no event.
 
-        Called once for each report. An adapter with a session advances its incoming sequence number or cursor only over the
-        unbroken prefix of recorded reports, so that a crash loses none. By default nothing happens.
+        Called once for each report, with the one that `reports` yielded; with an equal one if a field of that has another
+        type, such as a text instead of an enum's member. An adapter with a session advances its incoming sequence number
+        or cursor only over the unbroken prefix of recorded reports, so that a crash loses none. By default nothing happens.
         """
         return
 

@@ -11,16 +11,18 @@ import asyncio
 import logging
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TypeGuard, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from msgspec import structs
 
-from kernel.errors import KernelError, OutcomeUnknown, Rejected, VenueError
+from kernel.errors import KernelError, OutcomeUnknown, Rejected, ValidationError, VenueError
 from kernel.models import ExecType
 from kernel.order_spec import AssetMetadata, SymbolMetadata
+from kernel.values import Value
+from kernel.values.edge import validated
 from kernel.venues.base import (
     CancelRequest,
     ExecutionReport,
@@ -44,6 +46,7 @@ NO_NUMBERS = dict.fromkeys(
     ("order_qty", "price", "last_qty", "last_px", "cum_qty", "leaves_qty", "fee", "fees", "order")
 )
 Answer = TypeVar("Answer")
+Known = TypeVar("Known", bound=Value)
 Request = TypeVar("Request", bound=VenueRequest)
 
 
@@ -92,59 +95,66 @@ class GuardedVenue(Venue):
         """Added to the stamps of requests, so that they are in venue time."""
         self.quarantined: frozenset[str] = frozenset()
         """Symbols whose numbers do not have the log's scales."""
+        self._known_capabilities: tuple[object, VenueCapabilities] | None = None
 
     @property
     def capabilities(self) -> VenueCapabilities:
-        return self._read("capabilities", lambda: self.inner.capabilities, is_capabilities)
+        return self._read("capabilities", self._proven_capabilities)
+
+    def _proven_capabilities(self) -> VenueCapabilities:
+        declared, known = self.inner.capabilities, self._known_capabilities
+        if known is None or known[0] != declared:
+            known = self._known_capabilities = (declared, proven(declared, VenueCapabilities))
+        return known[1]
 
     @property
     def rate_usage(self) -> tuple[RateUsage, ...]:
         """Return the venue's counters; none after a defect, as a call's answer counts more than they do."""
         try:
-            return self._read("rate_usage", lambda: self.inner.rate_usage, is_usage)
+            return self._read("rate_usage", lambda: tuple(list_of(RateUsage)(self.inner.rate_usage)))
         except AdapterError:
             return ()
 
     async def connect(self) -> None:
-        await self._call("connect", is_anything)
+        await self._call("connect", anything)
 
     async def close(self) -> None:
         """Close the session; a session whose close fails or takes too long counts as closed."""
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self._call("close", is_anything)
+                await self._call("close", anything)
         except (VenueError, TimeoutError) as problem:
             logger.warning("closing the session with the venue failed: %r", problem)
 
     async def submit(self, request: SubmitRequest) -> ExecutionReport:
-        return self._stripped(await self._call("submit", is_report, self._shifted(request)))
+        return self._stripped(await self._call("submit", report_of, self._shifted(request)))
 
     async def submit_group(self, request: SubmitGroupRequest) -> list[ExecutionReport]:
         orders = tuple(map(self._shifted, request.orders))
-        group = self._shifted(request).model_copy(update={"orders": orders})
+        group = structs.replace(self._shifted(request), orders=orders)
         return await self._call("submit_group", list_of(ExecutionReport), group)
 
     async def modify(self, request: ModifyRequest) -> ExecutionReport:
-        return self._stripped(await self._call("modify", is_report, self._shifted(request)))
+        return self._stripped(await self._call("modify", report_of, self._shifted(request)))
 
     async def cancel(self, request: CancelRequest) -> ExecutionReport:
-        return self._stripped(await self._call("cancel", is_report, self._shifted(request)))
+        return self._stripped(await self._call("cancel", report_of, self._shifted(request)))
 
     async def order(
         self, symbol_id: str, client_order_id: str | None, exchange_order_id: str | None
     ) -> ExecutionReport | None:
-        found = await self._call("order", is_report_or_none, symbol_id, client_order_id, exchange_order_id)
+        found = await self._call("order", report_or_none, symbol_id, client_order_id, exchange_order_id)
         return None if found is None else self._stripped(found)
 
     async def snapshot(self, since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
-        found = await self._call("snapshot", is_snapshot, since_ns, symbols)
+        found = await self._call("snapshot", snapshot_of, since_ns, symbols)
         if not self.quarantined:
             return found
         fills = tuple(report for report in found.fills if self.fitting(report) is not None)
-        return found.model_copy(update={"open_orders": tuple(map(self._stripped, found.open_orders)), "fills": fills})
+        return structs.replace(found, open_orders=tuple(map(self._stripped, found.open_orders)), fills=fills)
 
     async def time_ns(self) -> int:
-        return await self._call("time_ns", is_integer)
+        return await self._call("time_ns", integer_of)
 
     def recorded(self, report: ExecutionReport) -> None:
         """See `Venue.recorded`. A venue without the method takes no note."""
@@ -156,21 +166,19 @@ class GuardedVenue(Venue):
                 self.note_defect("recorded", problem)
 
     async def symbols(self) -> list[SymbolMetadata]:
-        found = await self._call("symbols", list_of(SymbolMetadata))
+        found = await self._call("symbols", list_of(SymbolMetadata, as_given))
         if nameless := [item for item in found if not isinstance(item.symbol_id, str)]:
             self.note_defect("symbols", TypeError(f"a symbol has no name: {_described(nameless[0])}"))
         return [item for item in found if item not in nameless]
 
     async def assets(self) -> list[AssetMetadata]:
-        return await self._call("assets", list_of(AssetMetadata))
+        return await self._call("assets", list_of(AssetMetadata, as_given))
 
     async def reports(self) -> AsyncIterator[ExecutionReport | None]:
         """See `Venue.reports`; raises `VenueError` where the stream fails."""
         try:
-            async for report in self.inner.reports():
-                if report is not None and not is_report(report):
-                    raise TypeError(f"yielded {_described(report)}, not a report")
-                yield report
+            async for item in self.inner.reports():
+                yield None if item is None else as_given(item, ExecutionReport)
         except VenueError:
             raise
         except asyncio.CancelledError as problem:
@@ -190,24 +198,21 @@ class GuardedVenue(Venue):
         if not self.stamp_shift_ns:
             return request
         valid_until_ns = request.valid_until_ns
-        shifted = {
-            "stamp_ns": max(0, request.stamp_ns + self.stamp_shift_ns),
-            "valid_until_ns": None if valid_until_ns is None else max(0, valid_until_ns + self.stamp_shift_ns),
-        }
-        return request.model_copy(update=shifted)
+        return structs.replace(
+            request,
+            stamp_ns=max(0, request.stamp_ns + self.stamp_shift_ns),
+            valid_until_ns=None if valid_until_ns is None else max(0, valid_until_ns + self.stamp_shift_ns),
+        )
 
     def _stripped(self, report: ExecutionReport) -> ExecutionReport:
-        return report.model_copy(update=NO_NUMBERS) if report.symbol_id in self.quarantined else report
+        return structs.replace(report, **NO_NUMBERS) if report.symbol_id in self.quarantined else report
 
-    async def _call(self, call: str, is_valid: Callable[[object], TypeGuard[Answer]], *arguments: object) -> Answer:
+    async def _call(self, call: str, read: Callable[[object], Answer], *arguments: object) -> Answer:
         try:
             answer: object = await getattr(self.inner, call)(*arguments)
             if call in CHANGES:
                 self.on_answer()
-            if not is_valid(answer):
-                raise TypeError(f"the answer has the wrong type: {_described(answer)}")
-            if isinstance(answer, ExecutionReport | VenueSnapshot) and (why := malformed(answer)):
-                raise ValueError(f"the answer is malformed: {why}")
+            return read(answer)
         except VenueError as problem:
             if isinstance(problem, Rejected) and problem.timestamp:
                 self.on_timestamp_refused()
@@ -218,14 +223,10 @@ class GuardedVenue(Venue):
             raise self.note_defect(call, problem) from problem
         except Exception as problem:
             raise self.note_defect(call, problem) from problem
-        return answer
 
-    def _read(self, name: str, read: Callable[[], object], is_valid: Callable[[object], TypeGuard[Answer]]) -> Answer:
+    def _read(self, name: str, read: Callable[[], Answer]) -> Answer:
         try:
-            value = read()
-            if not is_valid(value):
-                raise TypeError(f"the value has the wrong type: {_described(value)}")
-            return value
+            return read()
         except VenueError:
             raise
         except Exception as problem:
@@ -244,6 +245,8 @@ class GuardedVenue(Venue):
         """Take what cannot be processed of a report for a defect: a field may have a wrong type all the same."""
         try:
             yield
+        except ValidationError as problem:
+            self.note_defect("reports", problem)
         except (ValueError, TypeError, ArithmeticError, LookupError) as problem:
             if isinstance(problem, KernelError):
                 raise
@@ -272,53 +275,96 @@ def is_canceled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def malformed(model: BaseModel) -> str:
-    """Return which field of an answer has a wrong value; empty if none has. Copies and constructed models may.
+def anything(answer: object) -> object:
+    return answer
 
-    Of a snapshot the reports are not looked into: one that cannot be processed is a defect by itself.
+
+def proven(answer: object, kind: type[Known]) -> Known:
+    """Return a value of a kind with each field of its type: the given one if it is so, as `recorded` names it again.
+
+    Raises `ValueError` with everything that is wrong with it.
     """
-    parts = (*(model.balances or {}).values(), *model.transfers) if isinstance(model, VenueSnapshot) else ()
+    if not isinstance(answer, kind):
+        raise wrong_type(answer)
     try:
-        type(model).model_validate(dict(model))
+        found = validated(answer, kind)
+        return answer if is_same(found, answer) else found
     except ValidationError as problem:
-        first = problem.errors(include_url=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return next(filter(None, map(malformed, parts)), "")
+        raise ValueError(f"the answer is malformed: {listed(problem)}") from None  # whose place is not in the adapter
 
 
-def is_anything(answer: object) -> TypeGuard[object]:
-    return True
+def is_same(one: Any, other: Any) -> bool:
+    """Return whether two values are equal, and all parts of the same types: a text equals an enum's member."""
+    if type(one) is not type(other) or one != other:
+        return False
+    if isinstance(one, Value):
+        return all(is_same(getattr(one, name), getattr(other, name)) for name in one.__struct_fields__)
+    return all(map(is_same, one, other)) if isinstance(one, tuple) else True
 
 
-def is_report(answer: object) -> TypeGuard[ExecutionReport]:
-    return isinstance(answer, ExecutionReport)
+def listed(problem: ValidationError) -> str:
+    return "; ".join(map(str, problem.violations))
 
 
-def is_report_or_none(answer: object) -> TypeGuard[ExecutionReport | None]:
-    return answer is None or is_report(answer)
+def malformed(value: Value) -> str:
+    """Return what is wrong with a value; empty if nothing is."""
+    try:
+        validated(value, type(value))
+    except ValidationError as problem:
+        return listed(problem)
+    return ""
 
 
-def is_snapshot(answer: object) -> TypeGuard[VenueSnapshot]:
-    return isinstance(answer, VenueSnapshot)
+def as_given(answer: object, kind: type[Known]) -> Known:
+    """Like `proven`, but a malformed value is returned as it is: it is a defect by itself, once it is used."""
+    try:
+        return proven(answer, kind)
+    except ValueError:
+        assert isinstance(answer, kind), "`proven` raises another error for other types"
+        return answer
 
 
-def is_capabilities(value: object) -> TypeGuard[VenueCapabilities]:
-    return isinstance(value, VenueCapabilities)
+def report_of(answer: object) -> ExecutionReport:
+    return proven(answer, ExecutionReport)
 
 
-def is_usage(value: object) -> TypeGuard[tuple[RateUsage, ...]]:
-    return isinstance(value, tuple) and all(isinstance(item, RateUsage) for item in value)
+def report_or_none(answer: object) -> ExecutionReport | None:
+    return None if answer is None else report_of(answer)
 
 
-def is_integer(answer: object) -> TypeGuard[int]:
-    return type(answer) is int
+def snapshot_of(answer: object) -> VenueSnapshot:
+    """Return a snapshot, of which a report may be malformed: the others count all the same."""
+    try:
+        return proven(answer, VenueSnapshot)
+    except ValueError:
+        reports = list_of(ExecutionReport, as_given)
+        assert isinstance(answer, VenueSnapshot), "`proven` raises another error for other types"
+        with suppress(TypeError):
+            open_orders, fills = tuple(reports(answer.open_orders)), tuple(reports(answer.fills))
+            rest = proven(structs.replace(answer, open_orders=(), fills=()), VenueSnapshot)
+            return structs.replace(rest, open_orders=open_orders, fills=fills)
+        raise
 
 
-def list_of(kind: type[Answer]) -> Callable[[object], TypeGuard[list[Answer]]]:
-    def is_list(answer: object) -> TypeGuard[list[Answer]]:
-        return isinstance(answer, list | tuple) and all(isinstance(item, kind) for item in answer)
+def integer_of(answer: object) -> int:
+    if type(answer) is not int:
+        raise wrong_type(answer)
+    return answer
 
-    return is_list
+
+def list_of(
+    kind: type[Known], read: Callable[[object, type[Known]], Known] = proven
+) -> Callable[[object], list[Known]]:
+    def items_of(answer: object) -> list[Known]:
+        if not isinstance(answer, list | tuple):
+            raise wrong_type(answer)
+        return [read(item, kind) for item in answer]
+
+    return items_of
+
+
+def wrong_type(answer: object) -> TypeError:
+    return TypeError(f"the answer has the wrong type: {_described(answer)}")
 
 
 def _described(value: object) -> str:

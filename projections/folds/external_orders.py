@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import NamedTuple
 
+from msgspec import structs
+
 from kernel import events
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.trades import TradeEntry, fees_of
@@ -113,7 +115,7 @@ class Externals:
         )
         order = with_observation(seen, event, trades)
         if traded_ns:
-            order = order.model_copy(update={"first_trade_ns": min(traded_ns.values())})
+            order = structs.replace(order, first_trade_ns=min(traded_ns.values()))
         if known is not None:
             self._pop(key_of(known.order))
         reused = bool(event.id_reused) or (known is not None and known.id_reused)
@@ -200,7 +202,7 @@ class Externals:
         """Note that the status of an order was queried by the venue's id."""
         entry = self.find(order_id)
         if entry is not None:
-            order = entry.order.model_copy(update={"queried": True})
+            order = structs.replace(entry.order, queried=True)
             self.entries[key_of(order)] = replace(entry, order=order)
 
     def seen_since(self, symbol_id: str, side: Side, *, position: int) -> Iterator[ExternalOrder]:
@@ -233,19 +235,18 @@ def with_observation(
     traded = sum(abs(booking.signed_quantity) for booked in trades.values() for booking in booked)
     known_qty = known.cum_qty if event.ref_fill_key is None else 0  # a bust or correction may take from the total
     ends = event.ord_status in ENDS or event.exec_type in END_REPORTS or bool(event.gone)
-    return known.model_copy(
-        update={
-            "side": event.side or known.side,
-            "client_order_id": known.client_order_id or event.client_order_id,
-            "created_ns": known.created_ns if event.order_created_ns is None else event.order_created_ns,
-            "quantity": known.quantity if event.order_qty is None else event.order_qty,
-            "price": known.price if event.price is None else event.price,
-            "cum_qty": max(traded, event.cum_qty or 0, known_qty),
-            "ord_status": event.ord_status or known.ord_status,
-            "live": known.live and not ends,
-            "last_seen_ns": event.recorded_at_ns,
-            "transact_time_ns": max(filter(None, (event.transact_time_ns, known.transact_time_ns)), default=None),
-        }
+    return structs.replace(
+        known,
+        side=event.side or known.side,
+        client_order_id=known.client_order_id or event.client_order_id,
+        created_ns=known.created_ns if event.order_created_ns is None else event.order_created_ns,
+        quantity=known.quantity if event.order_qty is None else event.order_qty,
+        price=known.price if event.price is None else event.price,
+        cum_qty=max(traded, event.cum_qty or 0, known_qty),
+        ord_status=event.ord_status or known.ord_status,
+        live=known.live and not ends,
+        last_seen_ns=event.recorded_at_ns,
+        transact_time_ns=max(filter(None, (event.transact_time_ns, known.transact_time_ns)), default=None),
     )
 
 

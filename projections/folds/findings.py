@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec import structs
+
 from kernel import events
 from kernel.models import Finding
 
@@ -22,7 +24,7 @@ class Findings:
         known = self._findings.get(event.finding_id)
         if known is not None:
             changed = {"resolved_at_ns": event.recorded_at_ns, "resolution": event.text}
-            self._findings[event.finding_id] = known.model_copy(update=changed)
+            self._findings[event.finding_id] = structs.replace(known, **changed)
 
     def restore(self, findings: Iterable[Finding]) -> None:
         self._findings.update((finding.finding_id, finding) for finding in findings)

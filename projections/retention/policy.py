@@ -21,8 +21,6 @@ class RetentionPolicy:
     """Terminal intents in memory, at most."""
     every_positions: int = 1_000
     """Intents are evicted at each multiple of this position."""
-    unpacked_max: int = 1_000
-    """Records that are not packed: each takes some 10 kB, a packed one 2 kB."""
 
     def next_eviction(self, position: int) -> int:
         """The first position from `position` on after which intents are evicted."""

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 from kernel import events
 from kernel.errors import IntegrityError
-from kernel.events import REGISTRY, BaseEvent, Envelope
+from kernel.events import REGISTRY, BaseEvent, Envelope, Origin, canonical_json, decode
 from kernel.events.base import ENVELOPE
 from kernel.lifecycle import Record
 from kernel.log.base import EventLog, StoredRow
-from kernel.log.engine.records import envelope_of, event_of
+from kernel.log.engine.records import checked_envelope
 from kernel.models import Evidence, FindingKind
 from kernel.streams.rehydration import load_streams
 from projections.snapshot import Evicted
@@ -31,6 +31,7 @@ REPORTED_WITHIN_NS = 60 * 10**9
 """Time that an active leader has to raise a finding."""
 UNKNOWN = "?"
 VERSION_MAX = 2**63 - 1
+NO_META = canonical_json(Origin(actor="", evidence=Evidence.COMMAND))
 
 COUNTED = ("foreign_events", "fills", "sends", "recalled_intents")
 
@@ -128,9 +129,9 @@ class EventChecks:
     def _read(self, row: StoredRow, *, again: bool = False) -> BaseEvent:
         """Return a row's event, or a placeholder; a row that is read again has been counted and reported."""
         try:
+            envelope = checked_envelope(row)
             if row.topic in REGISTRY:
-                return event_of(row)
-            envelope = envelope_of(row)
+                return decode(row.topic, row.schema_version, row.state, envelope)
         except IntegrityError as problem:  # a SchemaError is one
             if not again:
                 self._problems.add(ProblemKind.UNREADABLE, row.position, problem.args[0])
@@ -306,9 +307,7 @@ class EventChecks:
 def damaged(row: StoredRow | BaseEvent, stream_id: str | None = None) -> BaseEvent:
     """Return a placeholder for a row that is changed or cannot be decoded, or for an event that cannot be folded."""
     named = row.stream_id if stream_id is None else stream_id
-    return placed(
-        UnreadableEvent(), Envelope(row.position, named, row.version, row.recorded_at_ns, "", Evidence.COMMAND)
-    )
+    return placed(UnreadableEvent(), Envelope(row.position, named, row.version, row.recorded_at_ns, NO_META))
 
 
 def placed(event: BaseEvent, envelope: Envelope) -> BaseEvent:

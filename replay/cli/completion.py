@@ -137,4 +137,4 @@ def words_below(path: str) -> list[str]:
     place = explain.place_of(path)
     if place is None:
         return []
-    return [str(item.value) for item in place] if issubclass(place, Enum) else list(place.model_fields)
+    return [str(item.value) for item in place] if issubclass(place, Enum) else list(explain.fields_of(place))

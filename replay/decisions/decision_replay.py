@@ -21,6 +21,7 @@ import pydantic
 
 from kernel import events
 from kernel import plan as planning
+from kernel.errors import ValidationError
 from kernel.lifecycle import Record
 from kernel.log.base import EventLog
 from kernel.log.engine.records import event_of
@@ -33,6 +34,7 @@ from kernel.reconciler.suspects import unresolved_suspects
 from kernel.settings import ns
 from kernel.streams.event_writer import RECONCILER
 from kernel.streams.rehydration import apply_batch
+from kernel.values import as_json
 from projections.state import State
 from replay.decisions.recorded_leader import RecordedLeader, recorded_capabilities, recorded_settings
 from replay.formatting.output import Item, Listing, counted
@@ -179,7 +181,7 @@ class DecisionReplayer:
     def _recorded_context(self) -> DecisionContext | None:
         if not self._leader.capabilities or self._leader.settings is None:
             return None
-        with suppress(pydantic.ValidationError):
+        with suppress(pydantic.ValidationError, ValidationError):
             settings = recorded_settings(self._leader.settings)
             return DecisionContext(settings, recorded_capabilities(self._leader.capabilities), epoch=0, now_ns=0)
         return None
@@ -334,7 +336,7 @@ def describe_attempt(attempt: events.AttemptStarted, other: events.AttemptStarte
     text = f"{attempt.kind} {attempt.number}"
     if other is None:
         return f"{text} of {attempt.order.quantity} @{attempt.order.price}"
-    mine, its = attempt.model_dump(mode="json"), other.model_dump(mode="json")
+    mine, its = as_json(attempt), as_json(other)
     fields = [f"{name} {value}" for name, value in flatten(mine) if dict(flatten(its)).get(name) != value]
     return f"{text} with {', '.join(fields)}"
 

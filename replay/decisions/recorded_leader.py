@@ -10,6 +10,7 @@ from typing import Any
 
 from kernel import events
 from kernel.settings import KernelSettings
+from kernel.values.edge import validated
 from kernel.venues.base import VenueCapabilities
 
 
@@ -49,7 +50,7 @@ def recorded_settings(recorded: Mapping[str, Any]) -> KernelSettings:
 def recorded_capabilities(recorded: Mapping[str, Any]) -> VenueCapabilities:
     """A venue's recorded capabilities; removed ones are ignored.
 
-    Raises `pydantic.ValidationError` if this version cannot read them.
+    Raises `ValidationError` if this version cannot read them.
     """
-    known = {name: value for name, value in recorded.items() if name in VenueCapabilities.model_fields}
-    return VenueCapabilities.model_validate_json(events.canonical_json(known))
+    known = {name: value for name, value in recorded.items() if name in VenueCapabilities.__struct_fields__}
+    return validated(known, VenueCapabilities)

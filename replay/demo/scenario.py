@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from msgspec import structs
 
 from kernel import EventSourcedKernel, events, open_log
 from kernel.errors import ConflictError, ExchangeError, KernelError, NotFoundError, ValidationError, WaitTimeoutError
@@ -184,7 +185,7 @@ class Demonstration:
         """Place an order that fills at once and two orders that close the position."""
         entry = self._order(THROUGH_BPS)
         profit, loss = (self._order(bps).price for bps in EXITS_BPS)
-        take_profit = entry.model_copy(update={"side": Side.SELL, "price": profit})
+        take_profit = structs.replace(entry, side=Side.SELL, price=profit)
         stop_loss = StandardOrder(
             symbol_id=self._symbol_id, side=Side.SELL, order_type=OrderType.STOP, quantity=entry.quantity,
             stop_price=loss,

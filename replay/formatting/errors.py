@@ -6,8 +6,8 @@ import logging
 
 import pydantic
 
-from kernel.commands.validation import invalid, violations_of
 from kernel.errors import KernelError, ValidationError
+from kernel.values.edge import invalid, violations_of
 from replay.formatting.output import escaped
 
 REFUSED = ValidationError.exit_code

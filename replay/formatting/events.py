@@ -10,6 +10,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from kernel import events
 from kernel.clock import NS_PER_S
 from kernel.log.base import StoredRow
@@ -45,7 +47,7 @@ def sentence(topic: str, payload: Payload, scales: Scales | None = None) -> str:
 def event_sentence(event: events.BaseEvent, scales: Scales | None = None, *, symbol_id: str | None = None) -> str:
     """Describe a decoded event; `symbol_id` is its symbol if the event does not name one."""
     about_symbol = {} if symbol_id is None else {"symbol_id": symbol_id}
-    return sentence(event.topic, about_symbol | event.model_dump(mode="json", exclude_none=True), scales)
+    return sentence(event.topic, about_symbol | msgspec.to_builtins(event), scales)
 
 
 def about(stream_id: str, payload: Payload) -> str:

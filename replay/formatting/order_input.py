@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from msgspec import structs
+
 from kernel import EventSourcedKernel
 from kernel.commands.validation import symbol_named
 from kernel.errors import ValidationError, Violation
@@ -41,7 +43,7 @@ def order_of(kernel: EventSourcedKernel, text: OrderInput) -> StandardOrder:
     """Return the order at its symbol's scales.
 
     Raises `ValidationError` for all numbers that do not fit the scales or an unknown symbol, `NotReadyError` while the
-    log has no symbols, and `pydantic.ValidationError` if the order contradicts itself.
+    log has no symbols, and `ValidationError` if the order contradicts itself.
     """
     symbol = symbol_named(kernel.state, text.symbol_id)
     problems: list[Violation] = []
@@ -50,7 +52,7 @@ def order_of(kernel: EventSourcedKernel, text: OrderInput) -> StandardOrder:
     stop = scaled(symbol.price_from_decimal, text.stop, "order.stop_price", problems)
     if problems or quantity is None:
         raise ValidationError("the order is not valid", problems)
-    return StandardOrder(
+    return StandardOrder.checked(
         symbol_id=text.symbol_id,
         side=Side(text.side.upper()),
         order_type=ORDER_TYPES[limit is not None, stop is not None],
@@ -72,8 +74,7 @@ def modified_order(
 ) -> StandardOrder:
     """Return the order with other numbers, at its symbol's scales; None keeps a number.
 
-    Raises `ValidationError` if numbers do not fit the scales or none is given, and `pydantic.ValidationError` if the
-    order's type has no such price.
+    Raises `ValidationError` if numbers do not fit the scales, none is given, or the order's type has no such price.
     """
     given = {"quantity": quantity, "price": limit, "stop_price": stop}
     if not any(given.values()):
@@ -92,7 +93,7 @@ def modified_order(
     }
     if problems:
         raise ValidationError("the change is not valid", problems)
-    return StandardOrder.model_validate(vars(known) | changed)
+    return StandardOrder.checked(**structs.asdict(known) | changed)
 
 
 def scaled(convert: Callable[[str], int], text: str | None, field: str, problems: list[Violation]) -> int | None:

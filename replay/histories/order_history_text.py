@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from kernel.clock import NS_PER_MS, NS_PER_S
 from replay.formatting.events import event_sentence
 from replay.formatting.output import Format, Item, Listing, human_duration, json_text, render, utc, yaml_text
@@ -109,7 +111,9 @@ def attempt_data(span: AttemptSpan) -> dict[str, Any]:
 
 def step_data(history: History, step: Step, *, raw: bool) -> dict[str, Any]:
     event, found = step.event, step.summary
-    payload = event.model_dump(mode="json", exclude_none=True, exclude=None if raw else {"raw"})
+    payload = msgspec.to_builtins(event)
+    if not raw:
+        payload.pop("raw", None)
     summary = None if found is None else {
         "ord_status": found.ord_status.value, "cum_qty": found.cum_qty, "leaves_qty": found.leaves_qty
     }  # fmt: skip

@@ -12,13 +12,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from kernel import events
 from kernel.log.base import EventLog
 from kernel.log.engine.records import event_of
 from kernel.models import AccountState, Finding, OrderIntent, OrderState, Position
-from kernel.order_spec import Model
 from kernel.state import KernelState
 from kernel.streams.rehydration import apply_batch, load_streams
+from kernel.values import Value, as_json
 from projections.state import State, folded_alone
 from replay.formatting.decimals import OPAQUE, Scales
 from replay.formatting.events import order_terms
@@ -67,9 +69,9 @@ class RecordChange:
     """As in `orderctl get`: intent, order, position, account, group, finding."""
     name: str
     symbol_id: str | None
-    before: Model | None
+    before: Value | None
     """None: it appeared."""
-    after: Model | None
+    after: Value | None
     """None: it went."""
 
     @property
@@ -184,8 +186,8 @@ def changes(before: Tables, after: Tables) -> Iterator[RecordChange]:
                 yield found
 
 
-def dumped(record: Model | None) -> dict[str, Any]:
-    return {} if record is None else record.model_dump(mode="json")
+def dumped(record: Value | None) -> dict[str, Any]:
+    return {} if record is None else as_json(record)
 
 
 def field_changes(before: Any, after: Any, path: str = "") -> Iterator[FieldChange]:
@@ -248,10 +250,10 @@ def value_text(path: str, value: Any) -> str:
     return " ".join(str(value[name]) for name in names) or json_line(value).strip()
 
 
-def describe_record(record: Model, scales: Scales) -> str:
+def describe_record(record: Value, scales: Scales) -> str:
     match record:
         case OrderIntent(order=order):
-            return order_terms(order.model_dump(mode="json", exclude_none=True), scales)
+            return order_terms(msgspec.to_builtins(order), scales)
         case OrderState(status=status):
             filled = scales.quantity(status.order.symbol_id, status.cum_qty)
             return f"{status.ord_status}, filled {filled}"

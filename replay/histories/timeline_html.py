@@ -16,6 +16,8 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
+import msgspec
+
 from kernel import events
 from kernel.clock import NS_PER_S
 from kernel.errors import NotFoundError, ValidationError
@@ -288,7 +290,7 @@ def brief(history: History, step: Step) -> str:
     event = step.event
     if not isinstance(event, events.AttemptStarted):
         return message(history, step)
-    terms = order_terms(event.order.model_dump(mode="json", exclude_none=True), history.scales)
+    terms = order_terms(msgspec.to_builtins(event.order), history.scales)
     return f"{event.kind} number {event.number}" + (f", {terms}" if event.kind is not AttemptKind.CANCEL else "")
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pydantic
 
-from kernel.commands.validation import violations_of
 from kernel.errors import ValidationError, Violation
 from kernel.models import ExternalOrderPolicy
 from kernel.safety.limit_settings import LimitSettings
 from kernel.settings import KernelSettings
+from kernel.values.edge import violations_of
 from replay.transparency.keys import signer_keys
 from replay.transparency.tree_head_signer import TreeHeadOptions
 

@@ -83,7 +83,7 @@ class CheckpointKeeper:
 
     async def write(self) -> None:
         """Write a checkpoint now. A failure is logged, and the next attempt follows after `every_events`."""
-        snapshot, records = self._state.snapshot(), self._state.records().as_now()
+        snapshot, records = self._state.snapshot(), [*self._state.records().values()]
         try:
             taken = checkpoint.CheckpointImage(snapshot, records, await chain_at(self._log, snapshot.position))
             path = await asyncio.to_thread(self._files.write, taken)

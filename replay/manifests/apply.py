@@ -18,6 +18,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from msgspec import structs
+
 from kernel import EventSourcedKernel
 from kernel.clock import Clock, SystemClock
 from kernel.commands.validation import symbol_named
@@ -354,7 +356,7 @@ def with_record_of(known: OrderIntent, manifest: OrderManifest) -> OrderIntent:
     """Return an intent with a manifest's owner, labels and policy."""
     metadata = {key: value for key, value in known.metadata.items() if key != "labels"} | labels_metadata(manifest)
     update = {"owner": manifest.owner, "metadata": metadata, "on_unsolicited_cancel": manifest.on_unsolicited_cancel}
-    return known.model_copy(update=update)
+    return structs.replace(known, **update)
 
 
 def labels_metadata(manifest: Manifest) -> dict[str, Any]:

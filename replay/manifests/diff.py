@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import structs
+
 from kernel import EventSourcedKernel
 from kernel.groups import Group
 from kernel.models import Desired, OrderIntent
@@ -70,7 +72,7 @@ def known_members(state: KernelState, group: Group) -> list[dict[str, Any]]:
 
 def desired_intent(step: OrderStep) -> OrderIntent:
     known = step.known or OrderIntent(intent_id=step.name, exchange_id="any", order=step.order)
-    return with_record_of(known, step.manifest).model_copy(update={"order": step.order})
+    return structs.replace(with_record_of(known, step.manifest), order=step.order)
 
 
 def intent_status(state: KernelState, intent: OrderIntent) -> str:

@@ -260,7 +260,7 @@ class GroupForm(Form):
     @model_validator(mode="after")
     def is_consistent(self) -> Self:
         terms = tuple(unscaled(order) for order in self.orders)
-        group = StandardOrderGroup.model_construct(orders=terms, mode=self.mode)
+        group = StandardOrderGroup(orders=terms, mode=self.mode)
         size = size_violations(self.mode, len(terms))
         found = size or [*symbol_violations(group), *pair_violations(group)]
         if found:
@@ -419,14 +419,14 @@ def near_miss(given: str, known: Sequence[str]) -> str:
 def unscaled(terms: OrderForm) -> StandardOrder:
     """Terms as an order with decimals as numbers, for comparisons only."""
     numbers = {name: Decimal(text) for name in DECIMALS if (text := getattr(terms, name)) is not None}
-    others = {name: getattr(terms, name) for name in StandardOrder.model_fields if name not in DECIMALS}
-    return StandardOrder.model_construct(**{**others, **numbers})
+    others = {name: getattr(terms, name) for name in StandardOrder.__struct_fields__ if name not in DECIMALS}
+    return StandardOrder(**{**others, **numbers})
 
 
 def standard_order(manifest: OrderManifest, symbol: SymbolMetadata) -> StandardOrder:
     """Return the order at its symbol's scales. Raises `ValidationError` for numbers with more places."""
     problems: list[ManifestProblem] = []
-    values = {name: getattr(manifest.terms, name) for name in StandardOrder.model_fields}
+    values = {name: getattr(manifest.terms, name) for name in StandardOrder.__struct_fields__}
     for name, is_quantity in DECIMALS.items():
         convert = symbol.quantity_from_decimal if is_quantity else symbol.price_from_decimal
         try:
@@ -435,7 +435,7 @@ def standard_order(manifest: OrderManifest, symbol: SymbolMetadata) -> StandardO
             problems += [problem_of(manifest, replace(item, field=name)) for item in problem.violations]
     if problems:
         raise ValidationError(f"order {manifest.name} violates the constraints of {symbol.symbol_id}", problems)
-    return StandardOrder(**values)
+    return StandardOrder.checked(**values)
 
 
 def market_problems(

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from msgspec import structs
+
 from kernel.clock import Clock
 from kernel.errors import OutcomeUnknown, Rejected, VenueError
 from kernel.models import Balance, ExecType, Liquidity, OrdStatus
@@ -222,7 +224,7 @@ class ScriptedExchange:
         exec_type = ExecType.CANCELED if status is OrdStatus.CANCELED else ExecType.EXPIRED
         report = self.report_of(order, exec_type)
         if exec_type is ExecType.CANCELED and not self.capabilities.cancel_reports_cum_qty:
-            report = report.model_copy(update={"cum_qty": None, "leaves_qty": None})
+            report = structs.replace(report, cum_qty=None, leaves_qty=None)
         self.publish(report)
         return report
 
@@ -265,21 +267,20 @@ class ScriptedExchange:
         full = then.cum_qty >= order.order.quantity
         status = OrdStatus.FILLED if full else OrdStatus.PARTIALLY_FILLED
         report = self.report_of(replace(then, status=status), ExecType.TRADE)
-        return report.model_copy(
-            update={
-                "exec_id": trade.key,
-                "fill_key": trade.key,
-                "last_qty": trade.quantity,
-                "last_px": order.order.price,
-                "liquidity": Liquidity.MAKER,
-            }
+        return structs.replace(
+            report,
+            exec_id=trade.key,
+            fill_key=trade.key,
+            last_qty=trade.quantity,
+            last_px=order.order.price,
+            liquidity=Liquidity.MAKER,
         )
 
     def bust_report(self, order: ScriptedOrder, key: str) -> ExecutionReport:
         time_ns = dict(order.busts)[key]
         names = {"exec_id": f"bust-{key}", "fill_key": f"bust-{key}", "ref_fill_key": key, "transact_time_ns": time_ns}
         totals = dict.fromkeys(("cum_qty", "leaves_qty", "ord_status"))
-        return self.report_of(order, ExecType.TRADE_CANCEL).model_copy(update={**names, **totals})
+        return structs.replace(self.report_of(order, ExecType.TRADE_CANCEL), **names, **totals)
 
     def publish(self, report: ExecutionReport) -> None:
         """Send a report to every stream, or hold it."""
@@ -486,13 +487,13 @@ class ScriptedExchange:
 
     def halt(self) -> None:
         """Halt the symbol: refuse submits with a retry delay of 1 s and change the reference data."""
-        self.symbol = self.symbol.model_copy(update={"status": SymbolStatus.HALTED})
+        self.symbol = structs.replace(self.symbol, status=SymbolStatus.HALTED)
         self.script.refusal = Rejected("the market is halted", code="HALTED", retry_after_s=1)
 
 
 def shown_with(reports: tuple[ExecutionReport, ...], *, client_ids: bool) -> tuple[ExecutionReport, ...]:
     """Return the reports of a list, without client order ids if it does not carry them."""
-    return reports if client_ids else tuple(item.model_copy(update={"client_order_id": None}) for item in reports)
+    return reports if client_ids else tuple(structs.replace(item, client_order_id=None) for item in reports)
 
 
 def describe_order(order: ScriptedOrder) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from kernel import plan
 from kernel.actions import ACTION_RULES, ActionKind
 from kernel.models import Desired, OrderIntent, OrderState
@@ -76,7 +78,7 @@ def desired_text(context: RenderContext, intent: OrderIntent | None) -> str:
         return "nothing: canceled"
     if intent.order.quantity == 0:
         return f"nothing: {limited_by(context.state, intent.intent_id)}"
-    return order_terms(intent.order.model_dump(mode="json", exclude_none=True), context.scales)
+    return order_terms(msgspec.to_builtins(intent.order), context.scales)
 
 
 def actual_text(context: RenderContext, order: OrderState | None) -> str:
@@ -86,7 +88,7 @@ def actual_text(context: RenderContext, order: OrderState | None) -> str:
     live = plan.live_orders(order)
     if not live:
         return str(status.ord_status)
-    terms = order_terms(status.order.model_dump(mode="json", exclude_none=True), context.scales)
+    terms = order_terms(msgspec.to_builtins(status.order), context.scales)
     filled = f", filled {context.scales.quantity(symbol_id, status.cum_qty)}" if status.cum_qty else ""
     count = f", {len(live)} orders" if len(live) > 1 else ""
     return f"{status.ord_status} {terms}{filled}{count}"
@@ -104,7 +106,7 @@ def reason_text(
 def action_text(context: RenderContext, action: plan.Action) -> str:
     match action:
         case plan.Submit(order=order):
-            return f"submit {order_terms(order.model_dump(mode='json', exclude_none=True), context.scales)}"
+            return f"submit {order_terms(msgspec.to_builtins(order), context.scales)}"
         case plan.Cancel(order=item, reason=reason):
             return f"cancel {item.exchange_order_id or item.client_order_id}: {reason}"
         case plan.Resolve(attempt=attempt):

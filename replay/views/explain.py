@@ -6,7 +6,6 @@ through fields, lists and maps to the members of enums. Needs no log.
 
 from __future__ import annotations
 
-import ast
 import difflib
 import functools
 import inspect
@@ -15,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
 from types import NoneType, UnionType
-from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, TypeGuard, Union, get_args, get_origin
 
 import pydantic
 from pydantic.fields import FieldInfo
@@ -25,10 +24,11 @@ from kernel.errors import NotFoundError
 from kernel.models import AccountState, ExternalOrder, Finding, OrderIntent, OrderState, Position
 from kernel.order_spec import UINT64_MAX, AssetMetadata, StandardOrder, StandardOrderGroup, SymbolMetadata
 from kernel.settings import KernelSettings
+from kernel.values import Value, edge
 from kernel.venues.base import ExecutionReport, VenueCapabilities
 from replay.views.groups import GroupState
 
-Model = type[pydantic.BaseModel]
+Model = type[Value | pydantic.BaseModel]
 Place = Model | type[Enum]
 
 TYPES: Mapping[str, Model] = {
@@ -69,7 +69,7 @@ def explain(path: str = "", *, recursive: bool = False) -> str:
         kind = steps[-2].place
         assert kind is not None, "a value has an enum above it"
         return member_page(kind, field)
-    if place is not None and issubclass(place, pydantic.BaseModel):
+    if place is not None and is_model(place):
         return model_page(walked, place, field, recursive=recursive)
     assert field is not None, "what is no model is a field"
     return field_page(walked, field, place)
@@ -123,10 +123,24 @@ def roots() -> Iterator[tuple[str, Model]]:
     yield from ((model.__name__, model) for model in TYPES.values())
 
 
+def is_model(place: Place) -> TypeGuard[Model]:
+    return issubclass(place, Value | pydantic.BaseModel)
+
+
+def fields_of(model: Model) -> Mapping[str, FieldInfo]:
+    """The fields of a model with their descriptions."""
+    if issubclass(model, pydantic.BaseModel):
+        return model.model_fields
+    docs, fields = edge.field_docs(model), edge.fields_of(model)
+    for name, field in fields.items():
+        field.description = docs.get(name)
+    return fields
+
+
 def field_named(model: Model, word: str, walked: str) -> FieldInfo:
-    if (found := model.model_fields.get(word)) is not None:
+    if (found := fields_of(model).get(word)) is not None:
         return found
-    raise NotFoundError(f"{walked} has no field {word!r}{hint(word, list(model.model_fields))}")
+    raise NotFoundError(f"{walked} has no field {word!r}{hint(word, list(fields_of(model)))}")
 
 
 def hint(word: str, known: Sequence[str]) -> str:
@@ -139,7 +153,7 @@ def hint(word: str, known: Sequence[str]) -> str:
 
 def below(annotation: Any) -> Place | None:
     """Return the model or enum inside a type, through lists, maps, unions and constraints."""
-    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel | Enum):
+    if isinstance(annotation, type) and issubclass(annotation, Value | pydantic.BaseModel | Enum):
         return annotation
     inner = get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
     return next((found for item in reversed(inner) if (found := below(item)) is not None), None)
@@ -188,17 +202,8 @@ def limits_text(limits: Sequence[Any]) -> str:
 @functools.cache
 def member_docs(kind: type[Enum]) -> dict[str, str]:
     """The members of an enum with their docstrings, empty where there is none."""
-    docs = dict.fromkeys((str(member.value) for member in kind), "")
-    try:
-        body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-    except OSError:  # installed without its source
-        return docs
-    assert isinstance(body, ast.ClassDef), "the source of a class is a class"
-    for line, after in zip(body.body, body.body[1:], strict=False):
-        text = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else None
-        if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name) and isinstance(text, str):
-            docs[str(kind[line.targets[0].id].value)] = text
-    return docs
+    docs = edge.docs_in(kind)
+    return {str(member.value): docs.get(member.name, "") for member in kind}
 
 
 def overview() -> str:
@@ -223,7 +228,7 @@ def model_page(walked: str, model: Model, field: FieldInfo | None, *, recursive:
 
 
 def field_lines(model: Model) -> Iterator[str]:
-    for name, field in model.model_fields.items():
+    for name, field in fields_of(model).items():
         yield f"{INDENT}{name} <{type_text(field)}>{presence(field)}\n"
         yield wrapped(field.description or "", INDENT * 2)
         inner = below(field.annotation)
@@ -232,10 +237,10 @@ def field_lines(model: Model) -> Iterator[str]:
 
 
 def tree(model: Model, *, above: tuple[Model, ...], indent: str = INDENT) -> Iterator[str]:
-    for name, field in model.model_fields.items():
+    for name, field in fields_of(model).items():
         yield f"{indent}{name} <{type_text(field)}>{presence(field)}\n"
         inner = below(field.annotation)
-        if inner is not None and issubclass(inner, pydantic.BaseModel) and inner not in above:
+        if inner is not None and is_model(inner) and inner not in above:
             yield from tree(inner, above=(*above, inner), indent=indent + INDENT)
 
 
@@ -265,7 +270,11 @@ def presence(field: FieldInfo) -> str:
         return " -required-"
     default = field.get_default(call_default_factory=True, validated_data={})
     shown = getattr(default, "value", default)
-    empty = shown is None or shown in ("", (), [], {}, frozenset()) or isinstance(shown, pydantic.BaseModel | frozenset)
+    empty = (
+        shown is None
+        or shown in ("", (), [], {}, frozenset())
+        or isinstance(shown, Value | pydantic.BaseModel | frozenset)
+    )
     return "" if empty else f" (default {str(shown).lower() if isinstance(shown, bool) else shown})"
 
 

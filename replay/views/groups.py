@@ -5,17 +5,20 @@ Called by `resources`, `describe`, `differences` and `conditions`. The rules are
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
+
+from msgspec import Meta
 
 from kernel.groups import Group, max_excess
 from kernel.lifecycle import finding_id
 from kernel.models import Finding, FindingKind
-from kernel.order_spec import InstantNs, Int, IntentId, Model, OcoMode, SymbolId, Uint64
+from kernel.order_spec import InstantNs, Int, IntentId, OcoMode, SymbolId, Uint64
 from kernel.state import KernelState
+from kernel.values import Constraint, Value
 from replay.formatting.decimals import Scales
 
 
-class GroupMember(Model):
+class GroupMember(Value):
     """One order of a group."""
 
     intent_id: IntentId
@@ -30,7 +33,7 @@ class GroupMember(Model):
     """Why the permitted quantity is below the desired one; empty if it is not."""
 
 
-class GroupState(Model):
+class GroupState(Value):
     """A group of contingent orders."""
 
     group_id: IntentId
@@ -39,7 +42,7 @@ class GroupState(Model):
     """How the orders depend on each other."""
     symbol_id: SymbolId | None
     """The symbol of all orders; none: there are several, or all orders were deleted."""
-    orders: tuple[GroupMember, ...] = Field(min_length=1)
+    orders: Annotated[tuple[GroupMember, ...], Meta(min_length=1), Constraint(min_length=1)]
     """The group's orders; in ONE_TRIGGERS_OTHER the first one is the parent."""
     first: IntentId | None = None
     """The order whose fill was recorded first."""

@@ -18,6 +18,7 @@ from kernel.state import KernelState
 from kernel.streams.fills import fills
 from kernel.streams.rehydration import ensure_loaded
 from kernel.subscriptions import intent_id_of
+from kernel.values import as_json
 from replay.formatting.output import Item, Listing
 from replay.log_access.as_of import StateSource
 from replay.views.resources import (
@@ -159,7 +160,7 @@ def _items(query: ResourceQuery, context: RenderContext, subjects: Iterable[Subj
 
 
 def item_of(resource: Resource, context: RenderContext, subject: Subject) -> Item:
-    data = context.scales.data(subject.record.model_dump(mode="json"), subject.symbol_id)
+    data = context.scales.data(as_json(subject.record), subject.symbol_id)
     if isinstance(subject.record, events.BaseEvent):
         data = {"position": subject.record.position, "recorded_at_ns": subject.record.recorded_at_ns, **data}
     return Item(subject.name, data, tuple(resource.lines(context, subject.record)))

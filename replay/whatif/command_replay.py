@@ -10,15 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import pydantic
+from msgspec import structs
 
 from kernel import EventSourcedKernel, events
 from kernel.clock import NS_PER_S
-from kernel.commands.validation import violations_of
 from kernel.errors import ValidationError
 from kernel.models import Desired, OrderIntent
 from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup, SymbolMetadata
 from kernel.state import KernelState
+from kernel.values.edge import validated
 
 ACTOR_PREFIXES = ("strategy:", "operator:")
 
@@ -188,7 +188,7 @@ def with_altered_terms(
         if intent.intent_id != change.intent_id:
             return intent
         terms = in_units(change.terms, state.symbol(intent.order.symbol_id))
-        return intent.model_copy(update={"order": with_terms(intent.order, terms)})
+        return structs.replace(intent, order=with_terms(intent.order, terms))
 
     found = False
     result = []
@@ -225,10 +225,7 @@ def in_units(terms: Mapping[str, Any], symbol: SymbolMetadata | None) -> dict[st
 
 def with_terms(order: StandardOrder, terms: Mapping[str, Any]) -> StandardOrder:
     """An order with other terms. Raises `ValidationError`."""
-    try:
-        return StandardOrder.model_validate({**order.model_dump(), **terms})
-    except pydantic.ValidationError as problem:
-        raise ValidationError("the changed order is not valid", violations_of(problem)) from problem
+    return validated({**structs.asdict(order), **terms}, StandardOrder, what="the changed order is not valid")
 
 
 def names(command: ReplayedCommand) -> frozenset[str]:

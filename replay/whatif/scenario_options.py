@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
+import msgspec
 
 from kernel.clock import NS_PER_S
 from kernel.errors import ValidationError, Violation
@@ -83,8 +83,8 @@ def pair(text: str) -> tuple[str, Any]:
         raise ValidationError(violations=[Violation("option", "form", "NAME=VALUE", text)])
     plain = not value.startswith("{") and value not in ("true", "false", "null")
     try:
-        return name, value if plain else orjson.loads(value)
-    except orjson.JSONDecodeError as problem:
+        return name, value if plain else msgspec.json.decode(value)
+    except msgspec.DecodeError as problem:
         raise ValidationError(violations=[Violation(name, "form", f"JSON ({problem})", value)]) from problem
 
 

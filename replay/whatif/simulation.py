@@ -21,7 +21,6 @@ import pydantic
 
 from kernel import EventSourcedKernel, events
 from kernel.clock import NS_PER_MS, NS_PER_S, LoopClock, SeededIds
-from kernel.commands.validation import violations_of
 from kernel.errors import KernelError, ValidationError, Violation
 from kernel.log import LogSettings
 from kernel.log.backends.memory import MemoryLog, MemoryRecorder
@@ -32,6 +31,7 @@ from kernel.models import Liquidity
 from kernel.order_spec import Side
 from kernel.settings import KernelSettings
 from kernel.streams.rehydration import apply_batch
+from kernel.values.edge import violations_of
 from kernel.venues import PaperVenue
 from kernel.venues.base import VenueCapabilities
 from kernel.venues.paper.exchange import PaperExchange

@@ -18,6 +18,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from msgspec import structs
+
 from kernel import EventSourcedKernel, events
 from kernel.clock import NS_PER_S
 from kernel.models import AttemptKind, AttemptOutcome, OrdStatus
@@ -90,7 +92,7 @@ def exchange_config(orders: int, weight: int) -> PaperConfig:
     weights = dict.fromkeys((Operation.SUBMIT, Operation.CANCEL, Operation.AMEND), 1)
     queries = {Operation.ORDER: 4, Operation.SNAPSHOT: 80}
     return PaperConfig(
-        symbols=tuple(item.model_copy(update={"max_open_orders": 2 * orders}) for item in built_in_symbols()),
+        symbols=tuple(structs.replace(item, max_open_orders=2 * orders) for item in built_in_symbols()),
         balances={"USDT": 10**9 * 10**8},
         rate_limits=(
             RateLimit(

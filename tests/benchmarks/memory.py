@@ -27,6 +27,7 @@ from kernel.order_spec import StandardOrder
 from projections import State
 from tests.benchmarks import clear_all
 from tests.benchmarks.measure import Figure
+from tests.envelopes import envelope_by
 from tests.forked import ROOT
 
 TO_HAVE_KB, TO_REACH_KB = 2.5, 1.0
@@ -36,8 +37,8 @@ RELIST_INTERVAL_S = 10
 BEGAN_NS = 1_790_000_000_000_000_000
 
 FOLDED, LED = (12_000, 22_000), (1_000, 3_000)
-"""Numbers of intents between which is measured: more than are held for quick use (`RetentionPolicy.unpacked_max`); of
-the fold, where the tables that hold it have just doubled, so that it counts for the most it can."""
+"""Numbers of intents between which is measured; of the fold, where the tables that hold it have just doubled, so that it
+counts for the most it can."""
 
 Step = tuple[str, Evidence, events.BaseEvent]
 """Actor, evidence and event."""
@@ -117,7 +118,7 @@ def fold_live(state: State, begin: int, end: int) -> None:
         for version, (actor, evidence, event) in enumerate(life(intent_id, number), 1):
             stored = events.decode(event.topic, event.schema_version, events.encode(event))
             position = state.position + 1
-            envelope = events.Envelope(
+            envelope = envelope_by(
                 position=position, stream_id=events.intent_stream(intent_id), version=version,
                 recorded_at_ns=BEGAN_NS + position * 1_000, actor=actor, evidence=evidence,
                 correlation_id=os.urandom(16).hex(), os_user="desk", host="host", pid=12_345,

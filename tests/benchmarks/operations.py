@@ -22,17 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
+from msgspec import structs
 from pydantic import TypeAdapter
 
 from kernel.clock import SystemClock
 from kernel.errors import NotSent
-from kernel.lifecycle import Record
 from kernel.log import open_log
 from kernel.log.engine.recorded_log import RecordedLog
 from kernel.models import ExecType
 from kernel.venues.base import ExecutionReport, VenueSnapshot
 from projections import checkpoint
-from projections.snapshot import StateSnapshot
 from projections.state import State
 from replay import open_kernel, rebuild, verify
 from replay.cli.group import Session
@@ -234,7 +233,7 @@ class FullVenue(ListeningVenue):
 
     async def snapshot(self, since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
         seen = await super().snapshot(since_ns, symbols)
-        return seen.model_copy(update={"open_orders": self._open_orders})
+        return structs.replace(seen, open_orders=self._open_orders)
 
 
 def open_orders(state: State) -> tuple[ExecutionReport, ...]:
@@ -287,9 +286,8 @@ async def start(place: Place, path: str, rounds: int) -> dict[str, Any]:
 def decode_checkpoint(content: bytes) -> None:
     """The floor of a start: the file's lines decoded into values."""
     _, parts, *records, _, _ = content.split(b"\n")
-    TypeAdapter(StateSnapshot).validate_json(parts)
-    record = TypeAdapter(Record)
-    kept = [record.validate_json(line) for line in records]
+    checkpoint.decode_snapshot(parts)
+    kept = [checkpoint.record_of(line) for line in records]
     assert kept
 
 

@@ -36,6 +36,7 @@ from projections import EventSourcedActualStore, EventSourcedIntentStore, State
 from replay import open_kernel, verify
 from tests.benchmarks.floors import PayloadAggregate, RawTable, hash_rows, library_application, raw_pages
 from tests.benchmarks.measure import Figure, interleaved, percentile
+from tests.envelopes import envelope_by
 
 CLOCK = SystemClock()
 IDS = SeededIds()
@@ -325,7 +326,7 @@ def fill_state(state: State, live: int) -> None:
 
 def recorded(state: State, event: events.BaseEvent, intent_id: str) -> events.BaseEvent:
     """An event as read from a log."""
-    envelope = events.Envelope(
+    envelope = envelope_by(
         position=state.position + 1,
         stream_id=events.intent_stream(intent_id),
         version=state.record(intent_id).version + 1,

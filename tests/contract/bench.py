@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kernel import EventSourcedKernel, events
 from kernel.clock import LoopClock, SeededIds
@@ -37,7 +38,7 @@ every_dialect = pytest.mark.parametrize("dialect", DIALECTS)
 
 def ask(lots: int = 10, price: int = LAST + 100_000) -> StandardOrder:
     """Return a sell order behind the market."""
-    return bid(lots, price).model_copy(update={"side": Side.SELL})
+    return structs.replace(bid(lots, price), side=Side.SELL)
 
 
 def bid(lots: int = 10, price: int = LAST - 100_000) -> StandardOrder:

@@ -12,6 +12,8 @@ import random
 from collections.abc import Awaitable
 from functools import partial
 
+from msgspec import structs
+
 from kernel.controller import EventSourcedKernel
 from kernel.errors import ExchangeError, KernelError, NotFoundError, NotReadyError
 from kernel.order_spec import OrderType, Side, StandardOrder
@@ -29,9 +31,9 @@ OPEN_MAX = 60
 RESTING = StandardOrder(
     symbol_id="BTCUSDT", side=Side.BUY, order_type=OrderType.LIMIT, quantity=10_000, price=5_000_000
 )
-TAKING = RESTING.model_copy(update={"price": 6_800_000})
-SELLING = RESTING.model_copy(update={"side": Side.SELL, "price": 5_500_000})
-TOO_DEAR = RESTING.model_copy(update={"quantity": 100 * 10**8, "price": 6_000_000})
+TAKING = structs.replace(RESTING, price=6_800_000)
+SELLING = structs.replace(RESTING, side=Side.SELL, price=5_500_000)
+TOO_DEAR = structs.replace(RESTING, quantity=100 * 10**8, price=6_000_000)
 """A quantity beyond the account's funds, which the exchange rejects for good."""
 ORDERS = (RESTING, RESTING, RESTING, TAKING, TAKING, SELLING)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kernel.errors import IntegrityError, SchemaError
 from kernel.events import REGISTRY, BaseEvent, canonical_json, decode, encode
 from kernel.log.base import StoredRow
-from kernel.log.engine.records import event_of
+from kernel.log.engine.records import checked_envelope
 from kernel.models import Evidence
 from tests.fuzz.mutations import changed, damaged, deep, fuzzed, json_values, text_of
 from tests.samples import SAMPLES
@@ -162,18 +162,18 @@ def check_meta(meta: bytes) -> None:
         command_id=b"c" * 16, command_index=0, meta=meta, state=b"{}", leaf_hash=b"", chain_hash=b"",
     )  # fmt: skip
     try:
-        envelope = event_of(row).envelope
+        origin = checked_envelope(row).origin
     except IntegrityError:
         return
-    assert type(envelope.actor) is str
-    assert isinstance(envelope.evidence, Evidence)
-    for value in (envelope.causation_position, envelope.pid):
+    assert type(origin.actor) is str
+    assert isinstance(origin.evidence, Evidence)
+    for value in (origin.causation_position, origin.pid):
         assert value is None or type(value) is int
-    for text in (envelope.correlation_id, envelope.os_user, envelope.host, envelope.session_user):
+    for text in (origin.correlation_id, origin.os_user, origin.host, origin.session_user):
         assert text is None or type(text) is str
     said = without_nones(json.loads(meta, object_pairs_hook=once))
     kept = {
-        "evidence": str(envelope.evidence),
-        **{name: getattr(envelope, name) for name in META if name != "evidence"},
+        "evidence": str(origin.evidence),
+        **{name: getattr(origin, name) for name in META if name != "evidence"},
     }
     assert has(kept, said)

@@ -17,10 +17,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kernel.errors import OutcomeUnknown, Rejected, VenueError
-from kernel.events import AttemptFailed, AttemptUnknown, encode
+from kernel.events import AttemptFailed, AttemptUnknown, canonical_json, encode
 from kernel.models import AttemptOutcome
 from kernel.order_spec import OcoMode
 from kernel.settings import ns
+from kernel.values import as_json
 from kernel.venues import ExecutionReport, PaperVenue
 from kernel.venues.paper.matching.config import PaperConfig
 from kernel.venues.paper.protocol import hello
@@ -51,8 +52,8 @@ ANSWERS: dict[str, Any] = {
     },
     "order": {"id": REQUEST_ID, "result": {**REPORT, "exec_type": "ORDER_STATUS"}, "usage": USAGE},
     "snapshot": {"id": REQUEST_ID, "result": SNAPSHOT},
-    "symbols": {"id": REQUEST_ID, "result": [PaperConfig().symbols[0].model_dump(mode="json")]},
-    "assets": {"id": REQUEST_ID, "result": [PaperConfig().assets[0].model_dump(mode="json")]},
+    "symbols": {"id": REQUEST_ID, "result": [as_json(PaperConfig().symbols[0])]},
+    "assets": {"id": REQUEST_ID, "result": [as_json(PaperConfig().assets[0])]},
 }
 ERRORS: tuple[dict[str, Any], ...] = (
     {"type": "Rejected", "text": "no", "code": "-1013", "retry_after_s": 1.5},
@@ -92,7 +93,7 @@ async def _heard(operation: str, line: bytes) -> Any:
             answer = error
         for report in [report async for report in venue.reports()]:
             assert isinstance(report, ExecutionReport)
-            report.model_dump_json()
+            assert canonical_json(report)
         await venue.close()
         server.close()
     del venue

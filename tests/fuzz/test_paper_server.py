@@ -10,11 +10,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kernel.clock import NS_PER_S
 from kernel.order_spec import OcoMode
+from kernel.values import as_json
 from kernel.venues import AmendDialect
 from kernel.venues.paper.exchange import PaperExchange
 from kernel.venues.paper.faults import Fault, FaultKind, FaultOperation
@@ -25,19 +27,19 @@ from tests.paper_world import COIN, LAST, LOT, SELL, SYMBOL, HandClock, cancel, 
 
 TAPE = tuple(TapeTrade(number, LAST, LOT, 10**18 + number, buyer_is_maker=False) for number in range(1, 4))
 CLOCK = HandClock()
-ORDER = limit().model_dump(mode="json")
-CANCEL = cancel("mine", CLOCK).model_dump(mode="json", exclude_none=True)
+ORDER = as_json(limit())
+CANCEL = msgspec.to_builtins(cancel("mine", CLOCK))
 STOP = limit(SELL, price=LAST - 200, order_type="STOP_LIMIT", stop_price=LAST - 100, display_quantity=COIN // 2)
 BY_DATE = limit(time_in_force="GTD", expire_at_ns=CLOCK.now_ns() + NS_PER_S)
 CONFIG: dict[str, Any] = {"symbols": full_symbols(), "native_groups": frozenset(OcoMode)}
 REQUESTS: tuple[dict[str, Any], ...] = (
-    {"id": 1, "op": "submit", "params": submit("new", limit(), CLOCK).model_dump(mode="json", exclude_none=True)},
+    {"id": 1, "op": "submit", "params": msgspec.to_builtins(submit("new", limit(), CLOCK))},
     {"id": 2, "op": "cancel", "params": CANCEL},
     {"id": 3, "op": "modify", "params": {**CANCEL, "order": ORDER}},
-    {"id": 20, "op": "submit", "params": submit("stop", STOP, CLOCK).model_dump(mode="json", exclude_none=True)},
-    {"id": 21, "op": "submit", "params": submit("ends", BY_DATE, CLOCK).model_dump(mode="json", exclude_none=True)},
-    *({"id": 22, "op": "submit_group", "params": group(mode, CLOCK, buy=limit(price=LAST), sell=STOP).model_dump(
-        mode="json", exclude_none=True)} for mode in OcoMode),
+    {"id": 20, "op": "submit", "params": msgspec.to_builtins(submit("stop", STOP, CLOCK))},
+    {"id": 21, "op": "submit", "params": msgspec.to_builtins(submit("ends", BY_DATE, CLOCK))},
+    *({"id": 22, "op": "submit_group", "params": msgspec.to_builtins(
+        group(mode, CLOCK, buy=limit(price=LAST), sell=STOP))} for mode in OcoMode),
     {"id": 4, "op": "order", "params": {"symbol_id": SYMBOL, "client_order_id": "mine"}},
     {"id": 5, "op": "snapshot", "since_ns": 0},
     {"id": 6, "op": "hello"},
@@ -52,8 +54,8 @@ REQUESTS: tuple[dict[str, Any], ...] = (
     {"id": 15, "op": "step", "params": {"count": 1}},
     {"id": 16, "op": "trade", "params": {"symbol_id": SYMBOL, "price": LAST, "quantity": LOT}},
     {"id": 17, "op": "last_price", "params": {"symbol_id": SYMBOL}},
-    {"id": 18, "op": "fault", "params": {"fault": Fault(
-        kind=FaultKind.ANSWER_LATE, operation=FaultOperation.ORDER, delay_ns=1).model_dump(mode="json")}},
+    {"id": 18, "op": "fault", "params": {"fault": as_json(Fault(
+        kind=FaultKind.ANSWER_LATE, operation=FaultOperation.ORDER, delay_ns=1))}},
     {"id": 19, "op": "disconnect"},
 )  # fmt: skip
 PROBE = b'{"id":"probe","op":"symbols"}\n'
@@ -88,7 +90,7 @@ async def _heard(lines: list[bytes]) -> list[Any]:
 
 def answers_of_symbols(exchange: PaperExchange) -> Any:
     """The expected answer to the final request."""
-    return [symbol.model_dump(mode="json") for symbol in exchange.symbols()]
+    return [as_json(symbol) for symbol in exchange.symbols()]
 
 
 async def _answers(address: str, data: bytes) -> list[Any]:

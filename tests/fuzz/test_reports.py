@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from kernel.errors import OutcomeUnknown
 from kernel.events import BaseEvent, IntentCancelRequested, IntentDeleted, decode, encode
@@ -74,7 +75,7 @@ def test_any_reports(known: bool, steps: list[Any], began_ns: int | None, positi
         record = journal.record()
         state = order_state(record)
         difference(record.intent, state)
-        plan(record.intent, state, symbol=SYMBOL.model_copy(update={"symbol_id": "S"}), now_ns=10**12)
+        plan(record.intent, state, symbol=structs.replace(SYMBOL, symbol_id="S"), now_ns=10**12)
     folded = State()
     folded.apply(journal.events)
     assert folded.record("i") == journal.record()

@@ -22,6 +22,7 @@ import pytest
 from kernel.log.backends.memory import MemoryRecorder
 from kernel.log.engine.jsonl_file import reading
 from kernel.log.engine.recorder import LAYOUT_VERSION, Identity
+from kernel.values import as_json
 from projections import State
 from replay import export_log, replay_decisions
 from replay.log_access.log_reader import fold
@@ -93,7 +94,7 @@ async def effects(recorder: MemoryRecorder) -> dict[str, Any]:
         "findings": state.findings(),
         "external_orders": state.external_orders(),
     }
-    models = {name: [item.model_dump(mode="json") for item in items] for name, items in shown.items()}
+    models = {name: [as_json(item) for item in items] for name, items in shown.items()}
     groups = [
         {"group_id": item.group_id, "native": item.native, "filled": dict(item.filled), "first": item.first}
         for item in state.groups()
@@ -103,7 +104,7 @@ async def effects(recorder: MemoryRecorder) -> dict[str, Any]:
         "epoch": state.epoch,
         **models,
         "groups": groups,
-        "account": state.account().model_dump(mode="json"),
+        "account": as_json(state.account()),
         "decided": {"attempts": report.attempts, "verdicts": report.verdicts, "differences": report.difference_count},
     }
 

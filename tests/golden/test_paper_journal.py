@@ -7,6 +7,8 @@ import hashlib
 import json
 from pathlib import Path
 
+import msgspec
+
 from kernel.order_spec import OcoMode
 from kernel.venues.base import AmendDialect
 from kernel.venues.paper.matching.config import full_symbols
@@ -29,7 +31,7 @@ def test_the_stored_journal_restores_its_state(tmp_path: Path) -> None:
         "validity_window_ns": None,
     }
     with recorded(path, **config) as bench:
-        fills = [report.model_dump(mode="json", exclude_none=True) for report in bench.engine.fills]
+        fills = [msgspec.to_builtins(report) for report in bench.engine.fills]
         state = json.dumps([bench.engine.truth(), fills], sort_keys=True)
         assert hashlib.sha256(state.encode()).hexdigest() == DIGEST
         bench.submit("next", limit(price=LAST - 90_000))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kernel.controller import EventSourcedKernel
 from kernel.errors import KernelError
@@ -26,7 +27,7 @@ RESTING = StandardOrder(
 )
 FILLS = 300
 """Fills of the strategy that is killed."""
-TAKING = RESTING.model_copy(update={"price": 6_500_000})
+TAKING = structs.replace(RESTING, price=6_500_000)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from kernel.clock import SystemClock
 from kernel.errors import NotSent, OutcomeUnknown
 from kernel.models import ExecType
 from kernel.order_spec import OcoMode, OrderType
+from kernel.values import as_json
 from kernel.venues import ExecutionReport, FaultPlan, PaperConfig, PaperVenue
 from kernel.venues.paper.faults import FaultSource, fault
 from replay.log_access.atomic_files import write_whole
@@ -81,7 +82,7 @@ async def a_day(venue: PaperVenue) -> None:
     await venue.submit(submit("takes", market(quantity=50 * LOT), CLOCK))
     await venue.submit(submit("gone", limit(), CLOCK))
     await venue.cancel(cancel("gone", CLOCK))
-    other = limit(SELL, quantity=10 * LOT, price=LAST - 10).model_dump(mode="json")
+    other = as_json(limit(SELL, quantity=10 * LOT, price=LAST - 10))
     await venue.admin("other_order", order=other)
     await venue.admin("correct", trade_id=1, price=LAST)
 

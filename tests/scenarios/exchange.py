@@ -7,6 +7,8 @@ import itertools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
+from msgspec import structs
+
 from kernel.clock import Clock
 from kernel.errors import VenueError
 from kernel.models import ExecType, OrdStatus
@@ -57,7 +59,7 @@ class TranscriptExchange(ScriptedExchange):
 
     def trade_report(self, order: ScriptedOrder, trade: ScriptedTrade) -> ExecutionReport:
         report = super().trade_report(order, trade)
-        return report.model_copy(update={"client_order_id": None}) if self.nameless else report
+        return structs.replace(report, client_order_id=None) if self.nameless else report
 
     def restart(self) -> None:
         """Number trades from 0 again."""
@@ -107,11 +109,11 @@ class TranscriptExchange(ScriptedExchange):
         """Report a triggered stop as FILLED with the filled quantity of the order that took its place."""
         report = self.report_of(self.order(name), ExecType.ORDER_STATUS)
         total = {"ord_status": OrdStatus.FILLED, "cum_qty": self.order(other).cum_qty, "exec_id": f"mirror-{name}"}
-        self.publish(report.model_copy(update=total))
+        self.publish(structs.replace(report, **total))
 
     def unhalt(self) -> None:
         """Resume trading in the symbol."""
-        self.symbol = self.symbol.model_copy(update={"status": SymbolStatus.TRADING})
+        self.symbol = structs.replace(self.symbol, status=SymbolStatus.TRADING)
         self.script.refusal = None
 
     def number_reports(self) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from msgspec import structs
 
 from kernel.events import IntentCancelRequested, IntentCreated, IntentModified
 from kernel.lifecycle import Record, evolve, ord_status
@@ -240,7 +241,7 @@ class Run:
             self.journal.append(intent_id, wish)
             return
         changed = {"order": self.order(row), "generation": generation}
-        self.journal.append(intent_id, IntentModified(intent=intent.model_copy(update=changed)))
+        self.journal.append(intent_id, IntentModified(intent=structs.replace(intent, **changed)))
 
     def order(self, row: Row) -> StandardOrder:
         """The terms of a row; without a quantity, that of the first report about it (FIX CashOrderQty)."""

@@ -29,6 +29,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+from msgspec import structs
+
 from kernel.clock import NS_PER_S, LoopClock, SeededIds
 from kernel.controller import EventSourcedKernel
 from kernel.errors import ConflictError, FencedError, KernelError, LogUnavailableError, Rejected
@@ -420,7 +422,7 @@ class Script:
         process = self.world.running
         record = process.kernel.state.record(intent_id)
         assert record.intent is not None
-        given = record.intent.model_copy(update={"order": parsed_order(list(words))})
+        given = structs.replace(record.intent, order=parsed_order(list(words)))
         made = decide(record, UpdateIntent(given, self.world.clock.now_ns()))
         write = Write(intent_stream(intent_id), tuple(made), record.version)
         command_id = self.world.ids.command_id(self.world.clock.now_ns())

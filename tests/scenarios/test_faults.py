@@ -12,6 +12,7 @@ import itertools
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kernel.clock import LoopClock, SeededIds
 from kernel.controller import EventSourcedKernel
@@ -30,7 +31,7 @@ from replay import open_kernel
 REST = StandardOrder(
     symbol_id="BTCUSDT", side=Side.BUY, order_type=OrderType.LIMIT, quantity=1_000_000, price=5_000_000
 )
-TAKE = REST.model_copy(update={"price": 6_300_000})
+TAKE = structs.replace(REST, price=6_300_000)
 
 FAULTS: tuple[Fault, ...] = (
     *(

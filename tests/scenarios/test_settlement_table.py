@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+from msgspec import structs
 
 from kernel.clock import NS_PER_S
 from kernel.models import Attempt, AttemptKind, AttemptOutcome, FindingKind, OrdStatus, ReconciliationStatus
@@ -23,6 +24,7 @@ from kernel.reconciler.attempt_resolution import (
     next_query_ns,
     repeats_unseen,
 )
+from kernel.values.edge import validated
 from kernel.venues.base import Dedupe, ReadLag, VenueCapabilities
 from tests.scenarios.runner import Script, World
 
@@ -91,7 +93,7 @@ def an_attempt(row: Row, **changes: object) -> Attempt:
         "valid_until_ns": WINDOW_NS if row.window else None,
         "absent_after_ns": ABSENT_NS if row.window else None,
     }
-    return Attempt.model_validate({**fields, **changes})
+    return validated({**fields, **changes}, Attempt)
 
 
 def not_found(row: Row, *, wanted: bool, began_ns: int, **changes: object) -> Conclusion:
@@ -135,7 +137,7 @@ def test_an_admissible_query_concludes_as_the_table_says(row: Row, wanted: bool)
 def test_absence_takes_as_many_looks_as_the_venue_needs(lookup: bool) -> None:
     """Where answers are known to err, each look begins a lag after the one before; without lookup the trades follow."""
     row = Row(lookup=lookup, dedupe=Dedupe.NONE, window=True, wanted="dead", canceled="dead")
-    capabilities = row.capabilities.model_copy(update={"absence_looks": 3})
+    capabilities = structs.replace(row.capabilities, absence_looks=3)
     looked: dict[str, object] = {}
     for look in range(1, 5):
         began_ns = ABSENT_NS + look * LAG_NS
@@ -209,7 +211,7 @@ def test_a_safe_resend_needs_no_query_each_time(row: Row) -> None:
         )  # fmt: skip
 
     assert repeats() is repeats(after_s=9.9) is (row.dedupe is Dedupe.FOR_EVER)
-    duplicate = attempt.model_copy(update={"duplicate": True})
+    duplicate = structs.replace(attempt, duplicate=True)
     assert not any([repeats(after_s=10), repeats(queried=False), repeats(wanted=False), repeats(duplicate)])
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 
+from msgspec import structs
+
 from kernel.errors import ConflictError, KernelError, NotFoundError, ValidationError, VenueError
 from kernel.lifecycle import OrderRequest
 from kernel.models import Attempt, AttemptKind, AttemptOutcome, FindingKind
@@ -76,9 +78,7 @@ class Bystanders:
         if verb == "cancel":
             await process.kernel.cancel_order(intent.intent_id)
         elif verb == "modify" and intent.order.order_type is not OrderType.MARKET:
-            await process.kernel.modify_order(
-                intent.intent_id, intent.order.model_copy(update={"quantity": int(quantity)})
-            )
+            await process.kernel.modify_order(intent.intent_id, structs.replace(intent.order, quantity=int(quantity)))
 
     # -------------------------------------------------------------------------------------------------------- heartbeats
     async def _beat(self, process: Process, owner: str, ttl_s: str) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from msgspec import structs
+
 from kernel import events, groups, plan
 from kernel.actions import Priority
 from kernel.clock import NS_PER_S
@@ -76,7 +78,7 @@ def with_absent_after(of: Callable[[Any], int | None]) -> Patch:
 
     def started_event(*given: Any, **more: Any) -> events.AttemptStarted:
         event = honest(*given, **more)
-        return event if event.absent_after_ns is None else event.model_copy(update={"absent_after_ns": of(event)})
+        return event if event.absent_after_ns is None else structs.replace(event, absent_after_ns=of(event))
 
     return (decide_run, "started_event", started_event)
 
@@ -227,7 +229,7 @@ def fills_count_each_time() -> list[Patch]:
     def with_trade(facts: Any, entry: Any) -> Any:
         copies = sum(known.fill_key.split("#")[0] == entry.fill_key for known in facts.trades)
         fresh = entry._replace(fill_key=f"{entry.fill_key}#{copies}") if copies else entry
-        return replace(facts, trades=facts.trades.plus(fresh), accepted=True)
+        return structs.replace(facts, trades=facts.trades.plus(fresh), accepted=True)
 
     return [(fact_rules, "with_trade", with_trade), (event_writer, "report_command_id", lambda intent_id, report: None)]
 
@@ -343,7 +345,7 @@ def amend_grace_is_forgotten() -> list[Patch]:
     """H14: the first query that shows the old terms rules a modify out."""
 
     def patched(attempt: Any) -> Any:
-        return attempt.model_copy(update={"absent_after_ns": attempt.stamp_ns})
+        return structs.replace(attempt, absent_after_ns=attempt.stamp_ns)
 
     honest = status_query.StatusQuerier.check_terms
 
@@ -390,8 +392,8 @@ def canceled_means_gone() -> list[Patch]:
         found = honest(known)
         if found is None or known.intent is None or known.intent.desired != "CANCELED":
             return found
-        status = found.status.model_copy(update={"ord_status": OrdStatus.CANCELED})
-        return found.model_copy(update={"status": status})
+        status = structs.replace(found.status, ord_status=OrdStatus.CANCELED)
+        return structs.replace(found, status=status)
 
     return [(states, "order_state", order_state)]
 
@@ -427,7 +429,7 @@ def unknown_is_no_obstacle() -> list[Patch]:
         if order is None or not any(item.outcome is AttemptOutcome.UNKNOWN for item in order.attempts):
             return honest(intent, order)
         settled = tuple(item for item in order.attempts if item.outcome not in UNRESOLVED)
-        return honest(intent, order.model_copy(update={"attempts": settled}))
+        return honest(intent, structs.replace(order, attempts=settled))
 
     return [(plan, "difference", difference)]
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import Any, TypeVar
 
+from msgspec import structs
+
 from kernel.clock import NS_PER_S
 from kernel.errors import Rejected
 from kernel.models import Balance, ExecType, OrdStatus
@@ -230,8 +232,8 @@ class Personality:
             target = self.true_id(request.symbol_id, request.target_exchange_order_id)
             changes["target_exchange_order_id"] = target
         if isinstance(request, SubmitRequest | ModifyRequest) and "rounds" in self.names and request.order.price:
-            changes["order"] = request.order.model_copy(update={"price": self.rounded(request.order.price)})
-        return request.model_copy(update=changes)
+            changes["order"] = structs.replace(request.order, price=self.rounded(request.order.price))
+        return structs.replace(request, **changes)
 
     def rounded(self, price: int | None) -> int | None:
         """The price at which an order works."""
@@ -256,7 +258,7 @@ class Personality:
             changes["order_ids_unique"] = False
         if "short-history" in self.names:
             changes["trades_history_ns"] = HISTORY_NS
-        return true.model_copy(update=changes)
+        return structs.replace(true, **changes)
 
     def shown(self, report: ExecutionReport, *, unnamed: bool = False) -> ExecutionReport:
         """A report as it is shown."""
@@ -267,14 +269,14 @@ class Personality:
             changes |= {"client_order_id": None, "orig_client_order_id": None}
         if all(getattr(report, name) == value for name, value in changes.items()):
             return report
-        return report.model_copy(update=changes | {"raw": None})
+        return structs.replace(report, **(changes | {"raw": None}))
 
     def streamed(self, report: ExecutionReport) -> list[ExecutionReport]:
         """What the stream brings of a report at once."""
         if self.now_ns() < self.muted_until_ns or report.exchange_order_id in self.purged:
             return []
         if "late-fees" in self.names and report.exec_type is ExecType.TRADE and report.fee is not None:
-            report = report.model_copy(update={"fee": None, "fee_asset": None, "raw": None})
+            report = structs.replace(report, fee=None, fee_asset=None, raw=None)
         return [self.shown(report)]
 
     def answered(self, report: ExecutionReport | None) -> ExecutionReport | None:
@@ -288,13 +290,12 @@ class Personality:
         flows = [item for item in self.flows if (item.transact_time_ns or 0) >= since_ns]
         open_orders = [item for item in snapshot.open_orders if item.exchange_order_id not in self.omitted]
         self.omitted.clear()
-        return snapshot.model_copy(
-            update={
-                "open_orders": self._all(open_orders, unnamed="unnamed-orders" in self.names),
-                "fills": self._all(map(self._charged, fills), unnamed="unnamed-trades" in self.names),
-                "balances": self._with_flows(snapshot.balances),
-                "transfers": tuple(flows),
-            }
+        return structs.replace(
+            snapshot,
+            open_orders=self._all(open_orders, unnamed="unnamed-orders" in self.names),
+            fills=self._all(map(self._charged, fills), unnamed="unnamed-trades" in self.names),
+            balances=self._with_flows(snapshot.balances),
+            transfers=tuple(flows),
         )
 
     def _all(self, reports: Iterable[ExecutionReport], *, unnamed: bool) -> tuple[ExecutionReport, ...]:
@@ -304,14 +305,14 @@ class Personality:
         if "late-fees" not in self.names or report.fee is None or report.fee_asset is None:
             return report
         fees = {"Y": 0, report.fee_asset: report.fee}
-        return report.model_copy(update={"fee": None, "fee_asset": None, "fees": fees, "raw": None})
+        return structs.replace(report, fee=None, fee_asset=None, fees=fees, raw=None)
 
     def _with_flows(self, balances: dict[str, Balance] | None) -> dict[str, Balance] | None:
         if balances is None or not self.flows:
             return balances
         moved = {name: sum(item.amount for item in self.flows if item.asset_id == name) for name in balances}
         return {
-            name: held.model_copy(update={"total": held.total + moved[name], "free": held.free + moved[name]})
+            name: structs.replace(held, total=held.total + moved[name], free=held.free + moved[name])
             for name, held in balances.items()
         }
 
@@ -322,14 +323,14 @@ class Personality:
             if now_ns < self.delisted.get(symbol.symbol_id, 0):
                 continue
             other = now_ns < self.rescaled.get(symbol.symbol_id, 0)
-            shown.append(symbol.model_copy(update={"price_decimals": 3}) if other else symbol)
+            shown.append(structs.replace(symbol, price_decimals=3) if other else symbol)
         return shown
 
     def false_end(self, report: ExecutionReport, status: OrdStatus) -> ExecutionReport:
         """The report that an open order has ended."""
         ended = {"exec_type": ExecType(status.value), "ord_status": status, "leaves_qty": 0, "raw": None}
-        return report.model_copy(
-            update=ended | {"transact_time_ns": self.now_ns(), "exec_id": f"false-{self.now_ns()}"}
+        return structs.replace(
+            report, **(ended | {"transact_time_ns": self.now_ns(), "exec_id": f"false-{self.now_ns()}"})
         )
 
     def calm(self) -> None:

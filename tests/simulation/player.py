@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import structs
+
 from kernel.errors import ExchangeError, KernelError, VenueError
 from kernel.events import BaseEvent
 from kernel.log.backends.memory import MemoryRecorder
@@ -208,15 +210,15 @@ class Player(Bystanders, VenueEvents):
         intent = await store.get_intent(intent_id)
         if intent.order.order_type is OrderType.MARKET:
             return
-        order = intent.order.model_copy(update={"quantity": int(quantity), "price": int(price.removeprefix("@"))})
-        await store.update_intent(intent.model_copy(update={"order": order}))
+        order = structs.replace(intent.order, quantity=int(quantity), price=int(price.removeprefix("@")))
+        await store.update_intent(structs.replace(intent, order=order))
 
     async def _modify(self, process: Process, intent_id: str, quantity: str, price: str) -> None:
         """New terms, as a strategy asks for them."""
         intent = await process.kernel.get_order_intent(intent_id)
         if intent.order.order_type is not OrderType.MARKET:
             terms = {"quantity": int(quantity), "price": int(price.removeprefix("@"))}
-            await process.kernel.modify_order(intent_id, intent.order.model_copy(update=terms))
+            await process.kernel.modify_order(intent_id, structs.replace(intent.order, **terms))
 
     async def _read(self, process: Process, intent_id: str) -> None:
         self._show(process, intent_id)

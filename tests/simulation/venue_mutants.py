@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import structs
 
 from kernel.lifecycle import disagreement, order_facts, order_identity
 from kernel.lifecycle.order_identity import OrderMatch
@@ -124,7 +126,7 @@ def totals_of_a_chain_are_added() -> list[Patch]:
     honest = order_facts.compute_quantities
 
     def compute(facts: Any) -> Any:
-        return honest(replace(facts, succeeded_ns=None))
+        return honest(structs.replace(facts, succeeded_ns=None))
 
     return [(order_facts, "compute_quantities", compute)]
 

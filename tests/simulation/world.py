@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
+from msgspec import structs
+
 from kernel.clock import NS_PER_S, LoopClock, SeededIds
 from kernel.controller import EventSourcedKernel
 from kernel.errors import LogUnavailableError, NotSent, Rejected
@@ -304,7 +306,7 @@ class SimVenue(PaperVenue):
         personality.defect("snapshot")
         began_ns = self._process.clock.now_ns()
         found = personality.listed(await super().snapshot(since_ns, symbols), since_ns)
-        return found.model_copy(update={"began_ns": began_ns, "ended_ns": self._process.clock.now_ns()})
+        return structs.replace(found, began_ns=began_ns, ended_ns=self._process.clock.now_ns())
 
     def _leaves(self, op: str, request: SubmitRequest | CancelRequest, **more: Any) -> None:
         process = self._process
@@ -527,7 +529,7 @@ class World:
         options = PaperExchangeOptions(tape=(), symbol=SYMBOLS[0], speed="step", seed=plan.seed, config=config)
         self.exchange = SimExchange(options, self)
         if not plan.world["rate"].endswith("/told"):
-            told = self.exchange.capabilities.model_copy(update={"rate_limits": ()})
+            told = structs.replace(self.exchange.capabilities, rate_limits=())
             self.exchange.capabilities = told
         names = frozenset(plan.world.get("venue", "plain").split("+"))
         self.personality = Personality(
@@ -677,5 +679,5 @@ def settings_of(plan: Plan) -> KernelSettings:
     )
 
 
-SHORT_MEMORY = RetentionPolicy(intents_max=3, every_positions=10, unpacked_max=4)
+SHORT_MEMORY = RetentionPolicy(intents_max=3, every_positions=10)
 """So little retention that most records are evicted and rehydrated again and again."""

@@ -13,6 +13,8 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from msgspec import structs
+
 from kernel import EventSourcedKernel, events
 from kernel.clock import NS_PER_MS
 from kernel.errors import KernelError, VenueError
@@ -33,8 +35,8 @@ RESTING = StandardOrder(
     symbol_id="BTCUSDT", side=Side.BUY, order_type=OrderType.LIMIT, quantity=10_000, price=5_000_000
 )
 TAKING = (
-    RESTING.model_copy(update={"price": 7_500_000}),
-    RESTING.model_copy(update={"side": Side.SELL}),
+    structs.replace(RESTING, price=7_500_000),
+    structs.replace(RESTING, side=Side.SELL),
 )
 """Orders that trade at once; alternating, they keep the position bounded."""
 FAULTS: tuple[Fault | None, ...] = (

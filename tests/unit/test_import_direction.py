@@ -20,9 +20,9 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("kernel", "projections", "replay")
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("kernel.clock", "kernel.errors"),
-    ("kernel.platform", "kernel.log.merkle"),
+    ("kernel.platform", "kernel.log.merkle", "kernel.values"),
     ("kernel.lease", "kernel.order_spec"),
-    ("kernel.groups", "kernel.models", "kernel.safety.limit_settings"),
+    ("kernel.values.edge", "kernel.groups", "kernel.models", "kernel.safety.limit_settings"),
     ("kernel.events", "kernel.settings", "kernel.stores", "kernel.venues.base"),
     (
         "kernel.actions",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from kernel.errors import ConflictError, FencedError, IntegrityError, KernelError
 from kernel.events import BaseEvent, Envelope, LeaderElected, LogCreated
@@ -34,18 +33,18 @@ class Batch:
     """The rows to insert, by position."""
     versions: dict[str, int] = field(default_factory=dict)
     """The new versions of the streams written to."""
-    sources: list[tuple[BaseEvent | None, dict[str, Any]]] = field(default_factory=list)
-    """Each row's event and shared envelope fields, for readers in this process."""
+    sources: list[BaseEvent | None] = field(default_factory=list)
+    """Each row's event, for readers in this process."""
     _decoded: list[BaseEvent] | None = None
 
     def events(self) -> list[BaseEvent] | None:
         """Return the rows as events with envelopes, built once for all readers; None if only their bytes are known."""
         if self._decoded is None:
             decoded = []
-            for row, (event, origin) in zip(self.rows, self.sources, strict=True):
+            for row, event in zip(self.rows, self.sources, strict=True):
                 if event is None:
                     return None
-                decoded.append(event.with_envelope(Envelope(row[0], row[1], row[2], row[5], **origin)))
+                decoded.append(event.with_envelope(Envelope(row[0], row[1], row[2], row[5], row[8])))
             self._decoded = decoded
         return self._decoded
 
@@ -183,7 +182,7 @@ class _Assigner:
             self._chain = hashing.chain_hash(self._chain, self._position, leaf)
             placed = (self._position, write.stream_id, version, event.topic, event.schema_version, at_ns)
             batch.rows.append((*placed, command.command_id, index, command.meta, event.state, leaf, self._chain))
-            batch.sources.append((event.event, command.origin))
+            batch.sources.append(event.event)
             index += 1
         batch.versions[write.stream_id] = version
 

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-import orjson
+import msgspec
 
 from kernel.errors import IntegrityError, NotFoundError, SchemaError, ValidationError
 from kernel.log import hashing
@@ -59,9 +59,7 @@ class LogFileHeader:
 def header_line(header: LogFileHeader) -> bytes:
     fields = asdict(header)
     fields.update({name: fields[name].hex() for name in ("chain_hash_before", "chain_hash")})
-    return orjson.dumps(
-        {"format": FORMAT, "format_version": FORMAT_VERSION, **fields}, option=orjson.OPT_APPEND_NEWLINE
-    )
+    return msgspec.json.encode({"format": FORMAT, "format_version": FORMAT_VERSION, **fields}) + b"\n"
 
 
 def row_line(row: StoredRow) -> bytes:
@@ -70,8 +68,10 @@ def row_line(row: StoredRow) -> bytes:
     try:
         stored.update({column: stored[column].decode() for column in STORED_TEXT})
         stored.update({column: stored[column].hex() for column in HEX})
-        return orjson.dumps(stored, option=orjson.OPT_APPEND_NEWLINE)
-    except (UnicodeDecodeError, TypeError) as problem:
+        if not {*map(type, stored.values())} <= {str, int}:
+            raise TypeError("neither text nor a number")
+        return msgspec.json.encode(stored) + b"\n"
+    except (UnicodeError, TypeError, AttributeError) as problem:
         raise IntegrityError(f"a column has an impossible value: {problem}", position=row.position) from problem
 
 
@@ -143,7 +143,7 @@ class LogFile:
     def _header(self) -> LogFileHeader:
         not_ours = f"{self._name} is not an exported log: use a file that `orderctl export` wrote"
         try:
-            value = orjson.loads(self._next_line())
+            value = msgspec.json.decode(self._next_line())
         except ValueError as problem:
             raise ValidationError(not_ours) from problem
         if not isinstance(value, dict) or value.get("format") != FORMAT:
@@ -171,7 +171,7 @@ class LogFile:
 
     def _row(self, line: bytes) -> StoredRow:
         try:
-            value = orjson.loads(line)
+            value = msgspec.json.decode(line)
             if type(value) is not dict or set(value) != set(COLUMNS):
                 raise TypeError(f"it must have the keys {', '.join(COLUMNS)}, each once")
             return StoredRow(**{column: _value(column, value[column]) for column in COLUMNS})

@@ -18,7 +18,6 @@ from eventsourcing.persistence import IntegrityError as RecordedAlready
 from kernel import events
 from kernel.clock import SeededIds, SystemClock
 from kernel.errors import ConflictError, IntegrityError, KernelError, NotFoundError, SchemaError
-from kernel.events import canonical_json
 from kernel.log import hashing
 from kernel.log.base import Appended, Head, StoredRow, StreamHead
 from kernel.log.engine.batch import Batch
@@ -229,9 +228,8 @@ class LogRecorder(ApplicationRecorder):
         raise RecordedAlready(str(outcome)) from outcome
 
     def _library_command(self, stored_events: Sequence[StoredEvent], command_id: bytes) -> Command:
-        origin: dict[str, Any] = {"actor": LIBRARY_ACTOR, "evidence": Evidence.COMMAND, **self.writer.fields()}
-        meta = canonical_json({key: value for key, value in origin.items() if value is not None})
-        command = Command(command_id, [], meta, origin, None, False, 0)
+        meta = self.writer.meta(actor=LIBRARY_ACTOR, evidence=Evidence.COMMAND)
+        command = Command(command_id, [], meta, None, False, 0)
         for index, stored in enumerate(stored_events):
             command.writes.append(_library_write(stored, command, index))
         return command

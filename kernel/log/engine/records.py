@@ -7,15 +7,14 @@ read back equals the one appended, envelope included.
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from kernel.errors import IntegrityError, ValidationError
-from kernel.events import REGISTRY, BaseEvent, Envelope, canonical_json, decode, encode
-from kernel.events.codec import read_once
+from kernel.events import REGISTRY, BaseEvent, Envelope, Origin, canonical_json, decode, encode
+from kernel.events.codec import decoded, read_once
 from kernel.log import hashing
 from kernel.log.base import Append, StoredRow, Write
 from kernel.models import Evidence
@@ -39,15 +38,19 @@ class Writer:
     host: str
     pid: int
     session_user: str | None = None
-    tail: str = field(init=False)
-    """The end of each meta as JSON: these keys sort after all others."""
 
-    def __post_init__(self) -> None:
-        names = {key: value for key, value in self.fields().items() if value is not None}
-        object.__setattr__(self, "tail", canonical_json(names).decode().removeprefix("{"))
-
-    def fields(self) -> dict[str, str | int | None]:
-        return {"os_user": self.os_user, "host": self.host, "pid": self.pid, "session_user": self.session_user}
+    def meta(self, *, actor: str, evidence: Evidence, **fields: Any) -> bytes:
+        """Return the meta of an append by this process."""
+        origin = Origin(
+            actor,
+            evidence,
+            os_user=self.os_user,
+            host=self.host,
+            pid=self.pid,
+            session_user=self.session_user,
+            **fields,
+        )
+        return canonical_json(origin)
 
 
 def this_process(session_user: str | None = None) -> Writer:
@@ -71,7 +74,7 @@ class PreparedEvent:
     middle: bytes
     suffix: bytes
     event: BaseEvent | None
-    """The event, for readers in this process; None if only its bytes are known."""
+    """The event as it will be read, for readers in this process; None if only its bytes are known."""
 
 
 @dataclass(slots=True)
@@ -91,8 +94,7 @@ class Command:
     command_id: bytes
     writes: list[PreparedWrite]
     meta: bytes
-    origin: dict[str, Any]
-    """The envelope fields that its events share."""
+    """The part of the envelope that its events share."""
     epoch: int | None
     elects: bool
     bytes_size: int
@@ -101,14 +103,7 @@ class Command:
 def prepare(append: Append, writer: Writer) -> Command:
     """Convert an append to a command; raises `ValidationError` if it cannot be recorded."""
     _check(append)
-    origin = {
-        "actor": append.actor,
-        "evidence": append.evidence,
-        "correlation_id": append.correlation_id,
-        "causation_position": append.causation_position,
-        **writer.fields(),
-    }
-    command = Command(append.command_id, [], meta_bytes(append, writer), origin, append.epoch, append.elects, 0)
+    command = Command(append.command_id, [], meta_bytes(append, writer), append.epoch, append.elects, 0)
     index = 0
     for write in append.writes:
         command.writes.append(_prepare_write(write, command, index))
@@ -136,22 +131,16 @@ def check_stream_id(stream_id: str) -> None:
 
 
 def meta_bytes(append: Append, writer: Writer) -> bytes:
-    """Return the shared envelope fields as canonical JSON, concatenated by hand for speed."""
-    causation = append.causation_position
-    correlation = append.correlation_id
-    text = '{"actor":' + _quoted(append.actor)
-    if causation is not None:
-        text += f',"causation_position":{causation:d}'
-    if correlation is not None:
-        text += ',"correlation_id":' + _quoted(correlation)
-    text += ',"evidence":' + _quoted(append.evidence) + "," + writer.tail
+    """Return the part of the envelope that an append's events share, as canonical JSON."""
     try:
-        return text.encode()
+        return writer.meta(
+            actor=append.actor,
+            evidence=append.evidence,
+            correlation_id=append.correlation_id,
+            causation_position=append.causation_position,
+        )
     except UnicodeEncodeError as problem:
         raise ValidationError(f"the envelope cannot be encoded as UTF-8: {problem}") from problem
-
-
-_quoted = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _prepare_write(write: Write, command: Command, index: int) -> PreparedWrite:
@@ -168,9 +157,12 @@ def _prepare_event(event: BaseEvent, command: Command, index: int) -> PreparedEv
         raise ValidationError(f"{type(event).__name__} is not a registered event: no reader could decode it")
     try:
         state = encode(event)
-    except ValueError as problem:
-        raise ValidationError(f"{event.topic} cannot be encoded as JSON: {problem}") from problem
-    return prepare_state(event.topic, event.schema_version, state, command, index, event)
+        recorded = decoded(type(event), state)
+    except (ValueError, TypeError, RecursionError) as problem:
+        raise ValidationError(f"{event.topic} cannot be recorded: {problem}") from problem
+    if recorded != event:
+        raise ValidationError(f"{event.topic} cannot be recorded: it would be read as {recorded}")
+    return prepare_state(event.topic, event.schema_version, state, command, index, recorded)
 
 
 def prepare_state(
@@ -183,31 +175,20 @@ def prepare_state(
     return PreparedEvent(topic, schema_version, state, middle, suffix, event)
 
 
-ORIGIN_TYPES = {
-    "actor": str,
-    "causation_position": int,
-    "correlation_id": str,
-    "evidence": str,
-    "host": str,
-    "os_user": str,
-    "pid": int,
-    "session_user": str,
-}
-"""Keys of a row's meta, with their types; absent values are not written."""
-EVIDENCE = {item.value: item for item in Evidence}
-
-
 def envelope_of(row: StoredRow) -> Envelope:
-    """Return a row's envelope; raises `IntegrityError` if its meta is malformed."""
-    try:
-        origin = read_once(row.meta)
-        for name, value in origin.items():
-            if type(value) is not ORIGIN_TYPES[name]:
-                raise TypeError(f"{name} is {value!r}")
-        origin["evidence"] = EVIDENCE[origin["evidence"]]
-        return Envelope(row.position, row.stream_id, row.version, row.recorded_at_ns, **origin)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
-        raise IntegrityError(f"the envelope is malformed: {problem!r}", position=row.position) from problem
+    """Return a row's envelope, whose meta is decoded when it is first read."""
+    return Envelope(row.position, row.stream_id, row.version, row.recorded_at_ns, row.meta)
+
+
+def checked_envelope(row: StoredRow) -> Envelope:
+    """Return a row's envelope; raises `IntegrityError` if its meta is malformed or not as a log writes it."""
+    envelope = envelope_of(row)
+    if canonical_json(envelope.origin) != row.meta:
+        try:
+            read_once(row.meta)
+        except (ValueError, RecursionError) as problem:
+            raise IntegrityError(f"the envelope is malformed: {problem}", position=row.position) from problem
+    return envelope
 
 
 def event_of(row: StoredRow) -> BaseEvent:

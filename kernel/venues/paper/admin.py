@@ -26,6 +26,7 @@ from typing import Any
 
 from kernel.errors import ValidationError
 from kernel.order_spec import StandardOrder
+from kernel.values.edge import validated
 from kernel.venues.paper.exchange import PaperExchange
 from kernel.venues.paper.faults import Fault, FaultPlan
 
@@ -51,7 +52,7 @@ def administer(exchange: PaperExchange, op: str, params: dict[str, Any]) -> Any:
 
 
 def _place_other(exchange: PaperExchange, *, order: dict[str, Any], account: str = "other") -> str:
-    return exchange.engine.place_other(StandardOrder.model_validate(order), account=account)
+    return exchange.engine.place_other(validated(order, StandardOrder), account=account)
 
 
 def _step(exchange: PaperExchange, *, count: int = 1) -> int:
@@ -63,7 +64,7 @@ def _step(exchange: PaperExchange, *, count: int = 1) -> int:
 def _add_fault(exchange: PaperExchange, *, fault: dict[str, Any]) -> None:
     if not isinstance(exchange.faults, FaultPlan):
         raise ValidationError("this exchange takes no scripted faults: start it with a `FaultPlan`")
-    exchange.faults.add(Fault.model_validate(fault))
+    exchange.faults.add(validated(fault, Fault))
 
 
 OPERATIONS: Mapping[str, Callable[[PaperExchange], Callable[..., Any]]] = {

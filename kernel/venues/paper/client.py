@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 from kernel.clock import Clock
 from kernel.errors import KernelError, NotSent, OutcomeUnknown, Rejected, VenueError
 from kernel.order_spec import AssetMetadata, SymbolMetadata
+from kernel.values import as_json
+from kernel.values.edge import validated
 from kernel.venues.base import RateUsage, VenueCapabilities
 from kernel.venues.paper import protocol
 from kernel.venues.paper.exchange import Answer, Request
@@ -61,12 +63,10 @@ class SocketTransport:
             raise NotSent(f"cannot reach an exchange at {self._address}: {error}") from error
         try:
             hello = await connection.ask("hello", {}, timeout_s=OPEN_TIMEOUT_S)
-            self._capabilities = VenueCapabilities.model_validate(hello["capabilities"])
+            self._capabilities = validated(hello["capabilities"], VenueCapabilities)
             await connection.ask("subscribe", {}, timeout_s=OPEN_TIMEOUT_S)
             while self._faults:
-                await connection.ask(
-                    "fault", {"fault": self._faults[0].model_dump(mode="json")}, timeout_s=OPEN_TIMEOUT_S
-                )
+                await connection.ask("fault", {"fault": as_json(self._faults[0])}, timeout_s=OPEN_TIMEOUT_S)
                 self._faults.pop(0)
         except BaseException as error:  # a cancellation must not leave the socket open either
             await connection.close()
@@ -104,7 +104,7 @@ class SocketTransport:
     async def _list(self, op: str, model: type[M], *, timeout_s: float) -> list[M]:
         result = await self._ask(op, {}, timeout_s=timeout_s)
         try:
-            return [model.model_validate(value) for value in result]
+            return [validated(value, model) for value in result]
         except (ValueError, TypeError) as error:
             raise OutcomeUnknown(f"cannot read the exchange's answer: {error}") from error
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Protocol, Self
-
-import pydantic
+from typing import Protocol
 
 from kernel.clock import NS_PER_S
-from kernel.order_spec import InstantNs, Model
+from kernel.errors import Violation
+from kernel.order_spec import InstantNs
+from kernel.values import Value
 
 
 class FaultOperation(StrEnum):
@@ -90,7 +90,7 @@ def operations_of(kind: FaultKind) -> frozenset[FaultOperation]:
     return _APPLIES.get(kind, _ANY_REQUEST)
 
 
-class Fault(Model):
+class Fault(Value):
     """A fault that happens once."""
 
     kind: FaultKind
@@ -101,11 +101,11 @@ class Fault(Model):
     client_order_id: str | None = None
     """Affects only this order; None for any."""
 
-    @pydantic.model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.operation not in operations_of(self.kind):
-            raise ValueError(f"a fault {self.kind} cannot affect {self.operation}")
-        return self
+    def contradictions(self) -> list[Violation]:
+        if self.operation in operations_of(self.kind):
+            return []
+        text = "a fault {value} cannot affect {limit}"
+        return [Violation("operation", "combination", self.operation, self.kind, text)]
 
 
 class FaultSource(Protocol):
@@ -136,4 +136,4 @@ class FaultPlan:
 
 def fault(kind: FaultKind | str, operation: FaultOperation | str, *, delay_s: float = 0) -> Fault:
     """Build a fault, as in `fault("answer_lost", "submit")`."""
-    return Fault(kind=FaultKind(kind), operation=FaultOperation(operation), delay_ns=round(delay_s * NS_PER_S))
+    return Fault.checked(kind=FaultKind(kind), operation=FaultOperation(operation), delay_ns=round(delay_s * NS_PER_S))

@@ -11,7 +11,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
+from msgspec import structs
+
 from kernel.errors import KernelError, NotFoundError, NotSent, OutcomeUnknown, Rejected, ValidationError, VenueError
+from kernel.values import as_json
+from kernel.values.edge import adapter, validated
 from kernel.venues.base import (
     CancelRequest,
     ExecutionReport,
@@ -24,7 +29,7 @@ from kernel.venues.base import (
 )
 from kernel.venues.paper.exchange import Answer, Request
 from kernel.venues.paper.faults import FaultOperation
-from kernel.venues.paper.matching.reports import sealed
+from kernel.venues.paper.matching.reports import frame, sealed
 
 REQUEST_BYTES_MAX = 2**20
 """Longest line that a server accepts."""
@@ -42,7 +47,6 @@ MODELS: dict[FaultOperation, type[SubmitRequest | SubmitGroupRequest | CancelReq
 ORDER_PARAMS = ("symbol_id", "client_order_id", "exchange_order_id")
 REQUESTS = {*MODELS, FaultOperation.ORDER, FaultOperation.SNAPSHOT}
 """The operations of `Venue` that faults can affect."""
-_NO_RAW = {"open_orders": {"__all__": {"raw"}}, "fills": {"__all__": {"raw"}}}
 
 
 def parse_address(address: str) -> tuple[str, int] | str:
@@ -77,13 +81,15 @@ def params_of(operation: FaultOperation, request: Request) -> dict[str, Any]:
         case tuple():
             return dict(zip(ORDER_PARAMS, request, strict=True))
         case _:
-            return request.model_dump(mode="json", exclude_none=True)
+            params: dict[str, Any] = msgspec.to_builtins(request)
+            return params
 
 
 def request_of(operation: FaultOperation, params: dict[str, Any]) -> Request:
     """Decode a request; raises `ValueError` if the parameters are invalid."""
     if operation in MODELS:
-        return MODELS[operation].model_validate(params)
+        request: Request = adapter(MODELS[operation]).validate_python(params)
+        return request
     if operation is FaultOperation.ORDER:
         symbol_id, client_order_id, exchange_order_id = (params.get(name) for name in ORDER_PARAMS)
         ids = (client_order_id, exchange_order_id)
@@ -99,11 +105,12 @@ def request_of(operation: FaultOperation, params: dict[str, Any]) -> Request:
 def result_of(answer: Answer) -> Any:
     match answer:
         case ExecutionReport():
-            return answer.model_dump(mode="json", exclude_defaults=True, exclude={"raw"})
+            return frame(answer)
         case tuple():
             return [result_of(report) for report in answer]
         case VenueSnapshot():
-            return answer.model_dump(mode="json", exclude_defaults=True, exclude=_NO_RAW)
+            reports = {name: [frame(item) for item in getattr(answer, name)] for name in ("open_orders", "fills")}
+            return as_json(answer, defaults=False) | {name: found for name, found in reports.items() if found}
         case None:
             return None
 
@@ -111,12 +118,9 @@ def result_of(answer: Answer) -> Any:
 def answer_of(operation: FaultOperation, result: Any) -> Answer:
     """Decode an answer; raises `ValueError` if it is invalid."""
     if operation is FaultOperation.SNAPSHOT:
-        snapshot = VenueSnapshot.model_validate(result)
-        return snapshot.model_copy(
-            update={
-                "open_orders": tuple(map(sealed, snapshot.open_orders)),
-                "fills": tuple(map(sealed, snapshot.fills)),
-            }
+        snapshot = validated(result, VenueSnapshot)
+        return structs.replace(
+            snapshot, open_orders=tuple(map(sealed, snapshot.open_orders)), fills=tuple(map(sealed, snapshot.fills))
         )
     if result is None and operation is FaultOperation.ORDER:
         return None
@@ -159,7 +163,7 @@ def _asked_for(answer: ExecutionReport, client_order_id: str) -> str | None:
 
 def decode_report(value: Any) -> ExecutionReport:
     """Decode a report and restore its `raw` text."""
-    return sealed(ExecutionReport.model_validate(value))
+    return sealed(validated(value, ExecutionReport))
 
 
 def error_value(error: KernelError) -> dict[str, Any]:
@@ -199,7 +203,7 @@ def usage_of(value: Any) -> tuple[RateUsage, ...]:
     """Decode the rate-limit counters; raises `ValueError` if they are invalid."""
     if not isinstance(value, list):
         raise ValueError("`usage` must be a list")
-    return tuple(map(RateUsage.model_validate, value))
+    return tuple(validated(item, RateUsage) for item in value)
 
 
 def json_value(value: Any) -> str:
@@ -215,4 +219,4 @@ def is_wait(value: Any) -> bool:
 
 def hello(capabilities: VenueCapabilities) -> dict[str, Any]:
     """Encode the answer to `hello`."""
-    return {"version": PROTOCOL_VERSION, "capabilities": capabilities.model_dump(mode="json")}
+    return {"version": PROTOCOL_VERSION, "capabilities": as_json(capabilities)}

@@ -18,6 +18,7 @@ from typing import Any
 from kernel.clock import SystemClock
 from kernel.errors import KernelError, LogUnavailableError, OutcomeUnknown, ValidationError
 from kernel.platform.private_files import FILE_MODE, check_directory
+from kernel.values import as_json
 from kernel.venues.base import ExecutionReport
 from kernel.venues.paper import protocol
 from kernel.venues.paper.admin import administer
@@ -186,11 +187,11 @@ class Connection:
                 self._exchange.attach(self._session)
                 return True
             case "symbols":
-                return [symbol.model_dump(mode="json") for symbol in self._exchange.symbols()]
+                return [as_json(symbol) for symbol in self._exchange.symbols()]
             case "time":
                 return self._exchange.clock.now_ns()
             case "assets":
-                return [asset.model_dump(mode="json") for asset in self._exchange.assets()]
+                return [as_json(asset) for asset in self._exchange.assets()]
             case _:
                 return administer(self._exchange, op, params)
 
@@ -229,7 +230,7 @@ class Connection:
 
     def _send(self, message: dict[str, Any]) -> None:
         if self._exchange.running and (usage := self._exchange.rate_usage):
-            message["usage"] = [item.model_dump(mode="json") for item in usage]
+            message["usage"] = [as_json(item) for item in usage]
         self._write(protocol.line(message))
 
     def _write(self, line: bytes) -> None:

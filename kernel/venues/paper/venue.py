@@ -10,9 +10,12 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from os import PathLike
 from typing import Any
 
+from msgspec import structs
+
 from kernel.clock import Clock, SystemClock
 from kernel.errors import NotFoundError
 from kernel.order_spec import AssetMetadata, SymbolMetadata
+from kernel.values import as_json
 from kernel.venues.base import (
     CancelRequest,
     ExecutionReport,
@@ -143,7 +146,7 @@ class PaperVenue(Venue):
         began_ns = self.clock.now_ns()
         found = await self._call(FaultOperation.SNAPSHOT, since_ns)
         assert isinstance(found, VenueSnapshot), "the answer is a snapshot"
-        return found.model_copy(update={"began_ns": began_ns, "ended_ns": self.clock.now_ns()})
+        return structs.replace(found, began_ns=began_ns, ended_ns=self.clock.now_ns())
 
     async def symbols(self) -> list[SymbolMetadata]:
         return await self._transport.symbols(timeout_s=self._timeout_s)
@@ -164,7 +167,7 @@ class PaperVenue(Venue):
 
     async def inject(self, fault: Fault) -> None:
         """Add a scripted fault."""
-        await self.admin("fault", fault=fault.model_dump(mode="json"))
+        await self.admin("fault", fault=as_json(fault))
 
     async def truth(self) -> dict[str, Any]:
         """Return the exchange's own state, for auditors: orders, trades and balances without lag."""

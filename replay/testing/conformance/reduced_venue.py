@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from msgspec import structs
+
 from kernel.errors import OutcomeUnknown, Rejected
 from kernel.models import ExecType
 from kernel.venues.base import (
@@ -59,7 +61,7 @@ class ReducedVenue(ForwardingVenue):
         changes: dict[str, Any] = {}
         for name in self._removed:
             changes |= REMOVED[name]
-        return self.inner.capabilities.model_copy(update=changes)
+        return structs.replace(self.inner.capabilities, **changes)
 
     async def connect(self) -> None:
         self._closed = asyncio.Event()
@@ -99,7 +101,7 @@ class ReducedVenue(ForwardingVenue):
             "fills": self._listed(found.fills, offered="lists_trades", named="trades_carry_client_id"),
             "balances": None if "lists_balances" in self._removed else found.balances,
         }
-        return found.model_copy(update=changes)
+        return structs.replace(found, **changes)
 
     async def time_ns(self) -> int:
         if "tells_time" in self._removed:
@@ -114,7 +116,7 @@ class ReducedVenue(ForwardingVenue):
         if offered in self._removed:
             return ()
         changed = NO_IDS if self._removed & {"client_order_ids", named} else {}
-        return tuple(report.model_copy(update=changed) for report in reports)
+        return tuple(structs.replace(report, **changed) for report in reports)
 
     def _reported(self, report: ExecutionReport) -> ExecutionReport:
         changes: dict[str, Any] = {}
@@ -122,7 +124,7 @@ class ReducedVenue(ForwardingVenue):
             changes |= NO_IDS
         if "cancel_reports_cum_qty" in self._removed and report.exec_type is ExecType.CANCELED:
             changes |= {"cum_qty": None, "leaves_qty": None, "raw": None}
-        return report.model_copy(update=changes)
+        return structs.replace(report, **changes)
 
     async def _polled(self) -> AsyncIterator[ExecutionReport]:
         """Yield the trades and the open orders that changed since the last poll."""
@@ -132,7 +134,7 @@ class ReducedVenue(ForwardingVenue):
         while not closed.is_set():
             found = await self.inner.snapshot(since_ns, symbols)
             for report in (*found.fills, *found.open_orders):
-                key = report.fill_key or report.model_dump_json(exclude={"raw", "transact_time_ns"})
+                key = report.fill_key or str(structs.replace(report, raw=None, transact_time_ns=None))
                 if key not in seen:
                     seen.add(key)
                     yield report

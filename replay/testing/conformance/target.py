@@ -23,7 +23,7 @@ import pydantic
 from pydantic import Field
 
 from kernel.errors import ValidationError
-from kernel.order_spec import Model
+from kernel.safety.limit_settings import Model
 from kernel.venues.base import Venue
 from kernel.venues.paper.matching.config import PaperConfig, PaperExchangeOptions, full_symbols
 from kernel.venues.paper.server import serve_paper_exchange

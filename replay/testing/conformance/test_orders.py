@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kernel.errors import NotSent, OutcomeUnknown, Rejected, VenueError
 from kernel.models import ExecType, OrdStatus
@@ -205,9 +206,9 @@ async def test_modify(bench: Bench) -> bool:
     """An order can be changed; without that ability a change is rejected and the order stays as it is."""
     report = await bench.submit()
     order = bench.order()
-    terms = order.model_copy(update={"price": bench.price(bench.config.rest_price * Decimal("0.99"))})
+    terms = structs.replace(order, price=bench.price(bench.config.rest_price * Decimal("0.99")))
     cancel = bench.cancel_request(report.client_order_id, report.exchange_order_id)
-    request = ModifyRequest(**cancel.model_dump(), order=terms)
+    request = ModifyRequest(**structs.asdict(cancel), order=terms)
     try:
         changed = await bench.venue.modify(request)
     except Rejected:
@@ -305,7 +306,7 @@ def test_times_in_force(conformance_kit: Kit, kind: TimeInForce) -> None:
 @case("R-01", level=2)
 async def test_rejections(bench: Bench) -> None:
     """An order that the venue refuses for its terms or for funds is a rejection, and nothing is open."""
-    unknown = bench.order().model_copy(update={"symbol_id": "NO-SUCH-SYMBOL"})
+    unknown = structs.replace(bench.order(), symbol_id="NO-SUCH-SYMBOL")
     for order in (bench.largest_order(), unknown):
         try:
             report = await bench.submit(order)
@@ -320,7 +321,7 @@ async def test_cancel_of_an_unknown_order(bench: Bench) -> None:
     """The cancel of an order that is not open has an unknown outcome: it does not tell how the order ended."""
     report = await bench.submit()
     await bench.cancel(report)
-    for target in (report, report.model_copy(update={"client_order_id": bench.new_id(), "exchange_order_id": None})):
+    for target in (report, structs.replace(report, client_order_id=bench.new_id(), exchange_order_id=None)):
         try:
             await bench.cancel(target)
         except OutcomeUnknown:

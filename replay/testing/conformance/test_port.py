@@ -5,6 +5,8 @@ from __future__ import annotations
 from kernel.errors import OutcomeUnknown, Rejected
 from kernel.models import ExecType
 from kernel.order_spec import OrderType
+from kernel.values import as_json
+from kernel.values.edge import validated
 from kernel.venues.base import ExecutionReport, VenueCapabilities
 from replay.testing.conformance.bench import CLOCK, TIMES, Bench
 from replay.testing.conformance.kit import case
@@ -29,7 +31,7 @@ async def test_capabilities(bench: Bench) -> None:
     await bench.close()
     await bench.connect()
     assert bench.capabilities == before
-    assert VenueCapabilities.model_validate_json(before.model_dump_json()) == before
+    assert validated(as_json(before), VenueCapabilities) == before
 
 
 @case("P-03", level=1)

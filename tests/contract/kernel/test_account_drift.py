@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import pytest
+from msgspec import structs
 
 from kernel.models import FindingKind
 from kernel.venues.base import SubmitRequest, VenueSnapshot
@@ -28,7 +29,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Held:
         found = await snapshot(venue, since_ns, symbols)  # type: ignore[misc]
         assert isinstance(found, VenueSnapshot)
         quantity = beside["S"] + sum(order.cum_qty for order in venue.exchange.truth)
-        return found.model_copy(update={"positions": {"S": quantity} if quantity else {}})
+        return structs.replace(found, positions={"S": quantity} if quantity else {})
 
     monkeypatch.setattr(ScriptedVenue, "snapshot", with_positions)
     return beside

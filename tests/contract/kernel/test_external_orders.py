@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kernel import EventSourcedKernel, events
 from kernel.clock import LoopClock, SeededIds
@@ -33,6 +34,7 @@ from kernel.order_spec import OrderType, StandardOrder, TimeInForce
 from kernel.runtime.external_orders import adopted_id, is_kernel_client_id
 from kernel.settings import KernelSettings
 from kernel.streams.event_writer import ReportSource
+from kernel.values import as_json
 from kernel.venues import PaperVenue
 from kernel.venues.base import AmendDialect, ExecutionReport, SubmitRequest, VenueCapabilities
 from kernel.venues.paper.exchange import PaperExchange
@@ -183,7 +185,7 @@ async def test_an_adopted_order_canceled_by_hand_can_be_modified() -> None:
         await asyncio.sleep(100)
         intent_id = adopted_id(order_id)
         assert [order["status"] for order in (await account.human.truth())["orders"]] == ["CANCELED"]
-        wanted = kernel.state.intent(intent_id).order.model_copy(update={"quantity": 12 * LOT})
+        wanted = structs.replace(kernel.state.intent(intent_id).order, quantity=12 * LOT)
         await kernel.modify_order(intent_id, wanted)
         orders = (await account.human.truth())["orders"]
         assert [(order["status"], order["leaves_qty"]) for order in orders[1:]] == [("NEW", 12 * LOT)]
@@ -332,9 +334,7 @@ async def test_an_ended_order_is_adopted_by_its_trade() -> None:
     async with an_account() as account:
         async with account.kernel(ADOPT):
             pass
-        await account.human.admin(
-            "other_order", order=limit(SELL, quantity=3 * LOT, price=LAST).model_dump(mode="json")
-        )
+        await account.human.admin("other_order", order=as_json(limit(SELL, quantity=3 * LOT, price=LAST)))
         order_id = await account.place("web-1", market(quantity=3 * LOT))
         await asyncio.sleep(30)
         async with account.kernel(ADOPT) as kernel:
@@ -448,7 +448,7 @@ def by_hand(desk: Desk, name: str = "") -> str:
 
 
 @virtual_time
-@pytest.mark.parametrize("capabilities", [CAPABILITIES, CAPABILITIES.model_copy(update={"lookup": False})])
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, structs.replace(CAPABILITIES, lookup=False)])
 async def test_an_order_without_a_client_id_is_adopted_too(capabilities: VenueCapabilities) -> None:
     """An order placed on the venue's page is found by lists; it fills, and its end is recorded."""
     async with a_desk(external_orders=ADOPT, capabilities=capabilities) as desk:
@@ -483,7 +483,7 @@ async def test_an_order_of_an_unresolved_attempt_is_not_adopted() -> None:
         desk.exchange.fill("#0", 2)
         (trade,) = [report for report in desk.exchange.reports.values() if report.exec_type is ExecType.TRADE]
         desk.exchange.flow()
-        desk.exchange.publish(trade.model_copy(update={"client_order_id": None}))
+        desk.exchange.publish(structs.replace(trade, client_order_id=None))
         await settled()
         assert [item.intent_id for item in desk.kernel.state.intents()] == [intent_id]
         await asyncio.sleep(130)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec import structs
 
 from kernel import events
 from kernel.errors import AlreadyExistsError, ExchangeError, NotFoundError, Rejected, ValidationError
@@ -336,10 +337,10 @@ async def test_a_taken_intent_id_rejects_the_group() -> None:
         (group(OCO, bid()), "at least 2 for ONE_CANCELS_OTHER"),
         (group(OTO, bid()), "a parent and at least one child"),
         (
-            group(OCO, bid(), ask().model_copy(update={"symbol_id": "ETHUSDT"})),
+            group(OCO, bid(), structs.replace(ask(), symbol_id="ETHUSDT")),
             "ETHUSDT is not BTCUSDT, the symbol of the group",
         ),
-        (group(OUO, bid(), bid(0 + 1, LAST).model_copy(update={"price": LAST + 1, "quantity": LOT + 1})), "orders[1]"),
+        (group(OUO, bid(), structs.replace(bid(0 + 1, LAST), price=LAST + 1, quantity=LOT + 1)), "orders[1]"),
         (group(OUO, *[bid(1, LAST - 100_000 - step) for step in range(MEMBERS_MAX + 1)]), f"at most {MEMBERS_MAX}"),
     ],
     ids=["one leg", "no child", "two symbols", "off the lot", "too many"],

@@ -19,6 +19,7 @@ from kernel.errors import (
     ValidationError,
 )
 from kernel.models import Desired, OrdStatus, ReconciliationStatus, UnsolicitedCancelPolicy
+from kernel.order_spec import StandardOrderGroup
 from tests.desk import a_desk, settled
 from tests.orders import buy
 
@@ -149,6 +150,26 @@ async def test_invalid_arguments_are_rejected(given: dict[str, Any]) -> None:
         head = await desk.log.head()
         with pytest.raises(ValidationError):
             await desk.kernel.place_order(buy(), **given)
+        assert await desk.log.head() == head
+
+
+@virtual_time
+@pytest.mark.parametrize(
+    "terms",
+    [{"quantity": -1}, {"quantity": 2.0}, {"price": None}, {"side": "HOLD"}, {"symbol_id": []}, {"quantity": 2**64}],
+)
+async def test_a_constructed_order_is_checked_by_every_command(terms: dict[str, Any]) -> None:
+    """The constructor checks nothing, so each command refuses an invalid order, and nothing is recorded."""
+    order: Any = buy(**{"quantity": 2, "price": 100, **terms})
+    async with a_desk() as desk:
+        await desk.kernel.place_order(buy(), intent_id="a")
+        head = await desk.log.head()
+        with pytest.raises(ValidationError):
+            await desk.kernel.place_order(order)
+        with pytest.raises(ValidationError):
+            await desk.kernel.place_order_group(StandardOrderGroup(orders=(buy(), order)))
+        with pytest.raises(ValidationError):
+            await desk.kernel.modify_order("a", order)
         assert await desk.log.head() == head
 
 

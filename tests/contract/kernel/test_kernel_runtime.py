@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kernel import EventSourcedKernel, ReconciliationEngine, events
 from kernel.clock import LoopClock, SystemClock
@@ -144,7 +145,7 @@ async def test_a_changed_scale_stops_the_symbol() -> None:
     """While the venue shows a symbol with another scale, its commands are recorded and nothing is sent."""
     async with a_desk() as desk:
         true_symbol = desk.exchange.symbol
-        desk.exchange.symbol = true_symbol.model_copy(update={"price_decimals": 2})
+        desk.exchange.symbol = structs.replace(true_symbol, price_decimals=2)
         desk.exchange.disconnect()
         await asyncio.sleep(1)
         await desk.kernel.place_order(buy(), wait="recorded")

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from msgspec import structs
 
 from kernel import events
 from kernel.clock import LoopClock, SeededIds
@@ -196,7 +197,7 @@ def deposit(desk: Desk, amount: int) -> None:
 
     def with_deposit(since_ns: int, asker: str) -> Answer:
         open_orders, fills, balances = snapshot(since_ns, asker)
-        more = balances["X"].model_copy(update={"total": balances["X"].total + amount})
+        more = structs.replace(balances["X"], total=balances["X"].total + amount)
         return open_orders, fills, {**balances, "X": more}
 
     exchange.do_snapshot = with_deposit  # type: ignore[method-assign] # what the exchange has is what is changed

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec import structs
 
 from kernel.errors import ConflictError, ExchangeError, NotFoundError, ValidationError
 from kernel.models import AttemptKind, OrdStatus, ReconciliationStatus
@@ -145,8 +146,8 @@ async def test_a_cancel_beats_a_change(dialect: str) -> None:
 async def test_the_display_quantity_is_changed_too(dialect: str) -> None:
     """The order shows the new display quantity, in one order."""
     async with a_bench(dialect, symbols="full") as bench:
-        await bench.kernel.place_order(bid(10).model_copy(update={"display_quantity": 5 * LOT}), intent_id="mine")
-        await bench.kernel.modify_order("mine", bid(10).model_copy(update={"display_quantity": 2 * LOT}))
+        await bench.kernel.place_order(structs.replace(bid(10), display_quantity=5 * LOT), intent_id="mine")
+        await bench.kernel.modify_order("mine", structs.replace(bid(10), display_quantity=2 * LOT))
         assert await bench.works() == [(10 * LOT, 0, LAST - 100_000)]
         shown = [
             order["display_quantity"] for order in (await bench.venue.truth())["orders"] if order["status"] == "NEW"
@@ -190,7 +191,7 @@ async def test_invalid_changes_are_rejected_and_not_recorded() -> None:
             ({"quantity": 10 * LOT + 1}, "is not a multiple of the lot size 0.00001"),
         ):
             with pytest.raises(ValidationError, match=name):
-                await bench.kernel.modify_order("mine", bid(10, LAST).model_copy(update=changed))
+                await bench.kernel.modify_order("mine", structs.replace(bid(10, LAST), **changed))
         assert (await bench.log.head()).position == head.position
         await bench.venue.admin("trade", symbol_id="BTCUSDT", price=LAST - 1, quantity=50 * LOT)
         await asyncio.sleep(0.1)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kernel import EventSourcedKernel, events
 from kernel.actions import Priority
@@ -21,6 +22,7 @@ from kernel.metrics import CallResult, RateWindow, RelistResult
 from kernel.models import AttemptKind, ReconciliationStatus
 from kernel.order_spec import OrderType, Side, StandardOrder
 from kernel.settings import KernelSettings
+from kernel.values.edge import validated
 from kernel.venues import PaperVenue
 from kernel.venues.base import AmendDialect, Operation, RateLimit, RateLimitKind, VenueCapabilities
 from kernel.venues.paper.faults import FaultPlan, fault
@@ -83,7 +85,7 @@ async def a_bench(*limits: RateLimit, declared: bool = True, latency_ms: int = 0
     """A kernel that is ready, at an exchange with these rate limits; `told` whether the kernel knows them."""
     config = {name: more.pop(name) for name in ("amend",) if name in more}
     clock, faults = LoopClock(), FaultPlan()
-    symbols = tuple(item.model_copy(update={"max_open_orders": 10_000}) for item in built_in_symbols())
+    symbols = tuple(structs.replace(item, max_open_orders=10_000) for item in built_in_symbols())
     paper = PaperConfig(
         symbols=symbols,
         rate_limits=limits,
@@ -95,7 +97,7 @@ async def a_bench(*limits: RateLimit, declared: bool = True, latency_ms: int = 0
     )
     venue = PaperVenue(tape=(), speed="step", symbol="BTCUSDT", config=paper, clock=clock, faults=faults)
     if not declared:
-        venue.exchange.capabilities = venue.exchange.capabilities.model_copy(update={"rate_limits": ()})
+        venue.exchange.capabilities = structs.replace(venue.exchange.capabilities, rate_limits=())
     async with (
         open_log("memory://", exchange_id="paper", clock=clock, ids=SeededIds(1)) as log,
         open_kernel(log, venue=venue, clock=clock, ids=SeededIds(2), settings=KernelSettings(**more)) as kernel,
@@ -231,7 +233,7 @@ async def test_usage_by_other_clients_is_respected() -> None:
 
 async def test_a_rate_limit_rejection_is_no_failure_of_the_order() -> None:
     """An order rejected for an undeclared rate limit waits for the venue's instant, without a failure."""
-    slow = TIGHT.model_copy(update={"limit": 10})
+    slow = structs.replace(TIGHT, limit=10)
     async with a_bench(slow, declared=False, workers=1) as bench:
         await asyncio.sleep(20)
         began = bench.kernel.state.position
@@ -272,7 +274,7 @@ async def test_declared_rate_limits_are_recorded() -> None:
         async for batch in bench.log.tail(0):
             for event in batch:
                 if isinstance(event, events.KernelStarted):
-                    assert VenueCapabilities.model_validate(event.capabilities).rate_limits == (TIGHT,)
+                    assert validated(event.capabilities, VenueCapabilities).rate_limits == (TIGHT,)
                     return
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kernel.clock import SystemClock
 from kernel.errors import (
@@ -17,7 +18,7 @@ from kernel.errors import (
     LogUnavailableError,
     ValidationError,
 )
-from kernel.events import CONTROL_STREAM, BaseEvent, LeaderElected, LogCreated, intent_stream
+from kernel.events import CONTROL_STREAM, BaseEvent, IntentCancelRequested, LeaderElected, LogCreated, intent_stream
 from kernel.log import Append, Appended, EventLog, LogSettings, StoredRow, Write
 from kernel.log.hashing import GENESIS, verify_rows
 from kernel.models import Evidence
@@ -83,14 +84,14 @@ async def test_a_read_event_equals_the_appended_one(log: EventLog) -> None:
     appended = await log.append(append)
     assert appended == Appended(2, 3)
     events = await log.read_stream(intent_stream("a"))
-    assert [event.model_dump() for event in events] == [event.model_dump() for event in append.writes[0].events]
-    envelope = events[1].envelope
+    assert [structs.asdict(event) for event in events] == [structs.asdict(event) for event in append.writes[0].events]
+    envelope, origin = events[1].envelope, events[1].envelope.origin
     assert (envelope.position, envelope.stream_id, envelope.version) == (3, "intent:a", 2)
-    assert (envelope.actor, envelope.evidence) == ("strategy:test", Evidence.OPERATOR)
-    assert (envelope.correlation_id, envelope.causation_position) == ("c0ffee", 1)
-    assert envelope.os_user
-    assert envelope.host
-    assert envelope.pid
+    assert (origin.actor, origin.evidence) == ("strategy:test", Evidence.OPERATOR)
+    assert (origin.correlation_id, origin.causation_position) == ("c0ffee", 1)
+    assert origin.os_user
+    assert origin.host
+    assert origin.pid
 
 
 async def test_text_is_kept_byte_for_byte(log: EventLog) -> None:
@@ -276,6 +277,18 @@ async def test_an_invalid_append_is_refused(log: EventLog, changes: dict[str, An
     assert isinstance(good, Appended)
     assert isinstance(bad, ValidationError)
     assert (await log.head()).position == 2
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"generation": -1}, {"generation": 1.0}, {"generation": 10**20}, {"intent_id": "a b"}, {"intent_id": None}],
+)
+async def test_what_could_not_be_read_is_not_recorded(log: EventLog, fields: dict[str, Any]) -> None:
+    """An event that was only constructed, and would be read differently or not at all, is refused."""
+    event = IntentCancelRequested(**{"intent_id": "a", "generation": 1, "requested_at_ns": 1, **fields})
+    with pytest.raises(ValidationError, match="cannot be recorded"):
+        await log.append(an_append(writes=(Write("a", (event,)),)))
+    assert (await log.head()).position == 1
 
 
 async def test_an_unregistered_event_is_refused(log: EventLog) -> None:

@@ -27,6 +27,7 @@ from projections.checkpoint import CheckpointFiles
 from replay.host.bootstrap import open_kernel
 from replay.log_access.log_reader import fold
 from tests.commands import an_append
+from tests.envelopes import envelope_by
 from tests.folding import an_intent
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user of the host")
@@ -81,7 +82,7 @@ async def forged(log: EventLog) -> checkpoint.CheckpointImage:
         symbol_id="BTCUSDT", side=Side.BUY, order_type=OrderType.LIMIT, quantity=500_000_000, price=6_000_000
     )
     created = events.IntentCreated(intent=an_intent(order, "forged"))
-    envelope = events.Envelope(
+    envelope = envelope_by(
         position=head.position, stream_id=events.intent_stream("forged"), version=1, recorded_at_ns=head.recorded_at_ns,
         actor="strategy:eve", evidence=Evidence.COMMAND,
     )  # fmt: skip

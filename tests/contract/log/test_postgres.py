@@ -45,7 +45,7 @@ async def test_the_session_user_is_recorded(schema: PostgresBackend) -> None:
         await log.append(an_append("a"))
         (event,) = await log.read_stream("intent:a")
         with psycopg.connect(schema.url) as connection:
-            assert connection.execute("SELECT session_user::text").fetchone() == (event.envelope.session_user,)
+            assert connection.execute("SELECT session_user::text").fetchone() == (event.envelope.origin.session_user,)
 
 
 async def test_accounts_share_a_server_and_nothing_else(schema: PostgresBackend) -> None:

@@ -33,7 +33,7 @@ async def test_a_tail_sees_another_processes_commits(database: SQLiteBackend | P
             assert await read_line(process) == "2"
             (event,) = await asyncio.wait_for(waiting, 60)
         assert (event.position, event.stream_id) == (2, "intent:x")
-        assert event.envelope.pid == process.pid
+        assert event.envelope.origin.pid == process.pid
 
 
 async def test_two_processes_write_one_log(database: SQLiteBackend | PostgresBackend) -> None:

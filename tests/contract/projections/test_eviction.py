@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kernel import events
 from kernel.clock import NS_PER_S
@@ -133,7 +134,7 @@ async def test_a_store_can_write_an_evicted_intent() -> None:
         store = bench.kernel.intent_store
         intent = await store.get_intent("old")
         with pytest.raises(ConflictError):
-            await store.update_intent(intent.model_copy(update={"generation": 1}))
+            await store.update_intent(structs.replace(intent, generation=1))
         await store.delete_intent("old")
         with pytest.raises(NotFoundError):
             await store.get_intent("old")
@@ -171,7 +172,7 @@ async def test_a_client_order_id_of_an_evicted_order_is_not_a_nameless_orders() 
         await grown(bench)
         old = await bench.kernel.get_order_state("old")
         order = bid()
-        adopted = accepted("", str(old.exchange_order_id)).model_copy(update={"symbol_id": order.symbol_id})
+        adopted = structs.replace(accepted("", str(old.exchange_order_id)), symbol_id=order.symbol_id)
         await record(bench.log, "ext", events.IntentCreated(intent=an_intent(order, "ext")), adopted)
         await bench.kernel.state.reached((await bench.log.head()).position)
         named = {"client_order_id": old.client_order_id, "exchange_order_id": old.exchange_order_id}
@@ -289,7 +290,7 @@ async def twenty_filled(log: EventLog) -> None:
         await record(
             log,
             name,
-            events.IntentCreated(intent=an_intent(an_order(), name).model_copy(update={"owner": owner})),
+            events.IntentCreated(intent=structs.replace(an_intent(an_order(), name), owner=owner)),
             an_attempt(AttemptKind.SUBMIT, f"c{number}", an_order(), intent_id=name),
             a_fill(number, f"t{number}"),
         )

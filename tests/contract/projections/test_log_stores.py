@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kernel import events
 from kernel.clock import NS_PER_S
 from kernel.errors import AlreadyExistsError, ConflictError, IntegrityError, NotFoundError, ValidationError
 from kernel.log import open_log
-from kernel.models import AttemptKind, AttemptOutcome, Evidence, ExecType, LookScope, OrdStatus
+from kernel.models import AttemptKind, AttemptOutcome, Evidence, ExecType, LookScope, OrderState, OrdStatus
+from kernel.values.edge import validated
 from kernel.venues.base import ExecutionReport
 from projections import State
 from projections.stores import following
@@ -84,8 +86,8 @@ async def test_a_refused_write_leaves_no_event(logged: LogWorld) -> None:
         (NotFoundError, logged.intents.delete_intent("i2")),
         (NotFoundError, logged.actual.update_order_state(a_state())),
         (NotFoundError, logged.actual.delete_order_state("i1")),
-        (ValidationError, logged.intents.create_intent(an_intent("i3").model_copy(update={"exchange_id": "else"}))),
-        (ValidationError, logged.intents.update_intent(an_intent().model_copy(update={"exchange_id": "else"}))),
+        (ValidationError, logged.intents.create_intent(structs.replace(an_intent("i3"), exchange_id="else"))),
+        (ValidationError, logged.intents.update_intent(structs.replace(an_intent(), exchange_id="else"))),
     )
     for kind, write in refused:
         with pytest.raises(kind):
@@ -97,7 +99,7 @@ async def test_a_refused_write_leaves_no_event(logged: LogWorld) -> None:
 async def test_an_intent_of_another_exchange_is_refused(logged: LogWorld) -> None:
     """A log belongs to one exchange account: the error names the field and both ids."""
     with pytest.raises(ValidationError) as caught:
-        await logged.intents.create_intent(an_intent().model_copy(update={"exchange_id": "else"}))
+        await logged.intents.create_intent(structs.replace(an_intent(), exchange_id="else"))
     [violation] = caught.value.violations
     assert (violation.field, violation.limit, violation.value) == ("exchange_id", EXCHANGE, "else")
 
@@ -198,7 +200,7 @@ async def test_a_write_removes_no_fill(logged: LogWorld, written: object) -> Non
     await logged.intents.create_intent(an_intent())
     trade = a_fill("t1", 30)
     await logged.hear("i1", trade)
-    state = a_state().model_validate(written)
+    state = validated(written, OrderState)
     await logged.actual.update_order_state(state)
     positions = [(position.symbol_id, position.quantity) for position in logged.state.positions()]
     assert positions == [("BTCUSDT", 30)]
@@ -255,7 +257,7 @@ async def test_a_query_confirms_a_written_state(logged: LogWorld) -> None:
         found=True,
     )
     await logged.append("i1", look)
-    confirmed = written.model_copy(update={"last_sync_at": now_ns // NS_PER_S})
+    confirmed = structs.replace(written, last_sync_at=now_ns // NS_PER_S)
     assert await logged.actual.get_order_state("i1") == confirmed
     assert await logged.actual.get_stale_orders(10) == []
 

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from kernel.clock import NS_PER_S
 from kernel.errors import AlreadyExistsError, ConflictError, NotFoundError, ValidationError
 from kernel.log import open_log
-from kernel.models import Desired, OrdStatus, ReconciliationStatus, UnsolicitedCancelPolicy
+from kernel.models import Desired, OrderState, OrdStatus, ReconciliationStatus, UnsolicitedCancelPolicy
+from kernel.values.edge import validated
 from tests.paper_world import HandClock
 from tests.store_world import (
     A_RICH_STATE,
@@ -104,7 +106,7 @@ async def test_a_change_of_the_order_is_a_new_generation(world: StoreWorld) -> N
     stored = await world.intents.get_intent("i1")
     assert (stored.generation, stored.created_at_ns, stored.updated_at_ns) == (2, 5, world.clock.now_ns())
     assert stored.order == an_order(quantity=50)
-    await world.intents.update_intent(stored.model_copy(update={"desired": Desired.CANCELED}))
+    await world.intents.update_intent(structs.replace(stored, desired=Desired.CANCELED))
     assert (await world.intents.get_intent("i1")).generation == 3
 
 
@@ -117,7 +119,7 @@ async def test_other_changes_keep_the_generation(world: StoreWorld) -> None:
     )
     await world.intents.update_intent(changed)
     expected = {"created_at_ns": 5, "updated_at_ns": world.clock.now_ns()}
-    assert await world.intents.get_intent("i1") == changed.model_copy(update=expected)
+    assert await world.intents.get_intent("i1") == structs.replace(changed, **expected)
 
 
 async def test_an_older_generation_is_a_conflict(world: StoreWorld) -> None:
@@ -128,7 +130,7 @@ async def test_an_older_generation_is_a_conflict(world: StoreWorld) -> None:
     with pytest.raises(ConflictError, match="generation 2, the update was made from 1"):
         await world.intents.update_intent(an_intent(order=an_order(quantity=60)))
     assert await world.intents.get_intent("i1") == known
-    await world.intents.update_intent(known.model_copy(update={"generation": 9}))
+    await world.intents.update_intent(structs.replace(known, generation=9))
     assert (await world.intents.get_intent("i1")).generation == 2
 
 
@@ -204,7 +206,7 @@ async def test_changing_a_returned_list_changes_no_store(world: StoreWorld) -> N
 @pytest.mark.parametrize("state", [a_state(), A_RICH_STATE], ids=["bare", "rich"])
 async def test_a_state_is_read_as_it_was_written(world: StoreWorld, state: object) -> None:
     """Every field of a state is read back after a create and an update, also without an exchange order id."""
-    written = a_state().model_validate(state)
+    written = validated(state, OrderState)
     await world.actual.create_order_state(written)
     assert await world.actual.get_order_state("i1") == written
     for again in (A_RICH_STATE, written):
@@ -329,15 +331,15 @@ async def test_the_two_stores_are_independent(world: StoreWorld) -> None:
 
 async def test_an_unreadable_record_is_refused(world: StoreWorld) -> None:
     """A record that bypassed its model's checks, or that JSON cannot hold, raises ValidationError; nothing is stored."""
-    bad_order = an_order().model_copy(update={"quantity": -1})
+    bad_order = structs.replace(an_order(), quantity=-1)
     for intent in (
-        an_intent().model_copy(update={"order": bad_order}),
-        an_intent().model_copy(update={"metadata": {"a": object()}}),
+        structs.replace(an_intent(), order=bad_order),
+        structs.replace(an_intent(), metadata={"a": object()}),
     ):
         with pytest.raises(ValidationError):
             await world.intents.create_intent(intent)
     with pytest.raises(ValidationError):
-        await world.actual.create_order_state(a_state().model_copy(update={"failures": "many"}))
+        await world.actual.create_order_state(structs.replace(a_state(), failures="many"))
     assert (await intent_ids(world), await state_ids(world)) == ([], [])
 
 
@@ -392,7 +394,7 @@ async def everything(world: StoreWorld) -> list[object]:
         await world.intents.list_intents("X"),
         await world.intents.list_intents("X", "g"),
         await world.intents.get_intents_by_group("g"),
-        [state.model_copy(update={"reconciliation_status": None}) for state in states],
+        [structs.replace(state, reconciliation_status=None) for state in states],
     ]
 
 

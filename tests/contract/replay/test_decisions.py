@@ -20,6 +20,8 @@ from kernel.log.engine.records import event_of
 from kernel.models import Evidence, OrderIntent, OrderState
 from kernel.reconciler import attempt_resolution
 from kernel.settings import KernelSettings
+from kernel.values import as_json
+from kernel.values.edge import validated
 from kernel.venues.base import Dedupe, VenueCapabilities
 from kernel.venues.paper.faults import fault
 from replay import replay_decisions
@@ -151,14 +153,14 @@ def test_unreadable_capabilities_are_counted() -> None:
 
 
 def unreadable(recorded: Any) -> VenueCapabilities:
-    return VenueCapabilities.model_validate({"amend": "BY_LETTER"})
+    return validated({"amend": "BY_LETTER"}, VenueCapabilities)
 
 
 async def test_changed_capabilities_apply() -> None:
     """After a leader recorded other capabilities of its venue, decisions use them."""
     async with open_log("memory://", exchange_id="x") as log:
         trial = decision_replay.DecisionReplayer(log)
-        known = VenueCapabilities().model_dump(mode="json")
+        known = as_json(VenueCapabilities())
         told = [
             events.KernelStarted(kernel_version="1", code_hash="0", epoch=0, settings={}, capabilities=known),
             events.CapabilitiesChanged(capabilities=known | {"dedupe": "FOR_EVER"}),

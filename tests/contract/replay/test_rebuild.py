@@ -10,11 +10,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from kernel import events
 from kernel.errors import ConflictError, IntegrityError, NotFoundError
 from kernel.lifecycle import Record
-from kernel.lifecycle.immutable import SharedSequence, replace
+from kernel.lifecycle.shared_sequence import SharedSequence
 from kernel.log import EventLog, LogSettings, open_log
 from kernel.models import Balance
 from projections import State
@@ -142,7 +143,7 @@ def test_the_first_difference_has_a_path() -> None:
     found = first_field(a, b)
     assert first_field(a, Record("i")) is None
     assert found is not None
-    assert (found.field, found.ours, found.theirs) == ("targets[0]", "<absent>", "['a','b']")
+    assert (found.field, found.ours, found.theirs) == ("targets[0]", "<absent>", "('a', 'b')")
     cases: list[tuple[object, object, str]] = [
         ({"k": 1}, {"k": 2}, "['k']"),
         ({"k": [1, (2, 3)]}, {"k": [1, (2, 4)]}, "['k'][1][1]"),

@@ -13,6 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from msgspec import structs
 
 from kernel.errors import Rejected, ValidationError
 from kernel.order_spec import OrderType, TimeInForce
@@ -91,7 +92,7 @@ class Liar(ForwardingVenue):
 
     @property
     def capabilities(self) -> VenueCapabilities:
-        return self.inner.capabilities.model_copy(update=self._claims)
+        return structs.replace(self.inner.capabilities, **self._claims)
 
     async def submit(self, request: SubmitRequest) -> ExecutionReport:
         if self._refuses in (request.order.order_type, request.order.time_in_force):

@@ -14,6 +14,7 @@ from kernel.clock import NS_PER_MS
 from kernel.errors import NotSent, OutcomeUnknown, Rejected
 from kernel.models import ExecType, OrdStatus
 from kernel.order_spec import OcoMode, OrderType, StandardOrder, TimeInForce
+from kernel.values import as_json
 from kernel.venues import AmendDialect, AmendQuantity, Dedupe, ExecutionReport, PaperConfig, PaperVenue, Venue
 from kernel.venues.paper.faults import fault
 from kernel.venues.paper.matching.config import full_symbols
@@ -84,7 +85,7 @@ async def test_capabilities_are_declared(make_world: MakeWorld) -> None:
     )
     port: Venue = await (await make_world(**dict(config))).venue()
     assert port.capabilities == config.capabilities()
-    declared = port.capabilities.model_dump(mode="json")
+    declared = as_json(port.capabilities)
     assert all(declared[name] == sorted(declared[name]) for name in ("native_groups", "order_types", "times_in_force"))
 
 

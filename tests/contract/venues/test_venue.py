@@ -9,10 +9,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kernel.clock import NS_PER_MS, NS_PER_S
 from kernel.errors import NotFoundError, NotSent, OutcomeUnknown, Rejected, ValidationError
 from kernel.models import ExecType, OrdStatus
+from kernel.values import as_json
 from kernel.venues import (
     Dedupe,
     ExecutionReport,
@@ -27,6 +29,7 @@ from kernel.venues import (
 from kernel.venues.base import Operation as Counted
 from kernel.venues.base import RateLimit, RateLimitKind
 from kernel.venues.paper.faults import Fault, fault
+from kernel.venues.paper.matching.reports import frame
 from tests.contract.venue_worlds import CLOCK, SHORT_S, MakeWorld, eventually, orders_of, take
 from tests.paper_world import BUY, COIN, LAST, LOT, SELL, SYMBOL, PaperWorld, cancel, limit, market, submit
 
@@ -71,7 +74,7 @@ async def test_submit_answers_the_first_report(venue: PaperVenue) -> None:
     assert (answer.order_qty, answer.leaves_qty, answer.cum_qty) == (COIN, COIN, 0)
     assert await take(venue, 1) == [answer]
     assert answer.raw is not None
-    assert json.loads(answer.raw) == answer.model_dump(mode="json", exclude_defaults=True, exclude={"raw"})
+    assert json.loads(answer.raw) == frame(answer)
 
 
 async def test_trades_come_on_the_stream(venue: PaperVenue) -> None:
@@ -105,7 +108,7 @@ async def test_cancel(venue: PaperVenue) -> None:
 async def test_modify_without_a_dialect_is_refused(venue: PaperVenue) -> None:
     """A venue without an amend dialect refuses to modify."""
     await place(venue, "a")
-    request = ModifyRequest(**cancel("a", CLOCK).model_dump(), order=limit(quantity=2 * COIN))
+    request = ModifyRequest(**structs.asdict(cancel("a", CLOCK)), order=limit(quantity=2 * COIN))
     with pytest.raises(Rejected) as caught:
         await venue.modify(request)
     assert caught.value.code == "-1020"
@@ -510,7 +513,7 @@ async def test_other_accounts_and_the_tape(world: PaperWorld) -> None:
     venue = await world.venue()
     assert await venue.admin("last_price", symbol_id=SYMBOL) == LAST
     await place(venue, "a", quantity=30 * LOT, price=LAST - 100)
-    other = limit(SELL, quantity=10 * LOT, price=LAST - 100).model_dump(mode="json")
+    other = as_json(limit(SELL, quantity=10 * LOT, price=LAST - 100))
     assert isinstance(await venue.admin("other_order", order=other), str)
     await venue.admin("trade", symbol_id=SYMBOL, price=LAST - 101, quantity=10 * LOT)
     new, first, second = await take(venue, 3)

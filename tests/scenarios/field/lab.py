@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import structs
+
 from kernel import EventSourcedKernel
 from kernel.clock import NS_PER_S, Clock, LoopClock, SeededIds
 from kernel.errors import OutcomeUnknown, Rejected
@@ -47,7 +49,7 @@ BTCUSDT = SymbolMetadata(
     lot_size=1_000, min_quantity=1_000, max_quantity=9_000 * COIN, min_notional=5 * 10**10,
     order_types=frozenset(OrderType), times_in_force=frozenset(TimeInForce), reduce_only=True, iceberg=True,
 )  # fmt: skip
-ETHUSDT = BTCUSDT.model_copy(update={"symbol_id": "ETHUSDT", "base_asset": "ETH"})
+ETHUSDT = structs.replace(BTCUSDT, symbol_id="ETHUSDT", base_asset="ETH")
 
 
 def order(
@@ -147,7 +149,7 @@ class FieldVenue:
 
     def charge(self, trade: ExecutionReport, *, tell: bool = True, **fields: Any) -> ExecutionReport:
         """Report a trade again with other fees; the balances pay the difference."""
-        told = trade.model_copy(update={"fee": None, "fee_asset": None, "fees": None} | fields)
+        told = structs.replace(trade, **({"fee": None, "fee_asset": None, "fees": None} | fields))
         for sign, report in ((1, trade), (-1, told)):
             for asset_id, fee in (report.fees or {report.fee_asset: report.fee}).items():
                 if fee:

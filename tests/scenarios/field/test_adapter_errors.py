@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kernel.models import Balance, ExecType, OrdStatus
 from kernel.venues.base import ExecutionReport, VenueSnapshot
+from kernel.venues.guard import GuardedVenue, report_of
 from tests.scenarios.field.lab import COIN, FieldVenue, Lab, field_lab, order
 
 pytestmark = pytest.mark.looptime
@@ -149,6 +151,43 @@ async def test_an_answer_of_the_wrong_type_is_no_answer(answer: Any) -> None:
         assert "the answer has the wrong type" in lab.findings()["ADAPTER_ERROR"]
 
 
+async def test_an_answer_with_an_invalid_field_is_no_answer() -> None:
+    """A submit that is answered with a report that violates its constraints is unknown; the finding lists them all."""
+    async with field_lab() as lab:
+        venue = lab.venue
+        accept = venue.on_submit
+
+        def odd(request: Any) -> ExecutionReport:
+            venue.on_submit = accept
+            return structs.replace(accept(request), cum_qty=-1, price="1.5")
+
+        venue.on_submit = odd
+        await lab.kernel.place_order(order(), intent_id="a")
+        await asyncio.sleep(60)
+        assert await status(lab, "a") is OrdStatus.NEW
+        assert all(field in lab.findings()["ADAPTER_ERROR"] for field in ("cum_qty `-1`", "price `1.5`"))
+
+
+async def test_a_text_is_taken_for_the_member_of_its_enum() -> None:
+    """A report with a text for an enum is passed on with the member; one that has it already is passed on itself."""
+    async with field_lab() as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        (item,) = lab.venue.open_orders()
+        lab.venue.fill(item, COIN)
+        real = lab.venue.snapshot
+
+        async def snapshot(since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
+            found = await real(since_ns, symbols)
+            fills: Any = tuple(structs.replace(fill, exec_type=str(fill.exec_type)) for fill in found.fills)
+            return structs.replace(found, fills=fills)
+
+        lab.venue.snapshot = snapshot  # type: ignore[method-assign]
+        guard = GuardedVenue(lab.venue)
+        listed = await guard.snapshot(0, ["BTCUSDT"])
+        assert [type(fill.exec_type) for fill in listed.fills] == [ExecType]
+        assert report_of(listed.fills[0]) is listed.fills[0]
+
+
 @pytest.mark.parametrize("call", ["snapshot", "order", "cancel", "assets", "symbols"])
 async def test_every_other_call_may_fail_once(call: str) -> None:
     """A stray exception out of any call has no effect but a finding and a repetition."""
@@ -220,11 +259,8 @@ async def test_a_report_with_a_field_of_a_wrong_type(is_ours: bool) -> None:
         await lab.kernel.place_order(order(), intent_id="a")
         (item,) = lab.venue.open_orders()
         other = {} if is_ours else {"symbol_id": "ETHUSDT", "exchange_order_id": "x", "client_order_id": None}
-        lab.venue.tell(
-            lab.venue.report(item, ExecType.TRADE, fill_key="k", last_qty=COIN).model_copy(
-                update={"last_px": "1.5"} | other
-            )
-        )
+        trade = lab.venue.report(item, ExecType.TRADE, fill_key="k", last_qty=COIN)
+        lab.venue.tell(structs.replace(trade, last_px="1.5", **other))
         await asyncio.sleep(5)
         assert lab.findings().keys() == {"ADAPTER_ERROR"}
         lab.venue.fill(item, COIN)
@@ -234,7 +270,7 @@ async def test_a_report_with_a_field_of_a_wrong_type(is_ours: bool) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"balances": {"BTC": None}}, {"balances": {"BTC": Balance.model_construct(asset_id="BTC", total="x")}},
+    [{"balances": {"BTC": None}}, {"balances": {"BTC": Balance(asset_id="BTC", total="x")}},
      {"open_orders": (5,)}, {"fills": None}, {"transfers": ("x",)}, {"positions": {"BTCUSDT": "1"}}, {"began_ns": "x"}],
     ids=str,
 )  # fmt: skip
@@ -246,7 +282,7 @@ async def test_a_snapshot_with_a_field_of_a_wrong_type(wrong: dict[str, Any]) ->
         real = lab.venue.snapshot
 
         async def snapshot(since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
-            return (await real(since_ns, symbols)).model_copy(update=wrong)
+            return structs.replace(await real(since_ns, symbols), **wrong)
 
         lab.venue.snapshot = snapshot  # type: ignore[method-assign]
         await asyncio.sleep(70)
@@ -262,7 +298,7 @@ async def test_a_snapshot_with_a_field_of_a_wrong_type(wrong: dict[str, Any]) ->
 async def test_an_answer_with_a_field_of_a_wrong_type(wrong: dict[str, Any]) -> None:
     """The request's outcome is unknown, and found by a query: the order is neither lost nor placed twice."""
     async with field_lab() as lab:
-        lab.venue.on_submit = lambda request: lab.venue.accept(request).model_copy(update=wrong)
+        lab.venue.on_submit = lambda request: structs.replace(lab.venue.accept(request), **wrong)
         await lab.kernel.place_order(order(), intent_id="a", wait="recorded")
         await asyncio.sleep(30)
         assert lab.venue.count("submit") == 1

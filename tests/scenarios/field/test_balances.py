@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+from msgspec import structs
 
 from kernel import events
 from kernel.clock import NS_PER_S, LoopClock
@@ -320,7 +321,7 @@ class LateVenue(FieldVenue):
         if self.answers < 0:
             return found
         balances = {name: Balance(asset_id=name, total=held, free=held) for name, held in self.shown.items()}
-        return found.model_copy(update={"balances": balances})
+        return structs.replace(found, balances=balances)
 
 
 @pytest.mark.parametrize("answers", [0, 1, 2])

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kernel.clock import NS_PER_S, LoopClock
 from kernel.errors import Rejected
@@ -93,7 +94,7 @@ async def test_a_fee_told_later_shrinks_a_working_exit(amend: AmendDialect) -> N
         report = lab.venue.fill(entry, COIN)
         await asyncio.sleep(5)
         assert exits(lab) == {"LIMIT": COIN, "STOP": COIN}
-        lab.venue.tell(report.model_copy(update={"fee": 100_000, "fee_asset": "BTC"}))
+        lab.venue.tell(structs.replace(report, fee=100_000, fee_asset="BTC"))
         await asyncio.sleep(5)
         assert exits(lab) == {"LIMIT": COIN - 100_000, "STOP": COIN - 100_000}
 
@@ -242,7 +243,7 @@ async def test_an_exit_that_ended_can_be_canceled() -> None:
 
 async def test_parts_below_the_minimum() -> None:
     """An entry that fills in parts too small for an order is reported, and its exits are placed once they suffice."""
-    least, symbol = 2 * LOT, BTCUSDT.model_copy(update={"min_quantity": 5 * LOT, "min_notional": 0})
+    least, symbol = 2 * LOT, structs.replace(BTCUSDT, min_quantity=5 * LOT, min_notional=0)
     venue = FieldVenue(LoopClock(), VenueCapabilities(validity_window_ns=5 * NS_PER_S), all_symbols=[symbol])
     async with field_lab(venue=venue) as lab:
         entry = await place(lab)
@@ -440,7 +441,7 @@ async def test_an_exit_that_a_changed_tick_size_keeps_small(amend: AmendDialect,
         lab.venue.fill(entry, COIN // 4)
         await asyncio.sleep(5)
         symbols = lab.venue.all_symbols
-        changed = [symbols[0].model_copy(update={"tick_size": 7}), *symbols[1:]]
+        changed = [structs.replace(symbols[0], tick_size=7), *symbols[1:]]
         if paused:  # the fill is known before the new tick size
             await lab.kernel.pause(reason="a test")
             lab.venue.fill(entry, COIN // 4)
@@ -486,7 +487,7 @@ async def test_an_exit_whose_smaller_quantity_was_accepted_grows_with_the_entry(
             report = lab.venue.do_modify(request)
             item = lab.venue.orders["BTCUSDT", report.exchange_order_id or ""]
             rounded(item)
-            return report.model_copy(update={"order_qty": item.quantity, "leaves_qty": item.quantity})
+            return structs.replace(report, order_qty=item.quantity, leaves_qty=item.quantity)
 
         lab.venue.on_submit, lab.venue.on_modify = accept, change
         entry = await place(lab)

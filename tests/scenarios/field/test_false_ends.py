@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec import structs
 
 from kernel.models import ExecType, OrdStatus, ReconciliationStatus, UnsolicitedCancelPolicy
 from kernel.order_spec import TimeInForce
@@ -286,7 +287,7 @@ def test_a_trade_after_a_false_end_without_its_client_order_id() -> None:
             await asyncio.sleep(130)
             item.open, item.status = True, OrdStatus.NEW
             trade = lab.venue.fill(item, COIN // 4, tell=False)
-            lab.venue.trades[0] = trade.model_copy(update={"client_order_id": None})
+            lab.venue.trades[0] = structs.replace(trade, client_order_id=None)
             await asyncio.sleep(130)
             assert await lab.position() == COIN // 4
             say_ended(lab, item)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec import structs
 
 from kernel.errors import ConflictError, OutcomeUnknown
 from kernel.models import AttemptOutcome, OrdStatus, ReconciliationStatus, UnsolicitedCancelPolicy
@@ -103,7 +104,7 @@ def test_one_wrong_list_closes_nothing(lookup: bool) -> None:
             async def wrong(since_ns: int, symbols: object) -> VenueSnapshot:
                 lab.venue.snapshot = whole  # type: ignore[method-assign]
                 answer = await whole(since_ns, ())
-                return answer.model_copy(update={"open_orders": ()})
+                return structs.replace(answer, open_orders=())
 
             for _ in range(5):
                 lab.venue.snapshot = wrong  # type: ignore[assignment,method-assign]
@@ -144,7 +145,7 @@ def test_a_list_without_stops_misses_no_stop() -> None:
             answer = await super().snapshot(since_ns, ())
             kinds = frozenset({OrderType.LIMIT, OrderType.MARKET})
             listed = tuple(item for item in answer.open_orders if item.price is not None)
-            return answer.model_copy(update={"order_types": kinds, "open_orders": listed})
+            return structs.replace(answer, order_types=kinds, open_orders=listed)
 
     async def main() -> None:
         async with field_lab(venue_type=Apart) as lab:
@@ -169,7 +170,7 @@ def test_the_operators_word_is_taken() -> None:
 
             async def partial(since_ns: int, symbols: object) -> VenueSnapshot:
                 answer = await whole(since_ns, ())
-                return answer.model_copy(update={"complete": False, "open_orders_complete": False, "text": "page 2"})
+                return structs.replace(answer, complete=False, open_orders_complete=False, text="page 2")
 
             lab.venue.snapshot = partial  # type: ignore[assignment,method-assign]
             asked = lab.venue.count("order")

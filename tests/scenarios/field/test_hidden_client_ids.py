@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kernel.clock import NS_PER_S, LoopClock
 from kernel.errors import ConflictError, NotFoundError, OutcomeUnknown, ValidationError
@@ -66,7 +67,7 @@ class HidingVenue(FieldVenue):
 
     def without_ids(self, report: ExecutionReport, *, carries: bool) -> ExecutionReport:
         created = {"order_created_ns": self.created.get(report.exchange_order_id or "")}
-        return report.model_copy(update=created if carries else {"client_order_id": None} | created)
+        return structs.replace(report, **(created if carries else {"client_order_id": None} | created))
 
     def tell(self, report: ExecutionReport) -> None:
         super().tell(self.without_ids(report, carries=self.capabilities.client_order_ids))
@@ -83,11 +84,10 @@ class HidingVenue(FieldVenue):
         known = self.capabilities
         listed = known.client_order_ids and known.orders_carry_client_id
         traded = known.client_order_ids and known.trades_carry_client_id
-        return taken.model_copy(
-            update={
-                "open_orders": tuple(self.without_ids(item, carries=listed) for item in taken.open_orders),
-                "fills": tuple(self.without_ids(item, carries=traded) for item in taken.fills),
-            }
+        return structs.replace(
+            taken,
+            open_orders=tuple(self.without_ids(item, carries=listed) for item in taken.open_orders),
+            fills=tuple(self.without_ids(item, carries=traded) for item in taken.fills),
         )
 
     def foreign(self, side: str = "BUY", quantity: int = COIN, **terms: Any) -> FieldOrder:
@@ -240,7 +240,7 @@ async def test_the_status_by_venue_id_clears_a_suspect() -> None:
             found = shown(symbol_id, client_order_id, order_id)
             assert found is not None
             times = {"order_created_ns": venue.clock.now_ns() - 3_600 * NS_PER_S}
-            return found.model_copy(update={"client_order_id": "theirs"} if order_id == named.id else times)
+            return structs.replace(found, **({"client_order_id": "theirs"} if order_id == named.id else times))
 
         venue.order = told_by(venue, told)  # type: ignore[method-assign]
         venue.drops = False
@@ -357,7 +357,7 @@ async def test_without_client_ids_the_answer_binds_the_order() -> None:
             made = venue.new_order(request)
             venue.fill(made, COIN // 2)
             answer = venue.report(made, ExecType.NEW, cum_qty=0)
-            return answer.model_copy(update={"client_order_id": None})
+            return structs.replace(answer, client_order_id=None)
 
         venue.on_submit = traded_first
         await place(lab)
@@ -437,7 +437,7 @@ async def test_a_correction_of_an_attributed_trade_stays_one() -> None:
         (made,), (trade,) = venue.orders.values(), venue.trades
         changed = {"exec_type": ExecType.TRADE_CORRECT, "fill_key": "t2", "ref_fill_key": trade.fill_key}
         price = {"last_px": (trade.last_px or 0) - 100, "transact_time_ns": venue.clock.now_ns()}
-        venue.trades[0] = trade.model_copy(update=changed | price)
+        venue.trades[0] = structs.replace(trade, **(changed | price))
         await asyncio.sleep(200)
         await lab.kernel.resolve_attempt("b", order=made.id, evidence=EVIDENCE)
         venue.tell(trade)
@@ -450,7 +450,7 @@ async def test_a_correction_of_an_attributed_trade_stays_one() -> None:
 async def test_a_claim_that_client_ids_are_shown_proves_nothing(filled: bool) -> None:
     """Where only lists show whether an order arrived, one without client order id may be it, whatever the venue claims."""
     venue = hiding(lookup=False)
-    venue.without_ids = lambda report, *, carries: report.model_copy(update={"client_order_id": None})  # type: ignore[method-assign]
+    venue.without_ids = lambda report, *, carries: structs.replace(report, client_order_id=None)  # type: ignore[method-assign]
     async with field_lab(venue=venue) as lab:
         venue.lost, venue.fills = True, 2 if filled else 0
         await place(lab)
@@ -498,7 +498,7 @@ async def test_a_list_item_under_an_id_that_two_orders_had_confirms_no_false_end
         accepted_ns = venue.clock.now_ns()
         told = {"transact_time_ns": accepted_ns if is_dated else None}
         hidden = {"client_order_id": None} | told
-        venue.without_ids = lambda report, *, carries: report if carries else report.model_copy(update=hidden)  # type: ignore[method-assign]
+        venue.without_ids = lambda report, *, carries: report if carries else structs.replace(report, **hidden)  # type: ignore[method-assign]
         venue.on_submit = lambda request: venue.report(venue.new_order(request, order_id="1"), ExecType.NEW)
         await place(lab, "b", recreate=True)
         await asyncio.sleep(10)

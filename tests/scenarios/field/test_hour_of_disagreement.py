@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 
-import orjson
+import msgspec
 import pytest
 
 from kernel import events
@@ -116,7 +116,7 @@ async def counts(lab: Lab) -> tuple[Counter[str], Counter[str], int, int]:
         for row in batch:
             total, size = total + 1, size + len(row.state) + len(row.meta)
             if row.topic == events.AttemptStarted.topic:
-                started = orjson.loads(row.state)
+                started = msgspec.json.decode(row.state)
                 (cancels if started["kind"] == "CANCEL" else sends)[started["intent_id"]] += 1
     return sends, cancels, total, size
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kernel.errors import OutcomeUnknown
 from kernel.models import AttemptOutcome, ExecType, ExternalOrderPolicy, OrdStatus, ReconciliationStatus
@@ -33,7 +34,7 @@ def give_ids(venue: FieldVenue, *ids: str) -> None:
 
 def fill_without_client_id(venue: FieldVenue, item: FieldOrder, quantity: int, **fields: Any) -> ExecutionReport:
     """Trade an order; the report names it by the venue's id only."""
-    report = venue.fill(item, quantity, tell=False, **fields).model_copy(update={"client_order_id": None})
+    report = structs.replace(venue.fill(item, quantity, tell=False, **fields), client_order_id=None)
     venue.trades[-1] = report
     venue.tell(report)
     return report
@@ -175,7 +176,7 @@ async def test_a_late_trade_belongs_to_the_order_of_its_time() -> None:
         await lab.kernel.place_order(order(), intent_id="a")
         await asyncio.sleep(10)
         first = lab.venue.orders["BTCUSDT", "7"]
-        late = lab.venue.fill(first, COIN // 4, tell=False).model_copy(update={"client_order_id": None})
+        late = structs.replace(lab.venue.fill(first, COIN // 4, tell=False), client_order_id=None)
         lab.venue.trades.clear()
         lab.venue.end(first, OrdStatus.CANCELED, cum_qty=None)
         await asyncio.sleep(10)
@@ -360,7 +361,7 @@ async def test_an_adopted_order_shares_its_id_with_an_order_of_another_symbol(to
         def cancel(request: CancelRequest) -> ExecutionReport:
             answer = lab.venue.do_cancel(request)
             if told:
-                lab.venue.tell(answer.model_copy(update={"client_order_id": request.client_order_id}))
+                lab.venue.tell(structs.replace(answer, client_order_id=request.client_order_id))
             raise OutcomeUnknown("no answer")
 
         lab.venue.on_cancel = cancel
@@ -389,7 +390,7 @@ async def test_an_adopted_order_is_replaced() -> None:
             return lab.venue.report(made, ExecType.NEW)
 
         lab.venue.on_modify = replace
-        await lab.kernel.modify_order("ext-7", item.order.model_copy(update={"price": 5_900_000}))
+        await lab.kernel.modify_order("ext-7", structs.replace(item.order, price=5_900_000))
         await asyncio.sleep(RELIST_S)
         assert [(made.id, made.price) for made in lab.venue.open_orders()] == [("8", 5_900_000)]
         state = await lab.kernel.get_order_state("ext-7")
@@ -411,7 +412,7 @@ async def test_another_order_under_the_client_order_id_of_an_unknown_submit(
     async with field_lab(lookup=lookup) as lab:
 
         def on_submit(request: SubmitRequest) -> ExecutionReport:
-            made = lab.venue.new_order(request.model_copy(update={"order": order(**terms)}))
+            made = lab.venue.new_order(structs.replace(request, order=order(**terms)))
             if answered:
                 return lab.venue.report(made, ExecType.NEW)
             raise OutcomeUnknown("no answer")
@@ -443,7 +444,7 @@ async def test_an_adopting_kernel_leaves_an_order_under_its_own_client_order_id_
 
         def on_submit(request: SubmitRequest) -> ExecutionReport:
             lab.venue.tell(
-                lab.venue.report(lab.venue.new_order(request.model_copy(update={"order": order("SELL")})), ExecType.NEW)
+                lab.venue.report(lab.venue.new_order(structs.replace(request, order=order("SELL"))), ExecType.NEW)
             )
             raise OutcomeUnknown("no answer")
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kernel.clock import LoopClock
 from kernel.errors import ConflictError, LogUnavailableError, ValidationError
@@ -27,7 +28,7 @@ async def reconnected(lab: Lab) -> None:
 
 
 def changed(**fields: Any) -> list[Any]:
-    return [BTCUSDT, ETHUSDT.model_copy(update=fields)]
+    return [BTCUSDT, structs.replace(ETHUSDT, **fields)]
 
 
 async def test_an_untraded_symbol_changes_its_scale() -> None:
@@ -85,7 +86,7 @@ async def test_a_traded_symbol_stops_and_goes_on(fields: dict[str, Any]) -> None
         with pytest.raises(ConflictError, match="power of ten"):
             await lab.kernel.resolve_finding("SYMBOL_QUARANTINED:ETHUSDT", evidence="looks right")
         first.price = 6_000_000
-        lab.venue.trades = [filled.model_copy(update={"last_px": 6_000_000, "price": 6_000_000})]
+        lab.venue.trades = [structs.replace(filled, last_px=6_000_000, price=6_000_000)]
         lab.venue.all_symbols = [BTCUSDT, ETHUSDT]
         await reconnected(lab)
         await asyncio.sleep(60)
@@ -182,7 +183,7 @@ async def test_malformed_data_of_one_symbol(wrong: dict[str, Any], known: bool) 
 async def test_contradicting_data_of_a_symbol() -> None:
     """A symbol that is listed twice with different data stops; an empty list closes nothing."""
     async with field_lab() as lab:
-        lab.venue.all_symbols = [BTCUSDT, ETHUSDT, ETHUSDT.model_copy(update={"tick_size": 10})]
+        lab.venue.all_symbols = [BTCUSDT, ETHUSDT, structs.replace(ETHUSDT, tick_size=10)]
         await reconnected(lab)
         assert "the venue lists it twice, with different data" in lab.findings()["SYMBOL_QUARANTINED"]
         lab.venue.all_symbols = []
@@ -193,14 +194,11 @@ async def test_contradicting_data_of_a_symbol() -> None:
 
 async def test_only_the_symbols_that_are_used_are_recorded() -> None:
     """Of thousands of symbols the log has those that the setting names, however often they are listed and change."""
-    many = [
-        BTCUSDT.model_copy(update={"symbol_id": f"S{number}USDT", "base_asset": f"S{number}"})
-        for number in range(3_000)
-    ]
+    many = [structs.replace(BTCUSDT, symbol_id=f"S{number}USDT", base_asset=f"S{number}") for number in range(3_000)]
     settings = KernelSettings(symbols=frozenset({"BTCUSDT", "S7USDT"}), reference_interval_s=60)
     venue = FieldVenue(LoopClock(), VenueCapabilities(), all_symbols=[BTCUSDT, *many])
     async with field_lab(settings=settings, venue=venue) as lab:
-        venue.all_symbols = [BTCUSDT, *(item.model_copy(update={"tick_size": 5}) for item in many)]
+        venue.all_symbols = [BTCUSDT, *(structs.replace(item, tick_size=5) for item in many)]
         await asyncio.sleep(130)
         assert await lab.kernel.list_symbols() == ["BTCUSDT", "S7USDT"]
         observed = await lab.log.read_stream(REFERENCE_STREAM)
@@ -213,7 +211,7 @@ async def test_only_the_symbols_that_are_used_are_recorded() -> None:
 
 async def test_a_contract_is_refused_by_name() -> None:
     """A symbol that is no spot pair takes no order, and the error says why."""
-    perpetual = BTCUSDT.model_copy(update={"symbol_id": "BTCUSDT-PERP", "contract": "perpetual"})
+    perpetual = structs.replace(BTCUSDT, symbol_id="BTCUSDT-PERP", contract="perpetual")
     async with field_lab() as made:
         venue = FieldVenue(made.venue.clock, made.venue.capabilities, all_symbols=[BTCUSDT, perpetual])
     async with field_lab(venue=venue) as lab:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from msgspec import structs
 
 from kernel.actions import Priority
 from kernel.clock import NS_PER_S
@@ -26,12 +27,11 @@ class BySymbol(FieldVenue):
         self.since = [*getattr(self, "since", []), since_ns]
         found = await super().snapshot(since_ns, symbols)
         kept = frozenset(symbols)
-        return found.model_copy(
-            update={
-                "open_orders": tuple(item for item in found.open_orders if item.symbol_id in kept),
-                "fills": tuple(item for item in found.fills if item.symbol_id in kept),
-                "symbols": kept,
-            }
+        return structs.replace(
+            found,
+            open_orders=tuple(item for item in found.open_orders if item.symbol_id in kept),
+            fills=tuple(item for item in found.fills if item.symbol_id in kept),
+            symbols=kept,
         )
 
 

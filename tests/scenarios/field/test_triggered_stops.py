@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from kernel.clock import SeededIds
 from kernel.errors import OutcomeUnknown
@@ -158,7 +159,7 @@ async def test_a_stop_whose_acceptance_was_lost(way: str, is_timed: bool) -> Non
         stop, made = lab.venue.orders.values()
         told = [late[0], *WAYS[way](lab.venue, stop, made)]
         for report in told:
-            lab.venue.tell(report if is_timed else report.model_copy(update={"transact_time_ns": None}))
+            lab.venue.tell(report if is_timed else structs.replace(report, transact_time_ns=None))
         await asyncio.sleep(200)
         assert live_ids(await state(lab)) == [NEW_ID]
         assert made.open
@@ -192,7 +193,7 @@ async def test_a_mirrored_trade_is_booked_once(is_first: bool) -> None:
         stop = await placed(lab)
         made = triggered(lab.venue, stop)
         trade = lab.venue.fill(made, COIN, 5_890_000, tell=False)
-        copy = trade.model_copy(update={"exchange_order_id": stop.id})
+        copy = structs.replace(trade, exchange_order_id=stop.id)
         for report in (copy, trade, copy) if is_first else (trade, copy, trade):
             lab.venue.tell(report)
             await asyncio.sleep(1)

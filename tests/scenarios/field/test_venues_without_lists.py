@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kernel.clock import NS_PER_S, LoopClock
 from kernel.errors import NotReadyError, OutcomeUnknown
@@ -39,7 +40,7 @@ class PartlyListingVenue(FieldVenue):
         hidden |= {} if known.lists_open_orders else {"open_orders": (), "open_orders_complete": False}
         hidden |= {} if known.lists_trades else {"fills": (), "fills_complete": False}
         hidden |= {} if known.lists_balances else {"balances": None}
-        return taken.model_copy(update=hidden | {"complete": not hidden})
+        return structs.replace(taken, **(hidden | {"complete": not hidden}))
 
     async def order(
         self, symbol_id: str, client_order_id: str | None, exchange_order_id: str | None
@@ -158,7 +159,7 @@ async def test_an_incomplete_list_that_is_offered_stays_incomplete() -> None:
         listed = venue.snapshot
 
         async def partly(since_ns: int, symbols: Any) -> VenueSnapshot:
-            return (await listed(since_ns, symbols)).model_copy(update={"fills_complete": False})
+            return structs.replace(await listed(since_ns, symbols), fills_complete=False)
 
         venue.snapshot = partly  # type: ignore[method-assign]
         await lab.kernel.stop()
@@ -210,7 +211,9 @@ async def test_what_a_replaced_order_filled_is_queried(lists: dict[str, bool]) -
         def change(request: ModifyRequest) -> ExecutionReport:
             old = lab.venue.target(request)
             old.open, old.status = False, OrdStatus.CANCELED
-            new = lab.venue.new_order(SubmitRequest(**request.model_dump(include=set(SubmitRequest.model_fields))))
+            new = lab.venue.new_order(
+                SubmitRequest(**{name: getattr(request, name) for name in SubmitRequest.__struct_fields__})
+            )
             new.quantity -= request.cum_qty
             return lab.venue.report(new, ExecType.REPLACED, orig_client_order_id=old.client_order_id)
 

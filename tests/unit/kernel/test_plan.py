@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from kernel.actions import ActionKind
 from kernel.lifecycle.record import as_exit
@@ -44,9 +45,7 @@ from kernel.venues.base import AmendDialect
 from replay.testing.scripted_exchange import SYMBOL
 from tests.orders import buy
 
-FULL_SYMBOL = SYMBOL.model_copy(
-    update={"iceberg": True, "reduce_only": True, "times_in_force": frozenset(TimeInForce)},
-)
+FULL_SYMBOL = structs.replace(SYMBOL, iceberg=True, reduce_only=True, times_in_force=frozenset(TimeInForce))
 """The same market with every term."""
 POLICY = UnsolicitedCancelPolicy
 
@@ -232,7 +231,7 @@ def test_other_terms_mean_cancel_first() -> None:
 )
 def test_terms_that_are_not_reported_back_are_changed_too(changed: dict[str, Any]) -> None:
     """What is shown in the book, when it ends, what it may do: another wish is another order; done, nothing is left."""
-    asked = buy(3).model_copy(update=changed)
+    asked = structs.replace(buy(3), **changed)
     intent = OrderIntent(intent_id="b1", exchange_id="paper", order=asked, generation=2)
     assert isinstance(step(intent, a_state(an_order()), symbol=FULL_SYMBOL), Cancel)
     done = a_state(an_order(generation=2), terms=asked)
@@ -249,7 +248,7 @@ def test_what_its_group_takes_from_an_order_does_not_wait() -> None:
     waiting = a_state(works, not_before_ns=10, failures=1)
     assert isinstance(plan(less, waiting, now_ns=0, **IN_PLACE), Cancel)
     assert isinstance(plan(an_intent(2, generation=2), waiting, now_ns=0, **IN_PLACE), WaitUntil)
-    too_small = {**IN_PLACE, "symbol": SYMBOL.model_copy(update={"min_quantity": 3})}
+    too_small = {**IN_PLACE, "symbol": structs.replace(SYMBOL, min_quantity=3)}
     assert isinstance(plan(less, a_state(works), now_ns=0, **too_small), Cancel)
     assert isinstance(plan(an_intent(4), a_state(works), now_ns=10, **IN_PLACE), Modify)
 
@@ -257,7 +256,7 @@ def test_what_its_group_takes_from_an_order_does_not_wait() -> None:
 @pytest.mark.parametrize("changed", [{"min_quantity": 3}, {"lot_size": 3}, {"min_notional": 10**6}, {"tick_size": 7}])
 def test_an_exit_that_the_symbol_does_not_take_waits(changed: dict[str, int]) -> None:
     """The exit of a bracket is not rejected for good, as its position stays; any other order is."""
-    market = SYMBOL.model_copy(update=changed)
+    market = structs.replace(SYMBOL, **changed)
     assert isinstance(plan(as_exit(an_intent(2)), None, now_ns=0, symbol=market), WaitUntil)
     assert isinstance(plan(an_intent(2), None, now_ns=0, symbol=market), RejectLocally)
 
@@ -267,9 +266,9 @@ def test_a_change_for_the_group_that_was_refused_is_made_by_a_cancel() -> None:
 
     Without a group the change is repeated.
     """
-    refused = an_attempt(AttemptOutcome.REJECTED, AttemptKind.AMEND).model_copy(update={"generation": 1})
+    refused = structs.replace(an_attempt(AttemptOutcome.REJECTED, AttemptKind.AMEND), generation=1)
     backing_off = a_state(an_order(), attempts=(refused,), not_before_ns=10, failures=1)
-    less, more = (an_intent(total).model_copy(update={"group_id": "g"}) for total in (2, 4))
+    less, more = (structs.replace(an_intent(total), group_id="g") for total in (2, 4))
     assert isinstance(plan(less, backing_off, now_ns=0, **IN_PLACE), Cancel)
     assert isinstance(plan(more, backing_off, now_ns=0, **IN_PLACE), WaitUntil)
     assert isinstance(plan(more, backing_off, now_ns=10, **IN_PLACE), Cancel)
@@ -282,9 +281,9 @@ def test_a_change_for_the_group_that_was_refused_is_made_by_a_cancel() -> None:
 
 def test_the_shown_part_of_less_is_no_change() -> None:
     """What is left of an order shows no more than what is left."""
-    asked = buy(3).model_copy(update={"display_quantity": 2})
+    asked = structs.replace(buy(3), display_quantity=2)
     intent = OrderIntent(intent_id="b1", exchange_id="paper", order=asked)
-    rest = buy(1).model_copy(update={"display_quantity": 1})
+    rest = structs.replace(buy(1), display_quantity=1)
     orders = (an_order(filled=2, live=False, solicited=True), an_order(1, quantity=1))
     assert isinstance(step(intent, a_state(*orders, terms=rest)), Nothing)
 
@@ -313,13 +312,13 @@ def test_backoff_delays_only_submits() -> None:
 def test_an_unknown_or_halted_symbol_waits() -> None:
     """Without a symbol, or while it is halted, nothing is submitted or rejected."""
     assert isinstance(step(an_intent(), None, symbol=None), WaitUntil)
-    halted = SYMBOL.model_copy(update={"status": SymbolStatus.HALTED})
+    halted = structs.replace(SYMBOL, status=SymbolStatus.HALTED)
     assert isinstance(step(an_intent(), None, symbol=halted), WaitUntil)
 
 
 def test_a_rest_that_violates_constraints_is_rejected_locally() -> None:
     """The rest is checked again before it is sent."""
-    symbol = SYMBOL.model_copy(update={"tick_size": 7})
+    symbol = structs.replace(SYMBOL, tick_size=7)
     action = step(an_intent(), a_state(an_order(filled=2, live=False, solicited=True)), symbol=symbol)
     assert isinstance(action, RejectLocally)
     assert [item.constraint for item in action.violations] == ["tick_size"]
@@ -334,7 +333,7 @@ def test_of_a_rest_off_the_lot_the_symbol_takes_what_it_can(limits: dict[str, An
     state = a_state(an_order(filled=1, live=False, solicited=True))
     quantity = 4 if "lot_size" in limits else 3
     intent = an_intent(quantity=quantity)
-    action = step(intent, state, symbol=SYMBOL.model_copy(update=limits))
+    action = step(intent, state, symbol=structs.replace(SYMBOL, **limits))
     assert isinstance(action, TakeLess)
     assert action.quantity == total
 
@@ -436,7 +435,7 @@ def test_several_live_orders_are_reduced(intent: OrderIntent, order: OrderState)
 @given(intent=INTENTS, order=STATES)
 def test_a_canceled_intent_ends_without_live_orders(intent: OrderIntent, order: OrderState) -> None:
     """A canceled intent needs nothing only without live orders, unresolved attempts and open questions."""
-    canceled = intent.model_copy(update={"desired": Desired.CANCELED})
+    canceled = structs.replace(intent, desired=Desired.CANCELED)
     if isinstance(step(canceled, order), Nothing):
         assert not live_orders(order)
         assert open_question(order) is None

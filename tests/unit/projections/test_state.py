@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from kernel import events
 from kernel.errors import IntegrityError
-from kernel.events import BaseEvent, Envelope, intent_stream
+from kernel.events import BaseEvent, intent_stream
 from kernel.lifecycle import Record, decide_report, evolve
 from kernel.models import (
     AttemptKind,
     AttemptOutcome,
     Balance,
+    Desired,
     Evidence,
     ExecType,
     Finding,
@@ -28,6 +30,7 @@ from kernel.models import (
 from kernel.order_spec import AssetMetadata, Side, StandardOrder, SymbolMetadata
 from kernel.venues.base import ExecutionReport
 from projections import State, diff
+from tests.envelopes import envelope_by
 from tests.folding import NS_PER_S, a_bust, a_report, a_trade, an_attempt, an_intent, an_order
 from tests.histories import History, histories
 
@@ -52,7 +55,7 @@ class Tape:
         for event in made:
             version = self._versions[stream_id] = self._versions.get(stream_id, 0) + 1
             position = len(self.events) + 1
-            envelope = Envelope(position, stream_id, version, self.now_ns, "strategy:test", Evidence.STREAM)
+            envelope = envelope_by(position, stream_id, version, self.now_ns, "strategy:test", Evidence.STREAM)
             recorded = event.with_envelope(envelope)
             self.events.append(recorded)
             if stream_id.startswith(events.INTENT_STREAM_PREFIX):
@@ -88,7 +91,7 @@ class Tape:
         """Cancel its order, as the venue reports; the end is confirmed."""
         report = a_report(ExecType.CANCELED, client_id=f"c-{intent_id}", exchange_order_id=f"o-{intent_id}", cum_qty=0)
         made = decide_report(self.records.get(intent_id, Record(intent_id)), report, now_ns=self.now_ns)
-        return self.add(intent_stream(intent_id), *(event.model_copy(update={"unconfirmed": None}) for event in made))
+        return self.add(intent_stream(intent_id), *(structs.replace(event, unconfirmed=None) for event in made))
 
     def snapshot(self, *scopes: LookScope, began_ns: int, ended_ns: int = 0, cursor_ns: int | None = None) -> int:
         """Record a snapshot of the account."""
@@ -141,7 +144,8 @@ def test_a_trade_recorded_as_an_intents_and_as_external_counts_once(external_fir
     tape.add(events.REFERENCE_STREAM, events.SymbolObserved(symbol=SYMBOL))
     tape.working("i")
     trade = a_trade("t", 40, client_id="c-i", exchange_order_id="o-i")
-    names = {*events.ExternalOrderObserved.model_fields} & {*ExecutionReport.model_fields} - {"client_order_id"}
+    names = {*events.ExternalOrderObserved.__struct_fields__} & {*ExecutionReport.__struct_fields__}
+    names -= {"client_order_id"}
     external = events.ExternalOrderObserved(**{name: getattr(trade, name) for name in names}, id_reused=True)
     if external_first:
         tape.add(events.VENUE_STREAM, external)
@@ -194,7 +198,7 @@ def test_a_batch_returns_touched_and_differing_intents() -> None:
     tape = Tape()
     tape.create("a")
     tape.working("b")
-    tape.create("c", order=None, desired="CANCELED")
+    tape.create("c", order=None, desired=Desired.CANCELED)
     tape.create("d")
     applied = State().apply(tape.events)
     assert (applied.touched, applied.differing) == (("a", "b", "c", "d"), ("a", "d"))
@@ -296,7 +300,7 @@ def test_open_orders_are_counted_by_the_symbol_they_work_in() -> None:
     tape.create("c")
     state = folded(tape)
     assert (state.open_orders("S"), state.open_orders("T")) == (2, 0)
-    elsewhere = an_order().model_copy(update={"symbol_id": "T"})
+    elsewhere = structs.replace(an_order(), symbol_id="T")
     tape.add(intent_stream("a"), events.IntentModified(intent=an_intent(elsewhere, intent_id="a", generation=2)))
     state.apply(tape.events[state.position :])
     assert (state.open_orders("S"), state.open_orders("T")) == (2, 0)
@@ -311,7 +315,7 @@ def test_an_order_without_an_intent_is_counted_too() -> None:
     """A state that a store wrote as working counts in its symbol without an intent."""
     tape = Tape()
     tape.working("a")
-    written = told(folded(tape), "a").model_copy(update={"intent_id": "z"})
+    written = structs.replace(told(folded(tape), "a"), intent_id="z")
     tape.add(intent_stream("z"), events.OrderStateRecorded(state=written, created=True))
     state = folded(tape)
     assert (state.open_orders("S"), state.intent("z"), state.live_intent_ids()) == (2, None, ["z", "a"])
@@ -437,7 +441,7 @@ def test_findings_are_open_until_they_are_resolved() -> None:
     tape = Tape()
     finding = Finding(finding_id="f", kind=FindingKind.CLOCK_SKEW, text="one", raised_at_ns=1)
     tape.add(events.VENUE_STREAM, events.FindingRaised(finding=finding))
-    other = finding.model_copy(update={"finding_id": "g", "intent_id": "a"})
+    other = structs.replace(finding, finding_id="g", intent_id="a")
     tape.add(intent_stream("a"), events.FindingRaised(finding=other))
     tape.add(events.CONTROL_STREAM, events.FindingResolved(finding_id="f", text="set right"))
     tape.add(events.CONTROL_STREAM, events.FindingResolved(finding_id="never raised"))
@@ -500,16 +504,16 @@ def ends_of_one_tape() -> list[tuple[str, BaseEvent]]:
         (events.CONTROL_STREAM, events.Paused(symbol_id="S")),
         (events.CONTROL_STREAM, events.LeaderElected(epoch=2, holder="h")),
         (events.VENUE_STREAM, events.FindingRaised(finding=finding)),
-        (events.VENUE_STREAM, events.FindingRaised(finding=finding.model_copy(update={"text": "u"}))),
+        (events.VENUE_STREAM, events.FindingRaised(finding=structs.replace(finding, text="u"))),
         (events.VENUE_STREAM, events.BalancesObserved(balances={"BTC": balance}, began_ns=1, ended_ns=2)),
         (
             events.VENUE_STREAM,
-            events.BalancesObserved(balances={"BTC": balance.model_copy(update={"locked": 1})}, began_ns=1, ended_ns=2),
+            events.BalancesObserved(balances={"BTC": structs.replace(balance, locked=1)}, began_ns=1, ended_ns=2),
         ),
         (events.VENUE_STREAM, events.VenueSnapshotTaken(scopes=(LookScope.OPEN_ORDERS,), **looked)),
         (events.VENUE_STREAM, events.VenueSnapshotTaken(scopes=(LookScope.TRADES,), trades_cursor_ns=3, **looked)),
         (events.REFERENCE_STREAM, events.SymbolObserved(symbol=SYMBOL)),
-        (events.REFERENCE_STREAM, events.SymbolObserved(symbol=SYMBOL.model_copy(update={"tick_size": 5}))),
+        (events.REFERENCE_STREAM, events.SymbolObserved(symbol=structs.replace(SYMBOL, tick_size=5))),
         (events.REFERENCE_STREAM, events.AssetObserved(asset=AssetMetadata(asset_id="X", decimals=1))),
         (intent_stream("a"), events.Paused(intent_id="a")),
         (intent_stream("a"), events.IntentCancelRequested(intent_id="a", generation=2, requested_at_ns=1)),

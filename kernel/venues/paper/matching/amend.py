@@ -6,6 +6,8 @@ a total and come on top of a remaining quantity.
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from kernel.errors import Rejected
 from kernel.models import OrdStatus
 from kernel.order_spec import OcoMode, StandardOrder
@@ -101,4 +103,4 @@ def _is_child(order: PaperOrder) -> bool:
 
 def _sized(order: StandardOrder, quantity: int) -> StandardOrder:
     shown = None if order.display_quantity is None else min(order.display_quantity, quantity)
-    return order.model_copy(update={"quantity": quantity, "display_quantity": shown})
+    return structs.replace(order, quantity=quantity, display_quantity=shown)

@@ -11,8 +11,11 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from msgspec import structs
+
 from kernel.models import Balance
 from kernel.order_spec import Side, SymbolMetadata
+from kernel.values import set_fields
 from kernel.venues.paper.matching.changes import (
     AheadChanged,
     Amended,
@@ -215,8 +218,7 @@ class PaperBook:
                 return
             case SymbolSet():
                 symbol = self.symbols[change.symbol_id]
-                changed = change.model_dump(exclude={"kind", "symbol_id"}, exclude_none=True)
-                self.symbols[change.symbol_id] = symbol.model_copy(update=changed)
+                self.symbols[change.symbol_id] = structs.replace(symbol, **set_fields(change))
                 return
             case _:
                 self._evolve(change)

@@ -1,4 +1,4 @@
-"""The changes of a paper exchange's state, one frozen model per kind: the entries of its journal.
+"""The changes of a paper exchange's state, one frozen value per kind: the entries of its journal.
 
 The engine creates them, the book applies them, the journal stores them, one line per request. The whole state is a fold of
 these, so that a restarted exchange equals one that never stopped. Fields and kinds are stored: they do not change.
@@ -6,10 +6,9 @@ these, so that a restarted exchange equals one that never stopped. Fields and ki
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-import pydantic
-from pydantic import Field
+import msgspec
 
 from kernel.models import ExecType, Liquidity, OrdStatus
 from kernel.order_spec import (
@@ -17,7 +16,6 @@ from kernel.order_spec import (
     Counter,
     InstantNs,
     Int,
-    Model,
     OcoMode,
     OrderType,
     Side,
@@ -26,24 +24,27 @@ from kernel.order_spec import (
     TimeInForce,
     Uint64,
 )
+from kernel.values import Value
 
 OWN = ""
 """The account of the client."""
 
 
-class OrderStamp(Model):
+class BookChange(Value, tag_field="kind"):
+    """An entry of the journal, with its kind."""
+
+
+class OrderStamp(BookChange):
     """The instant, the report and the order of a change."""
 
-    kind: str
     at_ns: InstantNs
     exec_id: Counter
     order_id: Counter
 
 
-class Opened(OrderStamp):
+class Opened(OrderStamp, tag="opened"):
     """An order is accepted."""
 
-    kind: Literal["opened"] = "opened"
     account: str = OWN
     client_order_id: str
     symbol_id: SymbolId
@@ -82,10 +83,9 @@ class Opened(OrderStamp):
     """Filled quantity of the orders that it replaced; its reports include it."""
 
 
-class Traded(OrderStamp):
+class Traded(OrderStamp, tag="traded"):
     """An order trades."""
 
-    kind: Literal["traded"] = "traded"
     trade_id: Counter
     price: Uint64
     quantity: Uint64
@@ -96,10 +96,9 @@ class Traded(OrderStamp):
     """When an iceberg's displayed part is used up: the market's quantity ahead of the next part."""
 
 
-class Closed(OrderStamp):
+class Closed(OrderStamp, tag="closed"):
     """An order leaves the book with an open quantity."""
 
-    kind: Literal["closed"] = "closed"
     status: OrdStatus
     """CANCELED or EXPIRED."""
     request_id: str | None = None
@@ -110,10 +109,9 @@ class Closed(OrderStamp):
     is_reported: bool = True
 
 
-class Amended(OrderStamp):
+class Amended(OrderStamp, tag="amended"):
     """An order has new terms."""
 
-    kind: Literal["amended"] = "amended"
     request_id: str | None = None
     """Client order id of the request, which becomes the order's; None if its group restates it."""
     orig_client_order_id: str | None = None
@@ -132,34 +130,30 @@ class Amended(OrderStamp):
     text: str | None = None
 
 
-class Released(OrderStamp):
+class Released(OrderStamp, tag="released"):
     """A pending order starts to work."""
 
-    kind: Literal["released"] = "released"
     quantity: Uint64
     ahead: Uint64 = 0
     grows: bool = False
     """Its quantity may still increase."""
 
 
-class Triggered(OrderStamp):
+class Triggered(OrderStamp, tag="triggered"):
     """The market reaches an order's stop price."""
 
-    kind: Literal["triggered"] = "triggered"
     ahead: Uint64 = 0
 
 
-class Mirrored(OrderStamp):
+class Mirrored(OrderStamp, tag="mirrored"):
     """The exchange reports a fill of the order that a trigger made as the stop's total."""
 
-    kind: Literal["mirrored"] = "mirrored"
     cum_qty: Uint64
 
 
-class Corrected(Model):
+class Corrected(BookChange, tag="corrected"):
     """A trade has new terms; quantity 0 for a bust."""
 
-    kind: Literal["corrected"] = "corrected"
     at_ns: InstantNs
     exec_id: Counter
     trade_id: Counter
@@ -170,18 +164,16 @@ class Corrected(Model):
     fee: Int
 
 
-class AheadChanged(Model):
+class AheadChanged(BookChange, tag="ahead"):
     """The tape consumes quantity ahead of an order."""
 
-    kind: Literal["ahead"] = "ahead"
     order_id: Counter
     ahead: Uint64
 
 
-class SymbolSet(Model):
+class SymbolSet(BookChange, tag="symbol"):
     """A symbol is halted, resumed, or has new filters; None leaves a field unchanged."""
 
-    kind: Literal["symbol"] = "symbol"
     symbol_id: SymbolId
     status: SymbolStatus | None = None
     tick_size: Uint64 | None = None
@@ -193,16 +185,14 @@ JournalEntry = OrderChange | Corrected | AheadChanged | SymbolSet
 JournalEntries = tuple[JournalEntry, ...]
 
 
-class JournalHead(Model):
+class JournalHead(BookChange, tag="head"):
     """First line of a journal: the initial state."""
 
-    kind: Literal["head"] = "head"
     version: Literal[1] = 1
     first_id: Counter
     balances: dict[AssetId, Int]
 
 
-CHANGES: pydantic.TypeAdapter[JournalEntries] = pydantic.TypeAdapter(
-    tuple[Annotated[JournalEntry, Field(discriminator="kind")], ...]
-)
-"""Encodes and decodes one line of the journal."""
+decode_changes = msgspec.json.Decoder(JournalEntries).decode
+"""Decodes one line of the journal."""
+decode_head = msgspec.json.Decoder(JournalHead).decode

@@ -9,6 +9,7 @@ from os import PathLike
 from typing import Annotated, Any, Literal, NamedTuple
 
 import pydantic
+from msgspec import structs
 from pydantic import Field
 
 from kernel.clock import NS_PER_S
@@ -18,7 +19,6 @@ from kernel.order_spec import (
     Counter,
     InstantNs,
     Int,
-    Model,
     OcoMode,
     OrderType,
     SymbolId,
@@ -26,6 +26,8 @@ from kernel.order_spec import (
     TimeInForce,
     Uint64,
 )
+from kernel.safety.limit_settings import Model
+from kernel.values import as_json
 from kernel.venues.base import (
     AmendDialect,
     AmendQuantity,
@@ -53,7 +55,7 @@ def full_symbols() -> tuple[SymbolMetadata, ...]:
         "reduce_only": True,
         "iceberg": True,
     }
-    return tuple(symbol.model_copy(update=everything) for symbol in built_in_symbols())
+    return tuple(structs.replace(symbol, **everything) for symbol in built_in_symbols())
 
 
 def built_in_assets() -> tuple[AssetMetadata, ...]:
@@ -162,7 +164,7 @@ class PaperConfig(Model):
     @pydantic.field_validator("symbols", mode="before")
     @classmethod
     def _named(cls, symbols: Any) -> Any:
-        return full_symbols() if symbols == "full" else symbols
+        return as_json(full_symbols()) if symbols == "full" else symbols
 
     @pydantic.field_serializer("native_groups")
     def _sorted(self, values: frozenset[OcoMode]) -> list[str]:
@@ -170,7 +172,7 @@ class PaperConfig(Model):
 
     def capabilities(self) -> VenueCapabilities:
         """Return the capabilities that the port declares."""
-        shared = VenueCapabilities.model_fields.keys() & PaperConfig.model_fields.keys()
+        shared = PaperConfig.model_fields.keys() & VenueCapabilities.__struct_fields__
         return VenueCapabilities(
             **{name: getattr(self, name) for name in shared},
             tells_time=True,

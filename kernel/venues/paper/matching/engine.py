@@ -16,6 +16,7 @@ from kernel.clock import NS_PER_MS, NS_PER_S, Clock
 from kernel.errors import IntegrityError, NotFoundError, OutcomeUnknown, Rejected, ValidationError
 from kernel.models import Balance, OrdStatus
 from kernel.order_spec import Side, StandardOrder, SymbolStatus, TimeInForce
+from kernel.values import as_json
 from kernel.venues.base import (
     AmendDialect,
     CancelRequest,
@@ -351,7 +352,7 @@ class PaperEngine:
             "trades": [
                 trade_oracle_state(trade, self.book.current(trade.order_id)) for trade in self.book.trades.values()
             ],
-            "balances": {asset: balance.model_dump(mode="json") for asset, balance in self.book.balances().items()},
+            "balances": {asset: as_json(balance) for asset, balance in self.book.balances().items()},
         }
 
     def _check_id(self, client_order_id: str) -> None:

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import pydantic
+import msgspec
 
 from kernel.errors import IntegrityError, LogUnavailableError
 from kernel.platform.private_files import open_private
-from kernel.venues.paper.matching.changes import CHANGES, JournalEntries, JournalHead
+from kernel.venues.paper.matching.changes import JournalEntries, JournalHead, decode_changes, decode_head
 
 LINE_BYTES_MAX = 16 * 2**20
 CHECKSUM_BYTES = len(" 0123abcd\n")
@@ -56,12 +56,12 @@ class Journal:
         """
         self._drop_torn_line()
         if self._size == 0:
-            self._write(head.model_dump_json().encode(), durable=True)
+            self._write(msgspec.json.encode(head), durable=True)
             return head, iter(())
         lines = self._lines()
         number, first = next(lines)
         try:
-            found = JournalHead.model_validate_json(self._checked(first))
+            found = decode_head(self._checked(first))
         except ValueError as error:
             raise self._bad(number, error) from error
         return found, self._read(lines)
@@ -71,7 +71,7 @@ class Journal:
 
         An `OSError` leaves the file unchanged. If restoring it fails, every later append fails too.
         """
-        self._write(CHANGES.dump_json(changes, exclude_none=True), durable=durable)
+        self._write(msgspec.json.encode(changes), durable=durable)
 
     def close(self) -> None:
         self._file.close()
@@ -119,7 +119,7 @@ class Journal:
     def _read(self, lines: Iterator[tuple[int, bytes]]) -> Iterator[JournalEntries]:
         for number, line in lines:
             try:
-                yield CHANGES.validate_json(self._checked(line))
+                yield decode_changes(self._checked(line))
             except ValueError as error:
                 raise self._bad(number, error) from error
 
@@ -133,8 +133,7 @@ class Journal:
         return text
 
     def _bad(self, number: int, error: ValueError) -> IntegrityError:
-        problem = error.errors(include_url=False)[0]["msg"] if isinstance(error, pydantic.ValidationError) else error
-        return IntegrityError(f"cannot read line {number} of the journal {self.path}: {problem}", position=number)
+        return IntegrityError(f"cannot read line {number} of the journal {self.path}: {error}", position=number)
 
 
 def with_checksum(text: bytes, checksum: int) -> bytes:

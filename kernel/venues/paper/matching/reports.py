@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+from msgspec import structs
+
 from kernel.models import ExecType, OrdStatus
 from kernel.order_spec import StandardOrder, TimeInForce
+from kernel.values import as_json
 from kernel.venues.base import ExecutionReport
 from kernel.venues.paper.matching.book import PaperBook
 from kernel.venues.paper.matching.changes import (
@@ -153,7 +157,7 @@ def _terms(order: PaperOrder) -> StandardOrder | None:
     if order.quantity == 0:
         return None
     expire_at_ns = order.expires_ns if order.time_in_force is TimeInForce.GTD else None
-    return StandardOrder.model_construct(**terms_of(order), expire_at_ns=expire_at_ns)
+    return StandardOrder(**terms_of(order), expire_at_ns=expire_at_ns)
 
 
 def _sealed(fields: dict[str, Any]) -> ExecutionReport:
@@ -162,7 +166,13 @@ def _sealed(fields: dict[str, Any]) -> ExecutionReport:
 
 def sealed(report: ExecutionReport) -> ExecutionReport:
     """Return the report with its own JSON text as the venue's frame."""
-    return report.model_copy(update={"raw": report.model_dump_json(exclude_defaults=True, exclude={"raw"})})
+    return structs.replace(report, raw=msgspec.json.encode(frame(report)).decode())
+
+
+def frame(report: ExecutionReport) -> dict[str, Any]:
+    """Return a report as it travels: without `raw`, which is its text."""
+    fields: dict[str, Any] = as_json(structs.replace(report, raw=None), defaults=False)
+    return fields
 
 
 def order_oracle_state(order: PaperOrder) -> dict[str, Any]:

@@ -303,7 +303,7 @@ class Transaction:
         terms = terms_of(stop) | {"order_type": order_type, "stop_price": None, "quantity": stop.leaves_qty}
         replaces = told is TriggerReports.REPLACED
         return self.open(
-            StandardOrder.model_construct(**terms, expire_at_ns=stop.expires_ns),
+            StandardOrder(**terms, expire_at_ns=stop.expires_ns),
             client_order_id=stop.client_order_id,
             orig_client_order_id=stop.client_order_id if replaces else None,
             membership=Membership(stop.group_id, stop.group_client_id, stop.group_mode, stop.leads),
@@ -321,7 +321,7 @@ class Transaction:
 
     def amend(self, order: PaperOrder, *, quantity: int, request_id: str | None = None, **terms: Any) -> PaperOrder:
         """Change an order's terms; it keeps its place unless it grows or changes its price. It trades when it enters."""
-        now = {"price": order.price, "stop_price": order.stop_price, "display_quantity": order.display_quantity}
+        now: dict[str, Any] = {name: getattr(order, name) for name in ("price", "stop_price", "display_quantity")}
         now |= {"expires_ns": order.expires_ns, "asked": order.asked, "grows": order.grows} | terms
         keeps_place = quantity <= order.quantity and now["price"] == order.price
         change = Amended(
@@ -371,7 +371,7 @@ class Transaction:
         """Add a change that affects no order of this transaction."""
         self.changes.append(change)
 
-    def stamp(self) -> dict[str, int]:
+    def stamp(self) -> dict[str, Any]:
         """Return the instant and the report id of the next change."""
         return {"at_ns": self.sequence.tick(), "exec_id": self.sequence.exec_id()}
 

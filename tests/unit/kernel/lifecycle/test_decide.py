@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kernel import events
 from kernel.errors import AlreadyExistsError, ConflictError, ExchangeError, NotFoundError, ValidationError
@@ -134,7 +135,7 @@ def test_place_checks_the_symbols_constraints() -> None:
 def test_update_sets_the_generation(changes: dict[str, Any], generation: int) -> None:
     """The generation goes up by one with `order` or `desired`, and with nothing else; times are the store's."""
     journal = a_created_journal(created_at_ns=3)
-    given = an_intent().model_copy(update={"updated_at_ns": 99, "created_at_ns": 98, **changes})
+    given = structs.replace(an_intent(), updated_at_ns=99, created_at_ns=98, **changes)
     do(journal, UpdateIntent(given, now_ns=7))
     intent = journal.record().intent
     assert intent is not None
@@ -512,11 +513,11 @@ def test_a_new_generation_resets_recorded_backoff() -> None:
     journal = a_submitted_journal()
     journal.hear("i", a_report(ExecType.NEW, at=1, exchange_order_id="o1"))
     written = a_state(failures=5, not_before_ns=9, exchange_order_id="o1", client_order_id="c1", last_sync_at=7.5)
-    do(journal, UpdateState(written.model_copy(update={"reconciliation_status": ReconciliationStatus.SYNCED}), 1))
+    do(journal, UpdateState(structs.replace(written, reconciliation_status=ReconciliationStatus.SYNCED), 1))
     changed = an_intent(an_order(200), generation=2)
     journal.append("i", IntentModified(intent=changed))
     forgotten = {"failures": 0, "not_before_ns": 0, "reconciliation_status": ReconciliationStatus.PENDING}
-    assert state_of(journal) == written.model_copy(update=forgotten)
+    assert state_of(journal) == structs.replace(written, **forgotten)
 
 
 def test_numbers_never_go_back() -> None:
@@ -542,8 +543,8 @@ def test_shrinking_an_order_below_what_is_filled_is_no_overfill() -> None:
     assert wanted is not None
     journal.hear("i", a_report(ExecType.NEW, at=1, exchange_order_id="o1"))
     journal.hear("i", a_trade("t1", 60, at=2, exchange_order_id="o1"))
-    smaller = wanted.order.model_copy(update={"quantity": 50})
-    journal.append("i", IntentModified(intent=wanted.model_copy(update={"order": smaller, "generation": 2})))
+    smaller = structs.replace(wanted.order, quantity=50)
+    journal.append("i", IntentModified(intent=structs.replace(wanted, order=smaller, generation=2)))
     journal.hear("i", a_report(ExecType.CANCELED, at=3, exchange_order_id="o1", cum_qty=60))
 
     assert journal.record().findings == frozenset()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from kernel.clock import NS_PER_S
 from kernel.events import BaseEvent, OrderStateObserved
@@ -99,7 +100,7 @@ def test_stop_stays_in_force_once_it_was_reported(policy: UnsolicitedCancelPolic
     state, intent = order_state(journal.record()), journal.record().intent
     assert state is not None
     assert intent is not None
-    intent = intent.model_copy(update={"on_unsolicited_cancel": policy})
+    intent = structs.replace(intent, on_unsolicited_cancel=policy)
     assert stops(state.venue_orders[0], intent) is (confirmed and policy is UnsolicitedCancelPolicy.STOP)
 
 
@@ -126,7 +127,7 @@ def test_a_miss_must_include_the_last_sighting() -> None:
     late = journal.query().orders[0].misses
     old = Journal()
     old.append("i", *journal.events[:3])
-    taken = journal.events[-1].model_copy(update={"reflects_ns": NS_PER_S})
+    taken = structs.replace(journal.events[-1], reflects_ns=NS_PER_S)
     old.append("i", taken)
     assert (late, facts_of(old).misses) == (1, 0)
 
@@ -155,10 +156,10 @@ def test_a_list_covers_the_symbols_and_kinds_of_its_scope(kind: OrderType) -> No
     whole = VenueSnapshot(complete=True, began_ns=1, ended_ns=1)
     plain = frozenset({OrderType.LIMIT, OrderType.MARKET})
     assert whole.covers(order)
-    assert not whole.model_copy(update={"symbols": frozenset({"T"})}).covers(order)
-    assert whole.model_copy(update={"order_types": plain}).covers(order) is (kind in plain)
-    assert whole.model_copy(update={"order_types": plain | {kind}}).covers(order)
-    assert not whole.model_copy(update={"order_types": frozenset({OrderType.STOP})}).covers(order)
+    assert not structs.replace(whole, symbols=frozenset({"T"})).covers(order)
+    assert structs.replace(whole, order_types=plain).covers(order) is (kind in plain)
+    assert structs.replace(whole, order_types=plain | {kind}).covers(order)
+    assert not structs.replace(whole, order_types=frozenset({OrderType.STOP})).covers(order)
 
 
 def test_the_rest_of_an_order_that_ends_at_once_needs_no_query() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from kernel import events
 from kernel.lifecycle import Record
@@ -43,7 +43,7 @@ def test_a_client_order_id_decides_if_symbol_and_side_agree() -> None:
     assert (found.intent_id, [name for name, _ in found.reused]) == ("b", ["a"])
     assert match(named, b, [a, b], margin_ns=MARGIN_NS).reused == ()
     for change in ({"symbol_id": "T"}, {"side": Side.SELL}):
-        other = match(named.model_copy(update=change), b, [a, b], margin_ns=None)
+        other = match(structs.replace(named, **change), b, [a, b], margin_ns=None)
         assert (other.intent_id, [name for name, _ in other.reused]) == (None, ["b"])
 
 
@@ -78,11 +78,9 @@ def test_a_correction_belongs_to_the_order_that_has_its_trade() -> None:
     an_order_of(journal, "a", begun=1, ended=5)
     journal.hear("a", a_trade("t1", 1, at=3, client_id="c-a", exchange_order_id="7"))
     a, b = journal.record("a"), an_order_of(journal, "b", begun=10)
-    late = a_trade("t2", 1, at=12, **NAMELESS).model_copy(
-        update={"exec_type": ExecType.TRADE_CORRECT, "ref_fill_key": "t1"}
-    )
+    late = structs.replace(a_trade("t2", 1, at=12, **NAMELESS), exec_type=ExecType.TRADE_CORRECT, ref_fill_key="t1")
     assert match(late, None, [a, b], margin_ns=MARGIN_NS).intent_id == "a"
-    unknown = match(late.model_copy(update={"ref_fill_key": "t0"}), None, [a, b], margin_ns=MARGIN_NS)
+    unknown = match(structs.replace(late, ref_fill_key="t0"), None, [a, b], margin_ns=MARGIN_NS)
     assert (unknown.intent_id, [name for name, _ in unknown.candidates]) == (None, ["a", "b"])
 
 
@@ -100,10 +98,10 @@ def test_a_list_item_names_the_creation_of_its_order() -> None:
     a = an_order_of(Journal(), "a", begun=10)
     shown = a_report(ExecType.ORDER_STATUS, at=20, ord_status=OrdStatus.NEW, side=Side.BUY, **NAMELESS)
     assert match(shown, None, [a], margin_ns=MARGIN_NS).intent_id == "a"
-    older = shown.model_copy(update={"order_created_ns": 2 * NS_PER_S})
+    older = structs.replace(shown, order_created_ns=2 * NS_PER_S)
     assert match(older, None, [a], margin_ns=MARGIN_NS).intent_id is None
     assert shows(a, a.orders[0], shown)
-    assert not shows(a, a.orders[0], shown.model_copy(update={"client_order_id": "web"}))
+    assert not shows(a, a.orders[0], structs.replace(shown, client_order_id="web"))
 
 
 def test_an_end_learned_later_takes_trades_away() -> None:
@@ -123,7 +121,8 @@ def test_an_end_learned_later_takes_trades_away() -> None:
 
 def event_with_margin(journal: Journal, report: Any) -> events.BaseEvent:
     """The event of a report at a venue that gives ids again."""
-    fields = report.model_dump(include=set(events.OrderFilled.model_fields), exclude_none=True)
+    shared = set(events.OrderFilled.__struct_fields__).intersection(report.__struct_fields__)
+    fields = {name: getattr(report, name) for name in shared}
     return events.OrderFilled(intent_id="a", life_margin_ns=MARGIN_NS, **fields)
 
 
@@ -164,7 +163,7 @@ def test_a_list_item_reopens_an_order_only_by_client_order_id_or_creation() -> N
     a = an_order_of(Journal(), "a", begun=1, ended=5)
     shown = a_report(ExecType.ORDER_STATUS, at=4, ord_status=OrdStatus.NEW, side=Side.BUY, **NAMELESS)
     assert match(shown, None, [a], margin_ns=MARGIN_NS).intent_id is None
-    made = shown.model_copy(update={"order_created_ns": 2 * NS_PER_S})
+    made = structs.replace(shown, order_created_ns=2 * NS_PER_S)
     assert match(made, None, [a], margin_ns=MARGIN_NS).intent_id == "a"
     assert match(shown, None, [a], margin_ns=None).intent_id == "a"
 
@@ -178,7 +177,7 @@ def test_a_replacement_may_have_an_id_that_an_order_of_its_intent_had() -> None:
         attempt = an_attempt(AttemptKind.AMEND, name, an_order(), new_order=True, target_client_order_id=before)
         journal.append("a", attempt)
         ended = a_report(ExecType.CANCELED, at=at, client_id=name, exchange_order_id="7", cum_qty=0)
-        journal.hear("a", ended.model_copy(update={"orig_client_order_id": before}))
+        journal.hear("a", structs.replace(ended, orig_client_order_id=before))
         assert not journal.record("a").live_orders
         journal.hear("a", a_report(ExecType.NEW, at=at, client_id=name, exchange_order_id="7"))
         before = name
@@ -208,12 +207,12 @@ def test_a_trade_that_may_be_of_the_external_order_before_is_not_ours() -> None:
         owner = match(trade, None, records, margin_ns=MARGIN_NS, **given)
         return owner.intent_id, len(owner.candidates)
 
-    ended = known.model_copy(update={"live": False, "transact_time_ns": 11 * NS_PER_S})
+    ended = structs.replace(known, live=False, transact_time_ns=11 * NS_PER_S)
     assert [found(12, external) for external in (None, known, ended)] == [("a", 0), (None, 2), ("a", 0)]
     assert found(11, ended) == (None, 2)
     assert found(14, known) == ("a", 0)
-    earlier = known.model_copy(update={"first_seen_ns": records[1].orders[0].first_seen_ns})
-    later = known.model_copy(update={"first_seen_ns": records[1].orders[0].first_seen_ns + 1})
+    earlier = structs.replace(known, first_seen_ns=records[1].orders[0].first_seen_ns)
+    later = structs.replace(known, first_seen_ns=records[1].orders[0].first_seen_ns + 1)
     trade = TradeEntry("t", 1, 100, 14 * NS_PER_S, None, None, None)
     assert [found(14, external, trade)[0] for external in (earlier, later)] == [None, "a"]
 
@@ -222,7 +221,7 @@ def test_the_life_of_a_stop_ends_when_it_triggers() -> None:
     """What comes under the id of a stop whose trigger made a new order is another order's."""
     facts = an_order_of(Journal(), "a", begun=1).orders[0]
     assert end_of_life(facts) is None
-    assert end_of_life(replace(facts, succeeded_ns=9)) == 9
+    assert end_of_life(structs.replace(facts, succeeded_ns=9)) == 9
 
 
 def test_an_order_that_a_bust_reopened_lives_on() -> None:

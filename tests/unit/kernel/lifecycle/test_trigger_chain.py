@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from kernel.lifecycle import attribution, attribution_reports, conditions, stop_requests, stops
 from kernel.lifecycle.decide_report import event_of
@@ -213,7 +214,7 @@ def test_which_stops_may_have_triggered_unseen(way: str) -> None:
     if way == "gone":
         query = {"began_ns": 10**15, "reflects_ns": 10**15, "attempt_position": None}
         event = event_of(journal.record(), of_stop(ExecType.ORDER_STATUS, 3), **query)
-        journal.append("i", event.model_copy(update={"gone": True}))
+        journal.append("i", structs.replace(event, gone=True))
     assert [item.stop_id for item in stop_requests(journal.record())] == ([PARENT] if expected else [])
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from kernel.actions import Priority
 from kernel.clock import NS_PER_MS, NS_PER_S
+from kernel.errors import ValidationError
 from kernel.reconciler.rate_limiter import (
     RESOLUTION,
     LimitWindow,
@@ -17,6 +17,8 @@ from kernel.reconciler.rate_limiter import (
     RateLimitExceeded,
     RateLimitWait,
 )
+from kernel.values import as_json
+from kernel.values.edge import validated
 from kernel.venues.base import Operation, RateLimit, RateLimitKind, RateUsage, VenueCapabilities
 from kernel.venues.paper.matching.rate_limits import PaperRates
 
@@ -316,20 +318,20 @@ def test_without_limits_there_is_always_capacity() -> None:
 def test_limits_round_trip_through_json() -> None:
     """Capabilities with rate limits round-trip through JSON."""
     known = VenueCapabilities(rate_limits=(a_limit(6_000, 60, SUBMIT=1, CANCEL=1, SNAPSHOT=80), a_limit(10, 1)))
-    assert VenueCapabilities.model_validate(known.model_dump(mode="json")) == known
+    assert validated(as_json(known), VenueCapabilities) == known
 
 
 @pytest.mark.parametrize(
     ("limits", "error"),
     [
-        ([{"kind": WEIGHT, "window_ns": 1, "limit": 5, "weights": {"SNAPSHOT": 6}}], "value_error"),
+        ([{"kind": WEIGHT, "window_ns": 1, "limit": 5, "weights": {"SNAPSHOT": 6}}], "maximum"),
         ([{"kind": WEIGHT, "window_ns": 1, "limit": 5, "weights": {}}], "too_short"),
         ([{"kind": WEIGHT, "window_ns": 0, "limit": 5}], "greater_than"),
-        ([{"kind": WEIGHT, "window_ns": 1, "limit": 5}, {"kind": WEIGHT, "window_ns": 1, "limit": 6}], "value_error"),
+        ([{"kind": WEIGHT, "window_ns": 1, "limit": 5}, {"kind": WEIGHT, "window_ns": 1, "limit": 6}], "unique"),
     ],
 )
 def test_impossible_limits_are_refused(limits: list[dict[str, object]], error: str) -> None:
     """A call that never fits, a limit that counts nothing, no window, or two counters with one name is refused."""
     with pytest.raises(ValidationError) as refused:
-        VenueCapabilities.model_validate({"rate_limits": limits})
-    assert [item["type"] for item in refused.value.errors()] == [error]
+        validated({"rate_limits": limits}, VenueCapabilities)
+    assert [item.constraint for item in refused.value.violations] == [error]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from kernel.models import ExecType
 from kernel.reconciler.status_answer import symbol_id_of_record

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from kernel import events
 from kernel.clock import NS_PER_S
-from kernel.events import Envelope
 from kernel.models import Evidence
 from kernel.safety import heartbeat
 from kernel.safety.heartbeat import HEARTBEAT_PARTS, OBSERVATION_GAP_NS_MIN, Heartbeat, HeartbeatEvent, Observation
+from tests.envelopes import envelope_by
 
 TTL_NS = 9 * NS_PER_S
 LIMIT_NS = max(TTL_NS // HEARTBEAT_PARTS, OBSERVATION_GAP_NS_MIN)
@@ -85,7 +85,7 @@ def event_of(step: str, position: int) -> HeartbeatEvent:
         made = events.HeartbeatLapsed(owner="mm-1", beat_position=1, silent_ns=TTL_NS)
     elif step == "disarm":
         made = events.HeartbeatDisarmed(owner="mm-1")
-    envelope = Envelope(position, "heartbeat:mm-1", position, 0, "kernel", Evidence.COMMAND)
+    envelope = envelope_by(position, "heartbeat:mm-1", position, 0, "kernel", Evidence.COMMAND)
     recorded = made.with_envelope(envelope)
     assert isinstance(recorded, HeartbeatEvent)
     return recorded

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec import structs
 
 from kernel.lifecycle import raised
 from kernel.models import FindingKind
@@ -108,6 +109,6 @@ def test_the_condition_of_the_clock_follows_from_the_findings_field(blocks: bool
     event = raised("CLOCK_SKEW:h", FindingKind.CLOCK_SKEW, "refused or not", blocks_sending=blocks, now_ns=5)
     shown = clock_condition([event.finding], "h", created_at_ns=1)
     assert (shown.status, shown.reason, shown.since_ns) == (not blocks, reason, 5 if blocks else 1)
-    resolved = event.finding.model_copy(update={"resolved_at_ns": 9})
+    resolved = structs.replace(event.finding, resolved_at_ns=9)
     assert clock_condition([resolved], "h", created_at_ns=1).status
     assert clock_condition([event.finding], "another", created_at_ns=1).status

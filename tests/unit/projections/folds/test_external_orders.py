@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import Any
+
+from msgspec import structs
+from msgspec.structs import replace
 
 from kernel import events
 from kernel.lifecycle.order_facts import OrderFacts
@@ -12,6 +14,7 @@ from kernel.lifecycle.trades import fees_of
 from kernel.models import Evidence, ExecType, OrdStatus
 from kernel.order_spec import Side
 from projections.folds.external_orders import ENDED_MAX, Externals, key_of
+from tests.envelopes import envelope_by
 from tests.folding import an_order
 
 
@@ -20,7 +23,7 @@ def observed(position: int, exec_type: ExecType, **fields: Any) -> events.Extern
     event = events.ExternalOrderObserved(
         **{"symbol_id": "BTCUSDT", "exchange_order_id": "7", "exec_type": exec_type, "side": Side.BUY} | fields
     )
-    envelope = events.Envelope(
+    envelope = envelope_by(
         position=position, stream_id=events.VENUE_STREAM, version=position, recorded_at_ns=position, actor="venue",
         evidence=Evidence.STREAM,
     )  # fmt: skip
@@ -157,7 +160,7 @@ def test_an_adopted_order_takes_no_trades_of_an_earlier_one_with_its_id() -> Non
     externals.apply(observed(1, ExecType.TRADE, **told))
     entry = externals.find("7")
     assert entry is not None
-    terms = an_order().model_copy(update={"symbol_id": entry.order.symbol_id, "side": Side.BUY})
+    terms = structs.replace(an_order(), symbol_id=entry.order.symbol_id, side=Side.BUY)
     begun_ns = entry.order.first_seen_ns + 1
     facts = OrderFacts("7", (), terms, 5, 100, 0, begun_ns, begun_ns)
     assert externals.take(replace(facts, client_order_ids=("",), accepted_ns=begun_ns)) == []
@@ -167,7 +170,7 @@ def test_an_adopted_order_takes_no_trades_of_an_earlier_one_with_its_id() -> Non
 def test_an_adopted_order_takes_no_trades_of_one_that_ended_before_it_was_accepted() -> None:
     """Which of the two clocks is ahead does not matter: both times are the venue's."""
     told = {"fill_key": "t1", "last_px": 100, "last_qty": 5, "ord_status": OrdStatus.FILLED, "transact_time_ns": 900}
-    terms = an_order().model_copy(update={"symbol_id": "BTCUSDT", "side": Side.BUY})
+    terms = structs.replace(an_order(), symbol_id="BTCUSDT", side=Side.BUY)
     facts = OrderFacts("7", ("",), terms, 5, 100, 0, first_seen_ns=2, last_seen_ns=2)
     for accepted_ns, is_taken in ((None, True), (900, True), (901, False)):
         externals = Externals()

@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from msgspec import structs
+from msgspec.structs import replace
 
 from kernel import events
 from kernel.clock import NS_PER_S
 from kernel.lifecycle.apply_report import ORDER_CHANGES
-from kernel.lifecycle.immutable import replace
 from kernel.log import open_log
+from kernel.log.engine import records
 from kernel.models import (
     AttemptKind,
     AttemptOutcome,
@@ -144,7 +146,7 @@ async def in_the_stream_of_another(story: Story) -> int:
 async def an_epoch_left_out(story: Story) -> int:
     elected = events.LeaderElected(epoch=2, holder="here")
     await story.lead()
-    return await story.record("control", elected.model_copy(update={"epoch": 3}), actor="kernel")
+    return await story.record("control", structs.replace(elected, epoch=3), actor="kernel")
 
 
 @breaks(ProblemKind.LIFECYCLE)
@@ -529,13 +531,15 @@ async def test_a_fold_that_counts_wrongly_is_found(monkeypatch: pytest.MonkeyPat
     assert [(item.kind, item.position) for item in report.problems] == [(ProblemKind.ACCOUNTING, 7)]
 
 
-async def test_an_event_that_cannot_be_read_is_found() -> None:
+async def test_an_event_that_cannot_be_read_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A payload that violates its schema is reported, and later events of its stream are not checked against it."""
 
     async def unreadable(story: Story) -> int:
         await working(story)
-        append = events.IntentCancelRequested.model_construct(intent_id="a", generation=-1, requested_at_ns=1)
-        position = await story.about("a", append)
+        append = events.IntentCancelRequested(intent_id="a", generation=-1, requested_at_ns=1)
+        with monkeypatch.context() as unchecked:
+            unchecked.setattr(records, "decoded", lambda kind, state: append)
+            position = await story.about("a", append)
         await story.fill("a", 1, "t")
         return position
 

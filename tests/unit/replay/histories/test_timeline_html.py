@@ -13,7 +13,7 @@ import pytest
 
 from kernel.clock import NS_PER_S
 from kernel.errors import NotFoundError, ValidationError
-from kernel.events import BaseEvent, Envelope, FindingRaised, IntentCreated, OrderFilled
+from kernel.events import BaseEvent, FindingRaised, IntentCreated, OrderFilled
 from kernel.log.backends.memory import MemoryRecorder
 from kernel.models import AttemptKind, Evidence, ExecType, Finding, FindingKind
 from kernel.order_spec import Side
@@ -22,6 +22,7 @@ from replay.formatting.decimals import Scales
 from replay.histories.order_history import AttemptSpan, History, Part, Step
 from replay.histories.order_history import history as read_history
 from replay.histories.timeline_html import BAR_W, LANE_W, ROW_H, Lane, fitting, layout, page, write
+from tests.envelopes import envelope_by
 from tests.folding import an_attempt, an_intent, an_order
 from tests.recorded import intents_in, log_of, simulated
 
@@ -52,7 +53,7 @@ def history_of(*events: BaseEvent, at_ns: tuple[int, ...], attempts: tuple[Attem
     """A history of these events, recorded at these times."""
     steps, before_ns = [], None
     for position, (event, now_ns) in enumerate(zip(events, at_ns, strict=True), start=1):
-        envelope = Envelope(position, "intent:i", position, now_ns, "venue:paper", Evidence.STREAM)
+        envelope = envelope_by(position, "intent:i", position, now_ns, "venue:paper", Evidence.STREAM)
         since_ns = None if before_ns is None else now_ns - before_ns
         steps.append(Step(event=event.with_envelope(envelope), part=Part.INTENT, since_ns=since_ns, inferred=False))
         before_ns = now_ns

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from kernel.clock import NS_PER_S
 from kernel.errors import OutcomeUnknown, Rejected
@@ -201,7 +202,7 @@ def test_an_order_that_is_not_open_is_unknown(dialect: AmendDialect) -> None:
         at.modify("a", near(50), request_id="done")
     assert (caught.value.code, caught.value.duplicate) == ("-2010", True)
     with pytest.raises(Rejected, match="recvWindow"):
-        at.engine.modify(modify("a", near(50), at.clock).model_copy(update={"stamp_ns": 0}))
+        at.engine.modify(structs.replace(modify("a", near(50), at.clock), stamp_ns=0))
 
 
 # ------------------------------------------------------------------------------------------------------- cancel-replace

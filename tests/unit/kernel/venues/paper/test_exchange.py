@@ -232,7 +232,7 @@ def test_invalid_options(options: dict[str, Any]) -> None:
 def test_faults_fit_their_operations() -> None:
     """A fault is refused for an operation that it cannot affect."""
     with pytest.raises(ValueError, match="cannot affect"):
-        Fault(kind=FaultKind.BARE_CANCEL, operation=FaultOperation.SNAPSHOT)
+        Fault.checked(kind=FaultKind.BARE_CANCEL, operation=FaultOperation.SNAPSHOT)
     assert all(operations_of(kind) for kind in FaultKind)
 
 
