@@ -352,12 +352,22 @@ class LogAudit:
             self.problem(7, f"{who} is amended while {open_one.client_order_id} is not settled")
 
     def _check_cancel(self, intent: Intent) -> None:
-        """Check that no order is canceled only because a modify was rejected, unless a copy of it changed the order."""
+        """Check that no order is canceled only because a modify was rejected.
+
+        Unless a copy of the request changed the order, or the venue works it at a worse price than was requested.
+        """
         if intent.intent_id in self.doubled_changes or intent.group is not None:
             return
         orders = self._by_intent[intent.intent_id]
         changes = [item for item in intent.sends if item.kind == "AMEND" and item.generation == intent.generation]
         alone = len(orders) == 1 and orders[0].open and orders[0].cum_qty < intent.order["quantity"]
+        price, asked = orders[0].price if alone else None, intent.order.get("price")
+        if (
+            price is not None
+            and asked is not None
+            and (price < asked if intent.order["side"] == "SELL" else price > asked)
+        ):
+            return
         if alone and intent.desired == "WORKING" and changes and all(item.refused for item in changes):
             self.problem(3, f"{intent.intent_id} is canceled, though only a change of it was refused")
 
