@@ -27,6 +27,8 @@ from kernel.venues.guard import GuardedVenue
 
 logger = logging.getLogger(__name__)
 
+Query = Callable[[str, str], Awaitable[ExecutionReport | None]]
+"""Queries the status of one order of a symbol by the venue's id."""
 Ingest = Callable[[Iterable[ExecutionReport], ReportSource], Awaitable[object]]
 """Records reports, each for the intent that owns its order, or as an external order's."""
 
@@ -44,8 +46,7 @@ class SuspectQuerier:
     venue: GuardedVenue
     clock: Clock
     settings: KernelSettings
-    query: Callable[[str, str], Awaitable[ExecutionReport | None]]
-    """Queries the status of one order of a symbol by the venue's id."""
+    query: Query
     ingest: Ingest = field(init=False)
     """Set by the session."""
 
@@ -63,7 +64,7 @@ class SuspectQuerier:
         await self.ingest(others, source)
         for order in self._suspects(intent_id, of_stops=of_stops):
             if not order.queried:
-                await self._query(order, intent_id)
+                await self.query_order(order, self.query, intent_id=intent_id)
         return self._suspects(intent_id, of_stops=of_stops)
 
     def _suspects(self, intent_id: str, *, of_stops: bool) -> list[ExternalOrder]:
@@ -76,11 +77,11 @@ class SuspectQuerier:
             f"venue:{self.state.exchange_id}", began_ns, self.venue.capabilities, lead_ns=self.venue.lead_ns()
         )
 
-    async def _query(self, order: ExternalOrder, intent_id: str) -> None:
-        """Query a suspect: its client order id or creation may clear it, or show that it is ours."""
+    async def query_order(self, order: ExternalOrder, query: Query, *, intent_id: str | None = None) -> None:
+        """Query an external order: its client order id or creation may clear it as a suspect, or show that it is ours."""
         began_ns = self.clock.now_ns()
         try:
-            report = await self.query(order.symbol_id, order.exchange_order_id)
+            report = await query(order.symbol_id, order.exchange_order_id)
         except VenueError as problem:
             logger.info("the status of external order %s is not known: %s", order.exchange_order_id, problem)
             return

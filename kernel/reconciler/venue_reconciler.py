@@ -40,7 +40,7 @@ from kernel.reconciler.requeue_backoff import KeyBackoff
 from kernel.reconciler.result import Done, ReconcileResult, RequeueAfter, RequeueWithBackoff, Terminal
 from kernel.reconciler.run_inputs import DecisionContext, RunInputs, RunMemory, gather_inputs
 from kernel.reconciler.status_query import QueryOutcome, StatusQuerier
-from kernel.reconciler.suspect_query import Ingest
+from kernel.reconciler.suspect_query import Ingest, SuspectQuerier
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.stores import ActualStateStore, IntentStateStore
@@ -97,6 +97,10 @@ class VenueReconciler:
     def pending(self) -> int:
         """Keys that are ready, parked, delayed or in work."""
         return self._queue.pending
+
+    @property
+    def suspects(self) -> SuspectQuerier:
+        return self._querier.suspects
 
     def record_with(self, ingest: Ingest) -> None:
         """Record through `ingest` what answers show besides the order in question."""

@@ -53,6 +53,9 @@ INTENTS_AT_ONCE = 256
 """Intents whose reports are recorded concurrently: enough for large commits, few enough to bound memory."""
 
 
+UNNAMED_MAX = 20
+"""External orders that are queried by themselves after one list, at most."""
+
 RESTARTED_AFTER = frozenset({"submit", "submit_group", "modify", "cancel"})
 """Calls whose defect may have damaged the adapter's session. A defect in `reports` ends the stream by itself."""
 
@@ -433,6 +436,7 @@ class VenueSession:
             await self._query_live_orders()
         elif snapshot.open_orders_complete:
             await self._close_missing(snapshot, source)
+        await self._query_unnamed()
         await self._external.resolve_explained(source)
         await self._external.watch_dead(source)
         await self._record_snapshot(snapshot, since_ns, cursor_ns, symbols)
@@ -487,6 +491,25 @@ class VenueSession:
             return
         if report is not None:
             await self._ingest_found([report], source)
+
+    async def _query_unnamed(self) -> None:
+        """Query by the venue's id, once each, the newest orders that lists show as external without client order id.
+
+        They may be ours: made by a copy of a request, or by the trigger of a stop, that the stream did not tell.
+        """
+        capabilities = self.venue.capabilities
+        if capabilities.lists_client_ids:
+            return
+        unnamed = [
+            order
+            for order in self.state.external_orders()
+            if not (order.client_order_id or order.queried) and (order.live or capabilities.lookup_closed)
+        ]
+        for order in unnamed[-UNNAMED_MAX:]:
+            await self.reconciler.suspects.query_order(order, self._query_by_id)
+
+    async def _query_by_id(self, symbol_id: str, exchange_order_id: str) -> ExecutionReport | None:
+        return await self._query(Operation.ORDER, partial(self.venue.order, symbol_id, None, exchange_order_id))
 
     def _trades_since_ns(self, symbols: Sequence[str]) -> int:
         """Return the oldest cursor of what is asked for, minus the overlap, the query's lag and the clocks' skew.

@@ -278,8 +278,12 @@ class VenueCapabilities(Value):
     @property
     def hides_client_ids(self) -> bool:
         """An order of ours may be shown without our client order id, and no query by that id finds it (H20)."""
-        carries = self.client_order_ids and self.orders_carry_client_id and self.trades_carry_client_id
-        return not self.sees_closed and not carries
+        return not self.sees_closed and not (self.client_order_ids and self.lists_client_ids)
+
+    @property
+    def lists_client_ids(self) -> bool:
+        """Lists show the client order ids of orders and trades, if there are any."""
+        return not self.client_order_ids or (self.orders_carry_client_id and self.trades_carry_client_id)
 
 
 class VenueRequest(Value):

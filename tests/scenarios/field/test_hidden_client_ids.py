@@ -508,3 +508,20 @@ async def test_a_list_item_under_an_id_that_two_orders_had_confirms_no_false_end
         assert venue.count("submit") == 2
         assert (status(lab) is ReconciliationStatus.SYNCED) is is_dated
         assert ("FALSE_END" in lab.findings()) is is_dated
+
+
+@pytest.mark.parametrize("lookup_closed", [True, False])
+async def test_a_copy_that_lists_show_without_its_client_id(lookup_closed: bool) -> None:
+    """An open order without client order id is queried once by the venue's id: it is a copy of ours, and is canceled."""
+    venue = hiding(orders_carry_client_id=False, lookup_closed=lookup_closed)
+    venue.order = told_by(venue, venue.find_report)  # type: ignore[method-assign]
+    async with field_lab(venue=venue) as lab:
+        await place(lab)
+        await asyncio.sleep(1)
+        (sent,) = [request for name, request in venue.calls if name == "submit"]
+        copy, foreign = venue.new_order(sent), venue.foreign()
+        await asyncio.sleep(300)
+        assert not copy.open
+        assert "DUPLICATE_ORDER" in lab.findings(resolved=True)
+        assert status(lab) is ReconciliationStatus.SYNCED
+        assert [name for call, name in venue.calls if call == "status"].count(foreign.id) == 1
