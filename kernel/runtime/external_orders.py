@@ -50,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 OWNER = "adopted"
 """The owner of adopted intents."""
+MATCHES_MAX = 5
+"""How often a report is matched again, as intents that it may be about changed, before it is recorded as external."""
 ORDER_EVIDENCE = frozenset(
     {
         ExecType.PENDING_NEW,
@@ -98,26 +100,36 @@ class ExternalOrders:
         return match_in_memory(self.state, report, margin_ns=source.life_margin_ns).intent_id
 
     async def _record(self, report: ExecutionReport, found: OrderMatch, source: ReportSource) -> str | None:
-        """Record a report, or return the intent if the order was adopted meanwhile: a trade recorded in both places would
-        move the balances twice. An order that became an intent's during the append counts for it: the fold moves it."""
+        """Record a report, or return the intent if the order turns out to be an intent's meanwhile: a trade recorded in
+        both places would move the balances twice."""
+        for _ in range(MATCHES_MAX):
+            try:
+                await self._append(report, found, source, unchanged=self._unchanged(report))
+                return self._adopter(report, source)  # of an order that became an intent's, the fold moves the trades
+            except ConflictError:
+                await self.writer.caught_up()
+                found = await self.writer.match(report, source)
+            if found.intent_id is not None:
+                return found.intent_id
+        await self._append(report, found, source)  # of intents that change all the time, none has reported it
+        return self._adopter(report, source)
+
+    def _unchanged(self, report: ExecutionReport) -> list[Write]:
+        """Return what must hold for a report to be external: its order was not adopted, and no answer came to a request
+        that may have made it."""
+        intent_ids = [self._adopted_id(report)] if report.exchange_order_id else []
+        if not report.client_order_id and report.side is not None:
+            intent_ids += self.state.intents_with_unresolved_orders(report.symbol_id, report.side)
+        return [Write(events.intent_stream(name), (), self.state.record(name).version) for name in intent_ids]
+
+    async def _append(
+        self, report: ExecutionReport, found: OrderMatch, source: ReportSource, *, unchanged: Sequence[Write] = ()
+    ) -> None:
         reused = self.reused(report, found)
         if report.client_order_id and not reused:
             found = replace(found, candidates=())  # told before, and the report is surely not about them
         also = [*self._unexpected(report, found), *reused]
-        adopted = self._adopted_id(report)
-        try:
-            unless = events.intent_stream(adopted) if report.exchange_order_id else None
-            await self.writer.external(report, source, also=also, found=found, epoch=self.epoch, unless=unless)
-        except ConflictError:
-            intent_id = await self._adopted_meanwhile(report, source)
-            if intent_id is None:  # the intent was deleted, so that the order is external again
-                await self.writer.external(report, source, also=also, found=found, epoch=self.epoch)
-            return intent_id
-        return self._adopter(report, source)
-
-    async def _adopted_meanwhile(self, report: ExecutionReport, source: ReportSource) -> str | None:
-        await self.writer.caught_up()
-        return (await self.writer.match(report, source)).intent_id
+        await self.writer.external(report, source, also=also, found=found, epoch=self.epoch, unchanged=unchanged)
 
     async def report_reuse(self, report: ExecutionReport, found: OrderMatch, source: ReportSource) -> None:
         """Raise the finding that an order of ours has the id of another one; that one is queried if it is still open."""
@@ -323,7 +335,8 @@ class ExternalOrders:
             self.on_fenced()
             return None
         except ConflictError:
-            return await self._adopted_meanwhile(report, source)
+            await self.writer.caught_up()
+            return (await self.writer.match(report, source)).intent_id
         except OutcomeUnknown as problem:
             logger.warning("order %s is not adopted, its report is unusable: %s", report.exchange_order_id, problem)
             return None

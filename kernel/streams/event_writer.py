@@ -251,12 +251,12 @@ class EventWriter:
         also: Sequence[events.BaseEvent] = (),
         found: OrderMatch,
         epoch: int,
-        unless: str | None = None,
+        unchanged: Sequence[Write] = (),
     ) -> None:
         """Append a report of an external order, with `also`, and mark the orders that it may be about.
 
-        Raises `ConflictError` if the stream `unless` exists, and `FencedError` to a replaced leader: its state may lack the
-        order that the report is about, so that it would be external for it alone.
+        Raises `ConflictError` unless the streams have the versions in `unchanged`, and `FencedError` to a replaced leader:
+        its state may lack the order that the report is about, so that it would be external for it alone.
         """
         fields = {name: getattr(report, name) for name in EXTERNAL_FIELDS}
         await self.append(
@@ -267,7 +267,7 @@ class EventWriter:
             epoch=epoch,
             command_id=report_command_id("", report),
             is_fact=True,
-            also=(*doubts(report, found.candidates), *([] if unless is None else [Write(unless, (), 0)])),
+            also=(*unchanged, *doubts(report, found.candidates)),
         )
 
     async def caught_up(self) -> None:

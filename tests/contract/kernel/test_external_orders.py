@@ -495,6 +495,29 @@ async def test_an_order_of_an_unresolved_attempt_is_not_adopted() -> None:
 
 
 @virtual_time
+async def test_a_trade_without_client_id_is_external_only_if_no_answer_came_meanwhile() -> None:
+    """A list's trade that is recorded just after the stream's reports of its order counts once."""
+    async with a_desk() as desk:
+        desk.exchange.hold("submit-answer", "reports", "order-answer")
+        await desk.kernel.place_order(buy(5), wait="recorded")
+        await settled()
+        desk.exchange.fill("#0", 5)
+        told = [*desk.exchange.reports.values()]
+        unnamed = told[-1].model_copy(update={"client_order_id": None})
+        leader = desk.kernel._runtime.leader
+        assert leader is not None
+        await asyncio.gather(
+            leader.session.ingest(told, ReportSource("venue:paper", Evidence.STREAM)),
+            leader.session.ingest([unnamed], ReportSource("venue:paper", Evidence.QUERY)),
+        )
+        desk.exchange.flow()
+        assert [*desk.kernel.state.external_orders()] == []
+        await asyncio.sleep(130)
+        assert desk.kernel.state.balance_drift() == {}
+        assert standing(desk.kernel) == []
+
+
+@virtual_time
 async def test_an_unusable_report_breaks_nothing() -> None:
     """A trade without a key adopts nothing, and the session continues."""
     async with a_desk(external_orders=ADOPT) as desk:
