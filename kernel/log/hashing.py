@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import sha256
 
 from kernel.errors import IntegrityError
@@ -25,6 +26,8 @@ GENESIS = bytes(32)
 LEAF_FORMAT = b"\x00\x01"
 """Domain byte of a leaf (as in RFC 6962), then the number of this format."""
 CHAIN_DOMAIN = b"\x02"
+IMPOSSIBLE = (struct.error, UnicodeEncodeError, TypeError, AttributeError)
+"""Raised for a column whose value cannot be hashed."""
 
 _LENGTH = struct.Struct(">I")
 _NUMBER = struct.Struct(">IQ")
@@ -46,6 +49,7 @@ def leaf_prefix(stream_id: str) -> bytes:
     return LEAF_FORMAT + field(stream_id.encode())
 
 
+@lru_cache(maxsize=1_000)
 def leaf_middle(topic: str, schema_version: int) -> bytes:
     """Return a leaf's input between the version and `recorded_at_ns`."""
     return field(topic.encode()) + number(schema_version)
@@ -64,14 +68,16 @@ def leaf_of_parts(prefix: bytes, version: int, middle: bytes, recorded_at_ns: in
 
 
 def leaf_hash(row: StoredRow) -> bytes:
-    """Return the leaf hash of a row's columns."""
-    return leaf_of_parts(
-        leaf_prefix(row.stream_id),
-        row.version,
-        leaf_middle(row.topic, row.schema_version),
-        row.recorded_at_ns,
-        leaf_suffix(row.command_id, row.command_index, row.meta, row.state),
-    )
+    """Return the leaf hash of a row's columns, which every reader computes: all parts at once are the fastest."""
+    _, stream_id, version, topic, schema_version, at_ns, command_id, index, meta, state, _, _ = row
+    stream, number_of, length = stream_id.encode(), _NUMBER.pack, _LENGTH.pack
+    return sha256(
+        b"".join((
+            LEAF_FORMAT, length(len(stream)), stream, number_of(8, version), leaf_middle(topic, schema_version),
+            number_of(8, at_ns), length(len(command_id)), command_id, number_of(8, index), length(len(meta)), meta,
+            length(len(state)), state,
+        ))
+    ).digest()  # fmt: skip
 
 
 def chain_hash(previous: bytes, position: int, leaf: bytes) -> bytes:
@@ -97,7 +103,7 @@ def verify_row(row: StoredRow, *, expected: int, chain: bytes) -> bytes:
         raise IntegrityError(f"this event is missing, the next one is at {row.position}", position=expected)
     try:
         leaf = leaf_hash(row)
-    except (struct.error, UnicodeEncodeError) as problem:
+    except IMPOSSIBLE as problem:
         raise IntegrityError(f"a column has an impossible value: {problem}", position=expected) from problem
     if leaf != row.leaf_hash:
         raise IntegrityError("a column was changed: the leaf hash does not match", position=expected)

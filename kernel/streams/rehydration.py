@@ -6,8 +6,7 @@ reports about an evicted intent, and by the stores. A group and its members are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from kernel import events
 from kernel.log.base import EventLog
@@ -19,18 +18,14 @@ async def apply_batch(log: EventLog, state: KernelState, batch: Sequence[events.
     applied = []
     for part in state.parts_of(batch):
         missing = state.missing(part)
-        rehydrated = await load_streams(log, missing, upto=state.position) if missing else ()
+        rehydrated = await load_streams(log.read_stream, missing, upto=state.position) if missing else ()
         applied.append(state.apply(part, rehydrated))
     return joined(applied)
 
 
-class StreamReader(Protocol):
-    """A log, or anything else that returns the events of a stream."""
-
-    async def read_stream(self, stream_id: str) -> list[events.BaseEvent]: ...
-
-
-async def load_streams(log: StreamReader, stream_ids: Iterable[str], *, upto: int) -> list[events.BaseEvent]:
+async def load_streams(
+    read: Callable[[str], Awaitable[list[events.BaseEvent]]], stream_ids: Iterable[str], *, upto: int
+) -> list[events.BaseEvent]:
     """Return all events up to a position of streams and of those evicted together with them, in order."""
     found: dict[str, list[events.BaseEvent]] = {}
     pending = list(stream_ids)
@@ -38,7 +33,7 @@ async def load_streams(log: StreamReader, stream_ids: Iterable[str], *, upto: in
         stream_id = pending.pop()
         if stream_id in found:
             continue
-        found[stream_id] = [event for event in await log.read_stream(stream_id) if event.position <= upto]
+        found[stream_id] = [event for event in await read(stream_id) if event.position <= upto]
         pending.extend(related(found[stream_id]))
     return sorted((event for stream in found.values() for event in stream), key=lambda event: event.position)
 
@@ -59,7 +54,7 @@ async def ensure_loaded(log: EventLog, state: KernelState, *names: str, anew: bo
     for name in names:
         if anew or not state.is_loaded(name):
             streams = (events.intent_stream(name), events.group_stream(name))
-            if rehydrated := await load_streams(log, streams, upto=state.position):
+            if rehydrated := await load_streams(log.read_stream, streams, upto=state.position):
                 state.cache_streams(rehydrated)
 
 

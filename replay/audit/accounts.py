@@ -14,13 +14,13 @@ from typing import NamedTuple
 from kernel import events
 from kernel.lifecycle import Record, finding_id
 from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.order_status import ENDS
 from kernel.lifecycle.trades import fees_of
-from kernel.models import ExecType, FindingKind, OrdStatus
+from kernel.models import ExecType, FindingKind
 from kernel.order_spec import Side
 from projections.state import State
 from replay.formatting.problems import ProblemKind, Problems
 
-ENDS = frozenset({OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED})
 END_REPORTS = frozenset({ExecType.CANCELED, ExecType.EXPIRED, ExecType.REJECTED})
 FILL_EVENTS = (events.OrderFilled, events.FillCorrected, events.FillBusted)
 OBSERVATIONS_MAX = 3

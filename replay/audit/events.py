@@ -139,7 +139,7 @@ class EventChecks:
         self.counts["foreign_events"] += not again
         return placed(UnknownEvent(), envelope)
 
-    async def read_stream(self, stream_id: str) -> list[BaseEvent]:
+    async def _read_stream(self, stream_id: str) -> list[BaseEvent]:
         """Return the events of a stream, with placeholders for those that cannot be read."""
         self.counts["recalled_intents"] += stream_id.startswith(events.INTENT_STREAM_PREFIX)
         rows = await self._log.stream_rows(stream_id, upto_version=VERSION_MAX)
@@ -158,7 +158,7 @@ class EventChecks:
         count = next((at for at, event in enumerate(found) if event.position != first + at), len(found))
         part = next(iter(state.parts_of(found[:count])))
         missing = state.missing(part)
-        rehydrated = await load_streams(self, missing, upto=state.position) if missing else ()
+        rehydrated = await load_streams(self._read_stream, missing, upto=state.position) if missing else ()
         try:
             state.apply(part, rehydrated)
         except Exception as problem:

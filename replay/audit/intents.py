@@ -12,6 +12,7 @@ from typing import Any
 
 from kernel import events
 from kernel.lifecycle import Record, client_order_id, conditions, finding_id, ord_status
+from kernel.lifecycle.findings import name_of
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import find_order
 from kernel.lifecycle.record import order_under
@@ -229,10 +230,6 @@ def proves_open(old: OrderFacts, event: events.OrderReport) -> bool:
         return True
     time_ns = event.transact_time_ns or 0
     return 0 < old.end_time_ns < time_ns and (began_ns is None or time_ns < began_ns)
-
-
-def name_of(facts: OrderFacts) -> str:
-    return facts.exchange_order_id or facts.client_order_id
 
 
 def started_wrong(book: Book, event: events.AttemptStarted, before: Record) -> Iterator[Wrong]:

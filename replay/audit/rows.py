@@ -6,10 +6,9 @@ change does not hide another. Memory is bounded: evicted stream versions are loo
 
 from __future__ import annotations
 
-import struct
 from collections import OrderedDict
-from hashlib import sha256
 
+from kernel.errors import IntegrityError
 from kernel.events import REGISTRY
 from kernel.log import hashing
 from kernel.log.base import StoredRow
@@ -41,54 +40,20 @@ class RowChecks:
         self._command_id: bytes | None = None
         self._command_index = 0
         self._versions: OrderedDict[str, int] = OrderedDict()
-        self._middles: dict[tuple[str, int], bytes] = {}
 
     def page(self, rows: list[StoredRow]) -> list[bool]:
         """Check a page of rows; return for each row whether its columns match its hashes."""
-        chain = self._follows(rows)
-        if chain is None:
+        try:
+            (chain,) = self._chains
+            self._chains = (hashing.verify_rows(rows, after=self.position, chain=chain),)
+        except (IntegrityError, ValueError):  # a row is wrong, or several chain hashes are possible
             sound = [self._hashes(row) for row in rows]
         else:
             sound = [True] * len(rows)
-            self._chains, self.position = (chain,), rows[-1].position
+            self.position = rows[-1].position
         if not self._hashes_only:
             self._order(rows, sound)
         return sound
-
-    def _follows(self, rows: list[StoredRow]) -> bytes | None:
-        """Return the chain hash after the rows, or None if any row is wrong. The fast path."""
-        if len(self._chains) != 1:
-            return None
-        (chain,), before = self._chains, self.position
-        middles = self._middles
-        try:
-            for row in rows:
-                position, stream_id, version, topic, schema, at_ns, command_id, index, meta, state, leaf, stored = row
-                before += 1
-                if position != before:
-                    return None
-                middle = middles.get((topic, schema)) or self._middle(topic, schema)
-                stream = stream_id.encode()
-                computed = sha256(
-                    b"".join((
-                        hashing.LEAF_FORMAT, LENGTH(len(stream)), stream, NUMBER(8, version), middle, NUMBER(8, at_ns),
-                        LENGTH(len(command_id)), command_id, NUMBER(8, index), LENGTH(len(meta)), meta,
-                        LENGTH(len(state)), state,
-                    ))
-                ).digest()  # fmt: skip
-                if computed != leaf:
-                    return None
-                chain = sha256(b"".join((hashing.CHAIN_DOMAIN, chain, POSITION(position), leaf))).digest()
-                if chain != stored:
-                    return None
-        except (struct.error, UnicodeEncodeError, TypeError, AttributeError):
-            return None
-        return chain
-
-    def _middle(self, topic: str, schema_version: int) -> bytes:
-        if len(self._middles) > RECENT_MAX:
-            self._middles.clear()
-        return self._middles.setdefault((topic, schema_version), hashing.leaf_middle(topic, schema_version))
 
     def _hashes(self, row: StoredRow) -> bool:
         """Check one row and report its problems; return whether its columns match its hashes."""
@@ -97,7 +62,7 @@ class RowChecks:
         position, stored = self.position, row.chain_hash
         try:
             leaf = hashing.leaf_hash(row)
-        except (struct.error, UnicodeEncodeError, TypeError) as problem:
+        except hashing.IMPOSSIBLE as problem:
             self._problems.add(ProblemKind.CHANGED, position, f"a column has a value that cannot be hashed: {problem}")
             leaf = row.leaf_hash
             unchanged = False
@@ -190,8 +155,3 @@ class RowChecks:
 def first_version(row: StoredRow) -> int:
     """Return the first version of a row's stream: 1, or 0 for streams of other users of the event-sourcing library."""
     return 0 if row.version == 0 and row.topic not in REGISTRY else 1
-
-
-NUMBER = struct.Struct(">IQ").pack
-LENGTH = struct.Struct(">I").pack
-POSITION = struct.Struct(">Q").pack

@@ -68,7 +68,7 @@ class Verification:
     ) -> None:
         self._log = log
         self._begin = begin = inputs.begin if inputs is not None else None
-        self._progress = progress
+        self._progress = progress or (lambda done, total: None)
         self._problems = Problems()
         self._tree_heads = TreeHeadChecks(self._problems, inputs) if inputs is not None else None
         self._after = begin.size if begin is not None else 0
@@ -105,7 +105,7 @@ class Verification:
             if self._events is not None:
                 await self._events.page(rows, sound)
             self._last = rows[-1]
-            self._report_progress(rows[-1].position, head.position)
+            self._progress(rows[-1].position, head.position)
         self._check_end(head)
 
     async def _skim(self, begin: StoredTreeHead) -> None:
@@ -114,7 +114,7 @@ class Verification:
         async for rows in self._log.read(0, begin.size):
             self._tree_heads.leaves(rows)
             self._last = rows[-1]
-            self._report_progress(rows[-1].position, begin.size)
+            self._progress(rows[-1].position, begin.size)
 
     async def _look_up(self, rows: list[StoredRow]) -> None:
         """Run the row checks that need queries."""
@@ -181,10 +181,6 @@ class Verification:
         entry = "lacks" if listed is None else f"has version {listed} for"
         text = f"the table of streams {entry} {stream.stream_id}, which by its events {actual}"
         self._problems.add(ProblemKind.STREAM, position, text)
-
-    def _report_progress(self, done: int, total: int) -> None:
-        if self._progress is not None:
-            self._progress(done, total)
 
     def _report(self, head: Head) -> VerifyReport:
         problems, rows = self._problems, self._rows

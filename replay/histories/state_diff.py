@@ -170,7 +170,7 @@ async def completed(log: EventLog, found: Tables, streams: Iterable[str], *, upt
         name = stream_id.partition(":")[2]
         if any(name in found[item.kind] for item in EVICTED):
             continue
-        state = folded_alone(await load_streams(log, [stream_id], upto=upto))
+        state = folded_alone(await load_streams(log.read_stream, [stream_id], upto=upto))
         for item in EVICTED:
             records[item.kind].update({each.name: each for each in item.subjects(state) if each.name == name})
     return records

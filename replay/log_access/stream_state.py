@@ -33,7 +33,7 @@ async def stream_state(log: EventLog, names: Sequence[str]) -> StreamState | Non
     streams = [events.CONTROL_STREAM, events.REFERENCE_STREAM]
     for name in names:
         streams += events.intent_stream(name), events.group_stream(name)
-    found = await load_streams(log, streams, upto=head.position)
+    found = await load_streams(log.read_stream, streams, upto=head.position)
     found += await newest_lists(log, upto=head.position)
     state = folded_alone(sorted(found, key=lambda event: event.position), position=head.position)
     return None if depends_on_others(state) else StreamState(log, state, SystemClock().now_ns())

@@ -252,7 +252,7 @@ async def test_a_sell_that_is_rehydrated_with_a_bracket_closes_nothing_of_it() -
         state = bench.kernel.state
         assert state.group("b") is None
         streams = [intent_stream(name) for name in (*ids, "sold")]
-        state.cache_streams(await load_streams(bench.log, streams, upto=state.position))
+        state.cache_streams(await load_streams(bench.log.read_stream, streams, upto=state.position))
         group = state.group("b")
         assert group is not None
         assert group.others_filled("") > 0
