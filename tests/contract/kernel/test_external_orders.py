@@ -503,7 +503,7 @@ async def test_a_trade_without_client_id_is_external_only_if_no_answer_came_mean
         await settled()
         desk.exchange.fill("#0", 5)
         told = [*desk.exchange.reports.values()]
-        unnamed = told[-1].model_copy(update={"client_order_id": None})
+        unnamed = structs.replace(told[-1], client_order_id=None)
         leader = desk.kernel._runtime.leader
         assert leader is not None
         await asyncio.gather(
