@@ -289,7 +289,7 @@ def is_plain(facts: OrderFacts) -> bool:
 
 
 def plain_change(facts: OrderFacts, event: Any, now_ns: int) -> OrderFacts | None:
-    """Apply one of `PLAIN_REPORTS` to a plain order by one change, as `ORDER_CHANGES` does; None if it is not that simple."""
+    """Apply one of `PLAIN_REPORTS` to a plain order by one change; None if that would not be what `ORDER_CHANGES` does."""
     if event.parent_exchange_order_id or event.order_type or event.order_created_ns is not None or event.unconfirmed:
         return None
     ids, name, venue_id = facts.client_order_ids, event.client_order_id, facts.exchange_order_id
