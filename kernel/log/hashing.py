@@ -32,6 +32,8 @@ IMPOSSIBLE = (struct.error, UnicodeEncodeError, TypeError, AttributeError)
 
 _LENGTH = struct.Struct(">I")
 _NUMBER = struct.Struct(">IQ")
+_NUMBER_AND_LENGTH = struct.Struct(">IQI")
+"""A number, and the length of the field after it."""
 _POSITION = struct.Struct(">Q")
 
 
@@ -54,11 +56,11 @@ def leaf_middle(topic: str, schema_version: int) -> bytes:
 def leaf_hash(row: tuple[Any, ...]) -> bytes:
     """Return the leaf hash of a row's columns, with hashes or still without."""
     stream_id, version, topic, schema_version, at_ns, command_id, index, meta, state = row[1:10]
-    stream, number_of, length = stream_id.encode(), _NUMBER.pack, _LENGTH.pack
+    stream, length, number_and_length = stream_id.encode(), _LENGTH.pack, _NUMBER_AND_LENGTH.pack
     return sha256(
         b"".join((
-            LEAF_FORMAT, length(len(stream)), stream, number_of(8, version), leaf_middle(topic, schema_version),
-            number_of(8, at_ns), length(len(command_id)), command_id, number_of(8, index), length(len(meta)), meta,
+            LEAF_FORMAT, length(len(stream)), stream, _NUMBER.pack(8, version), leaf_middle(topic, schema_version),
+            number_and_length(8, at_ns, len(command_id)), command_id, number_and_length(8, index, len(meta)), meta,
             length(len(state)), state,
         ))
     ).digest()  # fmt: skip
