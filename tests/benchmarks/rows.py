@@ -187,7 +187,8 @@ async def leading(url: str, exchange_id: str) -> AsyncIterator[None]:
         sys.executable, "-m", "tests.benchmarks.leader", url, exchange_id,
         cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    assert child.stdin is not None and child.stdout is not None
+    assert child.stdin is not None
+    assert child.stdout is not None
     assert await child.stdout.readline(), "the leader did not start"
     try:
         yield
