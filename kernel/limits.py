@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
@@ -20,7 +21,9 @@ from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.record import is_refused, order_under
 from kernel.models import AttemptKind, Desired
 from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata
-from kernel.safety.limit_settings import PERCENT_DECIMALS, Limits
+
+if TYPE_CHECKING:  # the projections, which compute risks, do without pydantic
+    from kernel.safety.limit_settings import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,8 +317,8 @@ def collar(limits: Limits, change: RiskChange, symbol: SymbolMetadata, price: in
     base = order.stop_price if order.order_type is OrderType.STOP_LIMIT else price
     if percent is None or base is None or order.price is None:
         return None
-    distance = abs(order.price - base)
-    if distance * 100 * 10**PERCENT_DECIMALS <= int(percent.scaleb(PERCENT_DECIMALS)) * base:
+    distance, (numerator, denominator) = abs(order.price - base), percent.as_integer_ratio()
+    if distance * 100 * denominator <= numerator * base:
         return None
     known = change.known
     comparable = known is not None and known.stop_price == order.stop_price

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,9 +19,10 @@ from replay.cli.base import (
     target_options,
 )
 from replay.cli.client import run_with_client, run_with_source
-from replay.log_access.as_of import StateSource
-from replay.views import describe as pages
 from replay.views import listing
+
+if TYPE_CHECKING:
+    from replay.log_access.as_of import StateSource
 
 
 @click.command()
@@ -80,6 +82,8 @@ def describe(target: LogTarget, words: tuple[str, ...], events_max: int, as_of: 
       orderctl describe external/1042
       orderctl describe $ID --as-of 1200
     """
+    from replay.views import describe as pages
+
     names = pages.streams_of(words)
     run_with_source(
         target, as_of, lambda source: show_page(pages.page(source, words, events_max=events_max)), names=names

@@ -20,7 +20,6 @@ from kernel.streams.rehydration import ensure_loaded
 from kernel.subscriptions import intent_id_of
 from kernel.values import as_json
 from replay.formatting.output import Item, Listing
-from replay.log_access.as_of import StateSource
 from replay.views.resources import (
     FILLS,
     GROUPS,
@@ -39,6 +38,7 @@ from replay.views.resources import (
 
 if TYPE_CHECKING:
     from kernel import EventSourcedKernel
+    from replay.log_access.as_of import StateSource
 
 
 @dataclass(frozen=True, slots=True)
