@@ -7,9 +7,11 @@ and continues from the next one, without a gap.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from kernel import events
 from kernel.errors import NotFoundError, ValidationError, Violation
@@ -41,8 +43,7 @@ if TYPE_CHECKING:
     from replay.log_access.as_of import StateSource
 
 
-@dataclass(frozen=True, slots=True)
-class ResourceQuery:
+class ResourceQuery(msgspec.Struct, frozen=True):
     """Filters of a list."""
 
     resource: Resource
