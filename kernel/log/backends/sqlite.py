@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from eventsourcing.persistence import ApplicationRecorder
 from eventsourcing.sqlite import (
@@ -27,7 +27,6 @@ from eventsourcing.sqlite import (
 
 from kernel.clock import Clock
 from kernel.errors import IntegrityError, KernelError, LogUnavailableError, UnsafeFileError
-from kernel.log.backends.file_watch import FileWatch
 from kernel.log.backends.sqlite_lease import FileLease, is_locked, lock_file
 from kernel.log.base import Head, LogSettings, StoredRow, StreamHead
 from kernel.log.engine.batch import Batch, decide, restored_batches
@@ -47,6 +46,9 @@ from kernel.log.engine.recorder import (
 from kernel.log.engine.records import COLUMNS, Command, this_process
 from kernel.log.engine.threaded_log import ThreadedLog
 from kernel.log.engine.version_cache import VersionCache, has_refusals, streams_of
+
+if TYPE_CHECKING:
+    from kernel.log.backends.file_watch import FileWatch
 
 BUSY_TIMEOUT_S = 10
 """How long a commit waits for another process's commit."""
@@ -516,6 +518,8 @@ class SQLiteLog(ThreadedLog):
         return wait_s
 
     def _watch_wal(self) -> None:
+        from kernel.log.backends.file_watch import FileWatch  # a log that is only read needs none
+
         if self._wal_watch is None:
             self._wal_watch = FileWatch(self.path.with_name(f"{self.path.name}-wal"), self._on_wal_write)
         self._wal_watch.arm()
