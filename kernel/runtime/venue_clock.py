@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from kernel.clock import NS_PER_S, Clock
+from kernel.clock import NS_PER_S, Clock, elapsed_ns
 from kernel.errors import VenueError
 from kernel.models import FindingKind
 from kernel.runtime.finding_writer import FindingWriter
@@ -104,7 +104,7 @@ class VenueClock:
         return max(0, (self.ahead_ns or 0) + self._since_loop_ns() - self._compared_at_ns)
 
     def _since_loop_ns(self) -> int:
-        return self.clock.now_ns() - round(asyncio.get_running_loop().time() * NS_PER_S)
+        return self.clock.now_ns() - elapsed_ns()
 
     def _text(self) -> str:
         """Return the difference as a sentence; empty if it is not known."""
