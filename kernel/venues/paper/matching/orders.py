@@ -199,10 +199,6 @@ def _traded(order: PaperOrder, change: changes.Traded) -> PaperOrder:
     return _refill_display(replace(new, rank=change.exec_id, ahead=change.ahead))
 
 
-def _closed(order: PaperOrder, change: changes.Closed) -> PaperOrder:
-    return replace(order, status=change.status, updated_ns=change.at_ns)
-
-
 def _amended(order: PaperOrder, change: changes.Amended) -> PaperOrder:
     new = replace(
         order,
@@ -247,7 +243,7 @@ def _refill_display(order: PaperOrder) -> PaperOrder:
 
 _AFTER: Mapping[type[changes.OrderChange], Callable[[PaperOrder, Any], PaperOrder]] = {
     changes.Traded: _traded,
-    changes.Closed: _closed,
+    changes.Closed: lambda order, change: replace(order, status=change.status, updated_ns=change.at_ns),
     changes.Amended: _amended,
     changes.Released: _released,
     changes.Triggered: _triggered,
