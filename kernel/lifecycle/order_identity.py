@@ -160,12 +160,8 @@ def reuse_findings(report: ExecutionReport, found: OrderMatch, *, now_ns: int) -
             for name, facts in found.reused
         )
         text = f"the venue gives the order id {order_id} to {told}, but it is that of {ours}"
-    name = reuse_finding_id(report.symbol_id, report.side, order_id)
+    name = finding_id(FindingKind.ID_REUSED, f"{report.symbol_id}/{report.side or '-'}/{order_id}")
     return [raised(name, FindingKind.ID_REUSED, text, symbol_id=report.symbol_id, now_ns=now_ns)]
-
-
-def reuse_finding_id(symbol_id: str, side: Side | None, exchange_order_id: str) -> str:
-    return finding_id(FindingKind.ID_REUSED, f"{symbol_id}/{side or '-'}/{exchange_order_id}")
 
 
 def parent_of(report: ExecutionReport, records: Sequence[Record]) -> Record | None:
