@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from kernel import events
 from kernel.lifecycle import order_facts
-from kernel.lifecycle.apply_report import ORDER_CHANGES, recorded_ns
+from kernel.lifecycle.apply_report import ORDER_CHANGES, PLAIN_REPORTS, plain_change, recorded_ns
 from kernel.lifecycle.disagreement import (
     finding_name,
     is_undone,
@@ -22,10 +22,18 @@ from kernel.lifecycle.disagreement import (
     with_failure,
     works_other_terms,
 )
-from kernel.lifecycle.order_facts import CumEvidence, OrderFacts, ReplacedOrder, RequestedTerms, replaced_order
+from kernel.lifecycle.order_facts import (
+    NONE_SETTLED,
+    CumEvidence,
+    OrderFacts,
+    ReplacedOrder,
+    RequestedTerms,
+    replaced_order,
+)
 from kernel.lifecycle.order_identity import find_order, replacement
 from kernel.lifecycle.order_status import ENDS
 from kernel.lifecycle.record import (
+    NO_ENTRIES,
     Record,
     SentModify,
     is_solicited,
@@ -58,13 +66,15 @@ from kernel.order_spec import StandardOrder
 
 def evolve(record: Record, event: events.BaseEvent) -> Record:
     """Return the record after an event. An event without a change below only sets the version."""
+    kind, envelope = type(event), event.envelope if event.recorded else None
+    if kind in PLAIN_REPORTS and (plain := plain_report(record, event, envelope)) is not None:
+        return plain
     record = recalled(record, event)
-    change = CHANGES.get(type(event))
+    change = CHANGES.get(kind)
     after = change(record, event) if change is not None else record
-    if not event.recorded:
+    if envelope is None:
         return after
-    envelope = event.envelope
-    if type(event) not in COMMAND_EVENTS:
+    if kind not in COMMAND_EVENTS:
         return replace(after, version=envelope.version)
     return replace(
         after,
@@ -258,6 +268,48 @@ def with_attempt(record: Record, attempt: Attempt) -> Record:
     return replace(record, attempts=keep_attempts(attempts))
 
 
+def plain_report(record: Record, event: Any, envelope: events.Envelope | None) -> Record | None:
+    """Apply a report about the only order of an intent, as `reported` does; None if anything about them is unusual."""
+    orders = record.orders
+    if len(orders) > 1 or record.amends is not NO_ENTRIES or record.settled is not NONE_SETTLED:
+        return None
+    now_ns, version = (envelope.recorded_at_ns, envelope.version) if envelope is not None else (0, record.version)
+    before = orders[0] if orders else plain_order(record, event, now_ns)
+    facts = plain_change(before, event, now_ns) if before is not None else None
+    if facts is None:
+        return None
+    ids = facts.client_order_ids
+    if facts.closed is not None and (not orders or record.solicited.isdisjoint((facts.exchange_order_id, *ids))):
+        return None  # what the venue ended by itself may be a failure
+    attempts = record.attempts
+    for attempt in record.attempts:
+        if attempt.outcome is AttemptOutcome.PENDING or attempt.outcome is AttemptOutcome.UNKNOWN:
+            if attempt.kind is AttemptKind.AMEND:
+                return None
+            attempts = tuple([resolved_attempt(item, facts) for item in attempts])
+    return replace(
+        record,
+        version=version,
+        orders=(facts,),
+        attempts=attempts if attempts is record.attempts else keep_attempts(attempts),
+        recorded=None,
+        has_order=True,
+        last_sync_ns=now_ns if now_ns > record.last_sync_ns else record.last_sync_ns,
+        last_report_ns=now_ns if now_ns > record.last_report_ns else record.last_report_ns,
+    )
+
+
+def plain_order(record: Record, event: events.OrderReport, now_ns: int) -> OrderFacts | None:
+    """Return the facts of an order on its first report, if its submit is unresolved and all that was ever requested."""
+    attempts, order = record.attempts, record.sent_order
+    if order is None or len(attempts) != 1 or record.targets is not NO_ENTRIES or record.refused_ids:
+        return None
+    sent = attempts[0]
+    if sent.kind is not AttemptKind.SUBMIT or sent.outcome not in UNRESOLVED:
+        return None
+    return new_facts(event, sent.client_order_id, order, sent.generation, attempts, now_ns)
+
+
 def reported(record: Record, event: events.OrderReport) -> Record:
     """Apply a fact about one venue order: find the order, add the fact, resolve the attempts that it answers."""
     if is_ambiguous_reject(record, event):
@@ -446,8 +498,9 @@ def without_replaced(record: Record, event: events.OrderReport) -> tuple[OrderFa
 
 def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
     """Return the facts of an order on its first report; its terms are those sent until the venue reports others."""
+    now_ns = recorded_ns(event)
     if (stop := triggered_stop(record, event)) is not None:
-        facts = new_facts(event, stop.client_order_id, stop.order, stop.generation, ())
+        facts = new_facts(event, stop.client_order_id, stop.order, stop.generation, (), now_ns)
         return replace(
             facts,
             client_order_ids=stop.client_order_ids,
@@ -461,7 +514,7 @@ def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
         name = sent_amend.client_order_id
         made = [item for item in record.attempts if item.client_order_id == name]
         replaced = ReplacedOrder(record.target(name) or "", sent_amend.keeps_cum_qty)
-        return replace(new_facts(event, name, sent_amend.order, sent_amend.generation, made), replaced=replaced)
+        return replace(new_facts(event, name, sent_amend.order, sent_amend.generation, made, now_ns), replaced=replaced)
     client_id = record.submit_id(event.orig_client_order_id or event.client_order_id or "")
     order = record.sent_order or (record.intent.order if record.intent else None)
     if order is None:
@@ -473,7 +526,7 @@ def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
     # If nothing was ever sent, the order was adopted: the intent was made from it.
     known = sent[-1] if sent else older or newest_submit or record.intent
     generation = known.generation if known is not None else 0
-    facts = new_facts(event, client_id, order, generation, sent)
+    facts = new_facts(event, client_id, order, generation, sent, now_ns)
     late = all_failed and record.send_count(client_id) > 0
     if not late and not record.refused_ids:
         return facts
@@ -492,9 +545,13 @@ def triggered_stop(record: Record, event: events.OrderReport) -> OrderFacts | No
 
 
 def new_facts(
-    event: events.OrderReport, client_id: str, order: StandardOrder, generation: int, sent: Sequence[Attempt]
+    event: events.OrderReport,
+    client_id: str,
+    order: StandardOrder,
+    generation: int,
+    sent: Sequence[Attempt],
+    now_ns: int,
 ) -> OrderFacts:
-    now_ns = recorded_ns(event)
     return OrderFacts(
         exchange_order_id=event.exchange_order_id or "",
         client_order_ids=(client_id,),
@@ -504,7 +561,7 @@ def new_facts(
         generation=generation,
         first_seen_ns=now_ns,
         last_seen_ns=now_ns,
-        sent_ns=min((item.stamp_ns for item in sent), default=None),
+        sent_ns=min([item.stamp_ns for item in sent], default=None),
     )
 
 

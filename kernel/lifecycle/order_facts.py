@@ -586,11 +586,19 @@ def with_bust(facts: OrderFacts, fill_key: str, time_ns: int) -> OrderFacts:
 
 def with_evidence(facts: OrderFacts, time_ns: int, cum_qty: int, margin_ns: int | None = None) -> OrderFacts:
     """Add a total of the venue, unless another is both as new and as large."""
-    given = CumEvidence(time_ns, cum_qty, margin_ns)
-    if any(replaces(item, given) for item in facts.evidence):
-        return facts
-    kept = (item for item in facts.evidence if not replaces(given, item))
-    return replace(facts, evidence=tuple(sorted([*kept, given], key=evidence_order)))
+    evidence = with_total(facts.evidence, CumEvidence(time_ns, cum_qty, margin_ns))
+    return facts if evidence is facts.evidence else replace(facts, evidence=evidence)
+
+
+def with_total(evidence: tuple[CumEvidence, ...], given: CumEvidence) -> tuple[CumEvidence, ...]:
+    """Return totals with another one, without those that it replaces; the same ones if it is replaced itself."""
+    kept = []
+    for item in evidence:
+        if replaces(item, given):
+            return evidence
+        if not replaces(given, item):
+            kept.append(item)
+    return tuple(sorted([*kept, given], key=evidence_order)) if kept else (given,)
 
 
 def replaces(item: CumEvidence, other: CumEvidence) -> bool:
@@ -603,12 +611,18 @@ def evidence_order(item: CumEvidence) -> tuple[int, int, int]:
     return (item.time_ns, item.cum_qty, -1 if item.margin_ns is None else item.margin_ns)
 
 
-def with_peak(facts: OrderFacts, time_ns: int, cum_qty: int) -> OrderFacts:
-    """Take a total (venue time 0: none was told) if it is the largest so far, or was as large earlier."""
-    known = facts.peak
-    if not time_ns or not cum_qty or (known is not None and (known.cum_qty, -known.time_ns) >= (cum_qty, -time_ns)):
-        return facts
-    return replace(facts, peak=CumEvidence(time_ns, cum_qty))
+def with_peak(facts: OrderFacts, total: CumEvidence) -> OrderFacts:
+    """Take a total that a report by client order id told."""
+    peak = higher(facts.peak, total)
+    return facts if peak is facts.peak else replace(facts, peak=peak)
+
+
+def higher(known: CumEvidence | None, total: CumEvidence) -> CumEvidence | None:
+    """Return a total (venue time 0: none was told) if it is larger than the known one, or was as large earlier."""
+    if not total.time_ns or not total.cum_qty:
+        return known
+    is_known = known is not None and (known.cum_qty, -known.time_ns) >= (total.cum_qty, -total.time_ns)
+    return known if is_known else total
 
 
 def with_end(facts: OrderFacts, status: OrdStatus, *, now_ns: int, time_ns: int, cum_qty: int | None) -> OrderFacts:

@@ -214,7 +214,7 @@ def client_order_id(log_id: str, intent_id: str, number: int, *, max_length: int
     Lower-case base32 (a-z, 2-7) of a SHA-256: 26 characters (130 bits), or fewer if the venue's limit is tighter.
     """
     digest = hashlib.sha256(f"{log_id}\n{intent_id}\n{number}".encode()).digest()
-    return base64.b32encode(digest).decode().lower()[: min(26, max_length)]
+    return base64.b32encode(digest[:20]).decode().lower()[: min(26, max_length)]
 
 
 def order_state(record: Record) -> OrderState | None:

@@ -282,12 +282,14 @@ class VenueSession:
     async def _watch_stream(self) -> None:
         """Query the account while the stream lacks what it should bring; reconnect if the query shows that it does."""
         while True:
-            match self._watch.step(self.clock.now_ns(), has_orders=bool(self.state.live_intent_ids())):
-                case StreamStep.PROBE:
-                    self.relist_now()
-                case StreamStep.SILENT:
-                    self._report_silence()
-                    self._end(self._silence)
+            now_ns, due_ns = self.clock.now_ns(), self._watch.due_ns()
+            if due_ns is not None and now_ns >= due_ns:  # the live intents are many: not after each answer
+                match self._watch.step(now_ns, has_orders=bool(self.state.live_intent_ids())):
+                    case StreamStep.PROBE:
+                        self.relist_now()
+                    case StreamStep.SILENT:
+                        self._report_silence()
+                        self._end(self._silence)
             self._watch_changed.clear()
             await self._first_of(self._watch_changed, self._watch.due_ns())
 

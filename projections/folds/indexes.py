@@ -5,11 +5,10 @@ Client and venue order ids stay until the intent is evicted: an order may appear
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 
 from kernel import events
 from kernel.lifecycle import Record
-from kernel.lifecycle.order_facts import OrderFacts
 from kernel.models import OrderIntent
 
 
@@ -48,20 +47,17 @@ class Indexes:
         if isinstance(event, events.AttemptStarted):
             self._put_client_ids(after.intent_id, [event.client_order_id])
         if after.orders is not before.orders:
-            known = {id(item) for facts in before.orders for item in (facts, facts.client_order_ids)}
+            known = [id(item) for facts in before.orders for item in (facts, facts.client_order_ids)]
             for facts in after.orders:
                 if id(facts) not in known:
-                    self._put_order(after.intent_id, facts, known)
-
-    def _put_order(self, intent_id: str, facts: OrderFacts, known: Container[int] = ()) -> None:
-        if id(facts.client_order_ids) not in known:
-            self._put_client_ids(intent_id, facts.client_order_ids)
-        if facts.exchange_order_id:
-            self._put_venue_id(facts.exchange_order_id, intent_id)
+                    if id(facts.client_order_ids) not in known:
+                        self._put_client_ids(after.intent_id, facts.client_order_ids)
+                    if facts.exchange_order_id:
+                        self._put_venue_id(facts.exchange_order_id, after.intent_id)
 
     def _put_venue_id(self, exchange_order_id: str, intent_id: str) -> None:
         known = self.by_exchange_order_id.get(exchange_order_id, ())
-        if intent_id not in known[-1:]:
+        if not known or known[-1] != intent_id:
             others = (other for other in known if other != intent_id)
             self.by_exchange_order_id[exchange_order_id] = (*others, intent_id)
 

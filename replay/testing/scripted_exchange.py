@@ -180,12 +180,7 @@ class ScriptedExchange:
         return changed
 
     def fill(self, name: str, quantity: int) -> None:
-        """Trade part of an order at its limit price and report the trade.
-
-        Args:
-            name: The exchange order id, such as `#0`.
-            quantity: The traded quantity; from the order's total on, the order is FILLED.
-        """
+        """Trade part of an order (`#0`) at its limit price and report it; from the order's total on, it is FILLED."""
         order = self.order(name)
         trade = ScriptedTrade(f"t{next(self._trades)}", quantity, self._now_ns())
         full = order.cum_qty + quantity >= order.order.quantity
@@ -203,19 +198,11 @@ class ScriptedExchange:
         self.trace("venue", f"accepts a foreign {terms_of(terms)} as {order.id}")
 
     def cancel(self, name: str) -> None:
-        """Cancel an order on the exchange's own initiative and report it.
-
-        Args:
-            name: The exchange order id.
-        """
+        """Cancel an order on the exchange's own initiative and report it."""
         self._end(self.order(name), OrdStatus.CANCELED)
 
     def expire(self, name: str) -> None:
-        """Expire an order and report it.
-
-        Args:
-            name: The exchange order id.
-        """
+        """Expire an order and report it."""
         self._end(self.order(name), OrdStatus.EXPIRED)
 
     def _end(self, order: ScriptedOrder, status: OrdStatus) -> ExecutionReport:
@@ -229,12 +216,7 @@ class ScriptedExchange:
         return report
 
     def bust(self, name: str, key: str) -> None:
-        """Void a trade and report it (FIX 150=H); a FILLED order works again.
-
-        Args:
-            name: The exchange order id.
-            key: The trade's fill key: `t0` for the exchange's first trade, `t1` for the second.
-        """
+        """Void a trade and report it (FIX 150=H); a FILLED order works again. The exchange's first trade is `t0`."""
         order = self.order(name)
         status = OrdStatus.PARTIALLY_FILLED if order.status is OrdStatus.FILLED else order.status
         order = self._change(order, busts=(*order.busts, (key, self._now_ns())), status=status)
@@ -305,11 +287,7 @@ class ScriptedExchange:
         self.script.held |= set(legs)
 
     def flow(self, *legs: str) -> None:
-        """Stop holding legs. Messages held before stay held: `deliver` or `lose` them.
-
-        Args:
-            legs: As in `hold`; by default all.
-        """
+        """Stop holding legs, by default all. Messages held before stay held: `deliver` or `lose` them."""
         self.script.held -= set(legs) or set(self.script.held)
 
     def freeze(self, *queries: str) -> None:
@@ -321,11 +299,7 @@ class ScriptedExchange:
         self.script.stale |= dict.fromkeys(queries, self.truth)
 
     def thaw(self, *queries: str) -> None:
-        """Answer queries with the current state again.
-
-        Args:
-            queries: As in `freeze`; by default all.
-        """
+        """Answer these queries, by default all, with the current state again."""
         for query in queries or tuple(self.script.stale):
             self.script.stale.pop(query, None)
 
@@ -360,11 +334,7 @@ class ScriptedExchange:
             message.future.set_result(message.answer)
 
     def deliver(self, name: str) -> None:
-        """Deliver a held request, answer or report.
-
-        Args:
-            name: Its name in `wire` or `reports`, such as `w1` or `r1`.
-        """
+        """Deliver a held request, answer or report by its name, such as `w1` or `r1`."""
         if name in self.reports:
             self._deliver_report(self.reports.pop(name))
             return
@@ -379,8 +349,7 @@ class ScriptedExchange:
         if name in self.reports:
             self._deliver_report(self.reports[name])
             return
-        copied = replace(self.wire[name])
-        self._arrive(copied)
+        self._arrive(replace(self.wire[name]))
 
     def force(self, name: str) -> None:
         """Deliver a held request and execute it although its validity has expired."""
@@ -426,14 +395,9 @@ class ScriptedExchange:
             raise Rejected("the request is too old", code="TOO_OLD", retry_after_s=0.1)
 
     def _is_taken(self, client_order_id: str) -> bool:
+        dedupe = self.capabilities.dedupe
         known = [order for order in self.truth if order.client_order_id == client_order_id]
-        match self.capabilities.dedupe:
-            case Dedupe.NONE:
-                return False
-            case Dedupe.WHILE_OPEN:
-                return any(order.open for order in known)
-            case Dedupe.FOR_EVER:
-                return bool(known)
+        return dedupe is not Dedupe.NONE and any(order.open or dedupe is Dedupe.FOR_EVER for order in known)
 
     def do_cancel(self, request: CancelRequest, valid_until_ns: int | None) -> Answer:
         self._check(request.client_order_id, valid_until_ns)
@@ -497,7 +461,6 @@ def shown_with(reports: tuple[ExecutionReport, ...], *, client_ids: bool) -> tup
 
 
 def describe_order(order: ScriptedOrder) -> str:
-    """Return the order in one line for people."""
     return f"{order.id} {order.status} {order.cum_qty}/{order.order.quantity}"
 
 

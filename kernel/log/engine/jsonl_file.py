@@ -17,9 +17,9 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Annotated, Any, cast
 
 import msgspec
 
@@ -34,7 +34,7 @@ STANDARD_STREAM = "-"
 PAGE_ROWS = 1_000
 LINE_BYTES_MAX = 256 << 20
 """Longest line that is read, so that another kind of file cannot fill the memory."""
-NUMBER_MAX = 2**63 - 1
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 NUMBERS = frozenset({"position", "version", "schema_version", "recorded_at_ns", "command_index"})
 HEX = frozenset({"command_id", "leaf_hash", "chain_hash"})
 STORED_TEXT = frozenset({"meta", "state"})
@@ -56,10 +56,20 @@ class LogFileHeader:
     """Chain hash of the last position."""
 
 
+HEADER_HASHES = ("chain_hash_before", "chain_hash")
+HeaderLine = msgspec.defstruct(
+    "HeaderLine", [(item.name, Number if "position" in item.name else str) for item in fields(LogFileHeader)]
+)
+RowLine = msgspec.defstruct(
+    "RowLine", [(column, Number if column in NUMBERS else str) for column in COLUMNS], forbid_unknown_fields=True
+)
+decode_row_line = msgspec.json.Decoder(RowLine).decode
+
+
 def header_line(header: LogFileHeader) -> bytes:
-    fields = asdict(header)
-    fields.update({name: fields[name].hex() for name in ("chain_hash_before", "chain_hash")})
-    return msgspec.json.encode({"format": FORMAT, "format_version": FORMAT_VERSION, **fields}) + b"\n"
+    stored = asdict(header)
+    stored |= {name: stored[name].hex() for name in HEADER_HASHES}
+    return msgspec.json.encode({"format": FORMAT, "format_version": FORMAT_VERSION, **stored}) + b"\n"
 
 
 def row_line(row: StoredRow) -> bytes:
@@ -155,15 +165,9 @@ class LogFile:
 
     def _parsed_header(self, value: dict[str, Any]) -> LogFileHeader:
         try:
-            header = LogFileHeader(
-                exchange_id=_text(value["exchange_id"]),
-                log_id=_text(value["log_id"]),
-                first_position=_number(value["first_position"]),
-                last_position=_number(value["last_position"]),
-                chain_hash_before=bytes.fromhex(value["chain_hash_before"]),
-                chain_hash=bytes.fromhex(value["chain_hash"]),
-            )
-        except (KeyError, TypeError, ValueError) as problem:
+            stored = msgspec.structs.asdict(msgspec.convert(value, HeaderLine))
+            header = LogFileHeader(**stored | {name: bytes.fromhex(stored[name]) for name in HEADER_HASHES})
+        except ValueError as problem:
             raise self._damaged(f"the header is malformed: {problem!r}") from problem
         if header.first_position < 1 or header.last_position < header.first_position - 1:
             raise self._damaged(f"positions {header.first_position} to {header.last_position} are no range")
@@ -171,35 +175,14 @@ class LogFile:
 
     def _row(self, line: bytes) -> StoredRow:
         try:
-            value = msgspec.json.decode(line)
-            if type(value) is not dict or set(value) != set(COLUMNS):
-                raise TypeError(f"it must have the keys {', '.join(COLUMNS)}, each once")
-            return StoredRow(**{column: _value(column, value[column]) for column in COLUMNS})
-        except (ValueError, TypeError) as problem:
+            stored = msgspec.structs.asdict(decode_row_line(line))
+            stored |= {column: stored[column].encode() for column in STORED_TEXT}
+            return StoredRow(**stored | {column: bytes.fromhex(stored[column]) for column in HEX})
+        except ValueError as problem:
             raise self._damaged(f"the row is malformed: {problem}") from problem
 
     def _damaged(self, text: str) -> IntegrityError:
         return IntegrityError(f"{self._name}, line {self._line_number}: {text}")
-
-
-def _value(column: str, value: Any) -> Any:
-    if column in NUMBERS:
-        return _number(value)
-    if column in HEX:
-        return bytes.fromhex(value)
-    return _text(value).encode() if column in STORED_TEXT else _text(value)
-
-
-def _number(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= NUMBER_MAX:
-        raise TypeError(f"{value!r} is not an integer from 0 to {NUMBER_MAX}")
-    return value
-
-
-def _text(value: Any) -> str:
-    if type(value) is not str:
-        raise TypeError(f"{value!r} is not a string")
-    return value
 
 
 @contextmanager

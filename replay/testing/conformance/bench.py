@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -41,6 +41,10 @@ SETTINGS = KernelSettings(
 )
 OrderIds = tuple[str | None, str | None]
 """The client order id and the venue's id of an order."""
+
+
+def shows(reports: Iterable[ExecutionReport], order: ExecutionReport) -> bool:
+    return any(item.exchange_order_id == order.exchange_order_id for item in reports)
 
 
 class NotObservable(Exception):
@@ -212,8 +216,11 @@ class Bench:
         return await self.venue.cancel(self.cancel_request(report.client_order_id, report.exchange_order_id))
 
     async def is_listed(self, report: ExecutionReport) -> bool:
-        listed = (await self.snapshot()).open_orders
-        return any(item.exchange_order_id == report.exchange_order_id for item in listed)
+        return shows((await self.snapshot()).open_orders, report)
+
+    def is_reported(self, report: ExecutionReport) -> bool:
+        """Return whether the stream has brought a report of an order."""
+        return shows(self.reports, report)
 
     async def trade(self) -> ExecutionReport:
         """Buy the configured quantity at the market; returns the report of the first trade."""

@@ -35,15 +35,14 @@ REMOVED: dict[str, dict[str, Any]] = {
     "lookup": NO_LOOKUP,
     "amend": {"amend": AmendDialect.NONE},
     "stream": {},
-    "lookup_closed": {"lookup_closed": False},
-    "orders_carry_client_id": {"orders_carry_client_id": False},
-    "trades_carry_client_id": {"trades_carry_client_id": False},
-    "lists_open_orders": {"lists_open_orders": False},
-    "lists_trades": {"lists_trades": False},
-    "lists_balances": {"lists_balances": False},
-    "cancel_reports_cum_qty": {"cancel_reports_cum_qty": False},
-    "tells_time": {"tells_time": False},
-}
+    **{
+        name: {name: False}
+        for name in (
+            "lookup_closed", "orders_carry_client_id", "trades_carry_client_id", "lists_open_orders", "lists_trades",
+            "lists_balances", "cancel_reports_cum_qty", "tells_time",
+        )
+    },
+}  # fmt: skip
 """The capabilities that change with each ability that can be removed. Without `stream`, which is no capability, the adapter
 polls for its reports."""
 

@@ -13,7 +13,7 @@ from kernel.errors import NotSent, OutcomeUnknown, Rejected, VenueError
 from kernel.models import ExecType, OrdStatus
 from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 from kernel.venues.base import Dedupe, ExecutionReport, ModifyRequest
-from replay.testing.conformance.bench import CLOCK, DAY_NS, ENDED, TIMES, Bench, NotObservable
+from replay.testing.conformance.bench import CLOCK, DAY_NS, ENDED, TIMES, Bench, NotObservable, shows
 from replay.testing.conformance.kit import Kit, case
 
 
@@ -143,11 +143,7 @@ async def test_dedupe_period(bench: Bench) -> None:
 async def test_the_stream(bench: Bench) -> None:
     """The stream reports the acceptance of an order."""
     report = await bench.submit()
-
-    def reported() -> bool:
-        return any(item.exchange_order_id == report.exchange_order_id for item in bench.reports)
-
-    await bench.eventually("the stream reports the order", reported)
+    await bench.eventually("the stream reports the order", lambda: bench.is_reported(report))
 
 
 @case("O-10", level=2)
@@ -176,7 +172,7 @@ async def test_listed_trades(bench: Bench) -> bool:
     trade = await bench.trade()
 
     async def listed() -> bool:
-        return any(item.exchange_order_id == trade.exchange_order_id for item in (await bench.snapshot()).fills)
+        return shows((await bench.snapshot()).fills, trade)
 
     if not bench.capabilities.lists_trades:
         return await listed()
@@ -372,12 +368,8 @@ async def test_a_new_session(bench: Bench) -> None:
     bench.reports.clear()
     await bench.connect()
     await bench.cancel(report)
-
-    def reported() -> bool:
-        return any(item.exchange_order_id == report.exchange_order_id for item in bench.reports)
-
     if not bench.polled:
-        await bench.eventually("the new session reports the cancel", reported)
+        await bench.eventually("the new session reports the cancel", lambda: bench.is_reported(report))
 
 
 @case("R-06", level=2)

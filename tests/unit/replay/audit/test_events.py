@@ -538,7 +538,7 @@ async def test_an_event_that_cannot_be_read_is_found(monkeypatch: pytest.MonkeyP
         await working(story)
         append = events.IntentCancelRequested(intent_id="a", generation=-1, requested_at_ns=1)
         with monkeypatch.context() as unchecked:
-            unchecked.setattr(records, "decoded", lambda kind, state: append)
+            unchecked.setattr(records, "decoded", lambda kind, state, **_: append)
             position = await story.about("a", append)
         await story.fill("a", 1, "t")
         return position
