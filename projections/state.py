@@ -15,7 +15,6 @@ from typing import Any
 from msgspec.structs import replace
 
 from kernel import events
-from kernel.commands.place_group import venue_managed_quantity
 from kernel.groups import ExitReport, Group, quantity_at_risk
 from kernel.lifecycle import OrderRequest, Record, finding_id, is_disagreement_due, order_requests, order_state
 from kernel.lifecycle.record import as_exit, is_refused
@@ -43,7 +42,7 @@ from projections.folds import ledger
 from projections.folds.expected_balances import expected_balances, external_risks
 from projections.retention.policy import RetentionPolicy
 from projections.snapshot import StateSnapshot
-from projections.state_data import StateData, with_quantity
+from projections.state_data import StateData, venue_managed_quantity, with_quantity
 from projections.state_fold import Fold, Observer
 
 DERIVED_STATES_MAX = 1_000

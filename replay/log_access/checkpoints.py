@@ -18,7 +18,7 @@ from projections import checkpoint
 from projections.checkpoint import CheckpointError, CheckpointFiles
 from projections.retention.policy import RetentionPolicy
 from projections.state import State
-from replay.log_access.log_reader import chain_at
+from replay.log_access.log_reader import chain_at, gc_relaxed
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,8 @@ async def restored_state(
         try:
             if (await chain_at(log, header.position)).hex() != header.chain_hash:
                 raise CheckpointError("the log has another chain hash at its position")
-            state = await asyncio.to_thread(checkpoint.read, path)
+            with gc_relaxed():
+                state = await asyncio.to_thread(checkpoint.read, path)
             if state.retention != fresh.retention:
                 raise CheckpointError(f"it was folded with the retention policy {state.retention}")
             return state

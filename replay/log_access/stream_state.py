@@ -6,7 +6,8 @@ Called by commands that show them. It equals the state of the whole log in all t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from kernel import events
 from kernel.clock import SystemClock
@@ -18,8 +19,7 @@ from projections.state import State, folded_alone
 SNAPSHOTS_READ = 100
 
 
-@dataclass(frozen=True, slots=True)
-class StreamState:
+class StreamState(msgspec.Struct, frozen=True):
     """The state of some intents and groups, from their streams alone."""
 
     log: EventLog
