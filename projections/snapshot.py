@@ -35,8 +35,6 @@ class Evicted:
 class IndexSnapshot:
     """The indexes that cannot be derived from the records."""
 
-    created: dict[str, int]
-    with_order: dict[str, int]
     live: list[str]
     open_in: dict[str, str]
     by_client_order_id: dict[str, str]
@@ -75,5 +73,4 @@ class StateSnapshot:
     heartbeats: dict[str, Heartbeat]
     transfer_keys: list[str]
     keeping: RetentionPolicy
-    heard: dict[str, int]
     let_go: Evicted

@@ -77,10 +77,9 @@ class Fold:
         before = recalled(data.records.get(intent_id) or data.record(intent_id), event)
         after = evolve(before, event)
         data.records[intent_id] = with_settled(after)
-        data.last_positions[intent_id] = envelope.position
         data.derived.pop(intent_id, None)
         touched[intent_id] = None
-        data.indexes.apply(before, after, event, envelope.position)
+        data.indexes.apply(before, after, event)
         group = data.groups.of(intent_id)
         changed = self._apply_orders(before, after, event, group) if after.orders is not before.orders else []
         if (fold := INTENT_FOLDS.get(type(event))) is not None:
