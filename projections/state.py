@@ -140,7 +140,7 @@ class State:
     def _update_live(self, intent_id: str) -> bool:
         """Update the indexes of live and terminal intents; whether the intent's two sides differ."""
         data = self._data
-        record, group = data.record(intent_id), data.groups.of(intent_id)
+        record, group = data.records.get(intent_id) or data.record(intent_id), data.groups.of(intent_id)
         unresolved = record.unresolved  # always counts, without deriving the order state
         differs = bool(unresolved) or self._differs(record, group)
         waits = group is not None and self.awaits_parent(intent_id)
@@ -151,7 +151,8 @@ class State:
 
     def _differs(self, record: Record, group: Group | None) -> bool:
         """Return whether the sides of an intent without an unresolved attempt differ, or a report about it is due."""
-        if diff.differs(self, self._grouped(record)):
+        plain = group is None and record.accepted is None
+        if diff.differs(self, record if plain else self._grouped(record)):
             return True
         return is_disagreement_due(record) if group is None else self.is_report_due(record.intent_id)
 
@@ -269,8 +270,6 @@ class State:
     def _grouped(self, record: Record) -> Record:
         """A record with its effective intent: with the quantity that the group permits, and the accepted terms."""
         group, intent = self._data.group_of(record.intent_id), record.intent
-        if group is None and record.accepted is None:
-            return record
         if group is not None and intent is not None and not group.native:
             permitted = self._data.permitted_quantity(group, intent.intent_id, intent.order.quantity)
             record = with_quantity(record, permitted)

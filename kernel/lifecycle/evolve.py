@@ -67,9 +67,11 @@ from kernel.order_spec import StandardOrder
 
 def evolve(record: Record, event: events.BaseEvent) -> Record:
     """Return the record after an event. An event without a change below only sets the version."""
-    kind, envelope = type(event), event.envelope if event.recorded else None
-    if kind in PLAIN_REPORTS and (plain := plain_report(record, event, envelope)) is not None:
-        return plain
+    kind, envelope = type(event), event.recorded_envelope
+    if envelope is not None and kind in PLAIN_REPORTS:
+        plain = plain_report(record, event, envelope)
+        if plain is not None:
+            return plain
     record = recalled(record, event)
     change = CHANGES.get(kind)
     after = change(record, event) if change is not None else record
@@ -264,12 +266,10 @@ def with_attempt(record: Record, attempt: Attempt) -> Record:
     return replace(record, attempts=keep_attempts(attempts))
 
 
-def plain_report(record: Record, event: Any, envelope: events.Envelope | None) -> Record | None:
+def plain_report(record: Record, event: Any, envelope: events.Envelope) -> Record | None:
     """Apply a report about the only order of an intent, as `reported` does; None if anything about them is unusual."""
     orders = record.orders
     if len(orders) > 1 or record.amends is not NO_ENTRIES or record.settled is not NONE_SETTLED:
-        return None
-    if envelope is None:
         return None
     now_ns = envelope.recorded_at_ns
     before = orders[0] if orders else plain_order(record, event, now_ns)

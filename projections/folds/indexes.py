@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from kernel import events
 from kernel.lifecycle import Record
 from kernel.models import Attempt, OrderIntent
 
@@ -32,22 +31,21 @@ class Indexes:
         self.by_exchange_order_id: dict[str, tuple[str, ...]] = {}
         """Venue order id to the intents that have an order under it, the one reported last at the end."""
 
-    def apply(self, before: Record, after: Record, event: events.BaseEvent) -> None:
-        """Update the mappings for an event that changed a record from `before` to `after`."""
-        if after.intent is not before.intent:
-            self._unfile(before)
-            if after.intent is not None:
-                self.file(after.intent_id, after.intent)
-        if isinstance(event, events.AttemptStarted):
-            self._put_client_ids(after.intent_id, [event.client_order_id])
-        if after.orders is not before.orders:
-            known = [id(item) for facts in before.orders for item in (facts, facts.client_order_ids)]
-            for facts in after.orders:
-                if id(facts) not in known:
-                    if id(facts.client_order_ids) not in known:
-                        self._put_client_ids(after.intent_id, facts.client_order_ids)
-                    if facts.exchange_order_id:
-                        self._put_venue_id(facts.exchange_order_id, after.intent_id)
+    def refile(self, before: Record, after: Record) -> None:
+        """File an intent that changed under its symbol and group."""
+        self._unfile(before)
+        if after.intent is not None:
+            self.file(after.intent_id, after.intent)
+
+    def put_orders(self, before: Record, after: Record) -> None:
+        """File an intent under the ids of its changed orders."""
+        known = [id(item) for facts in before.orders for item in (facts, facts.client_order_ids)]
+        for facts in after.orders:
+            if id(facts) not in known:
+                if id(facts.client_order_ids) not in known:
+                    self.put_client_ids(after.intent_id, facts.client_order_ids)
+                if facts.exchange_order_id:
+                    self._put_venue_id(facts.exchange_order_id, after.intent_id)
 
     def _put_venue_id(self, exchange_order_id: str, intent_id: str) -> None:
         known = self.by_exchange_order_id.get(exchange_order_id, ())
@@ -55,7 +53,7 @@ class Indexes:
             others = (other for other in known if other != intent_id)
             self.by_exchange_order_id[exchange_order_id] = (*others, intent_id)
 
-    def _put_client_ids(self, intent_id: str, client_order_ids: Iterable[str]) -> None:
+    def put_client_ids(self, intent_id: str, client_order_ids: Iterable[str]) -> None:
         for client_order_id in client_order_ids:
             if client_order_id:
                 self.by_client_order_id[client_order_id] = intent_id
