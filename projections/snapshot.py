@@ -34,8 +34,6 @@ class Evicted(msgspec.Struct, frozen=True):
 class IndexSnapshot(msgspec.Struct, frozen=True):
     """The indexes that cannot be derived from the records."""
 
-    created: dict[str, int]
-    with_order: dict[str, int]
     live: list[str]
     open_in: dict[str, str]
     by_client_order_id: dict[str, str]
@@ -73,5 +71,4 @@ class StateSnapshot(msgspec.Struct, frozen=True):
     heartbeats: dict[str, Heartbeat]
     transfer_keys: list[str]
     keeping: RetentionPolicy
-    heard: dict[str, int]
     let_go: Evicted

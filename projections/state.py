@@ -10,6 +10,7 @@ import asyncio
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from msgspec.structs import replace
@@ -138,18 +139,21 @@ class State:
     def _update_live(self, intent_id: str) -> bool:
         """Update the indexes of live and terminal intents; whether the intent's two sides differ."""
         data = self._data
-        record = data.record(intent_id)
-        differs = self._differs(record)
-        data.indexes.set_live(record, differs=differs or self.awaits_parent(intent_id))
-        data.exposures.mark(intent_id, live=intent_id in data.indexes.live)
+        record, group = data.records.get(intent_id) or data.record(intent_id), data.groups.of(intent_id)
+        unresolved = record.unresolved  # always counts, without deriving the order state
+        differs = bool(unresolved) or self._differs(record, group)
+        waits = group is not None and self.awaits_parent(intent_id)
+        is_live = data.indexes.set_live(record, unresolved, differs=differs or waits)
+        data.exposures.mark(intent_id, live=is_live)
         data.update_terminal(intent_id)
         return differs
 
-    def _differs(self, record: Record) -> bool:
-        """Return whether the sides differ. An unresolved attempt always counts, without deriving the order state."""
-        if record.unresolved or diff.differs(self, record.intent_id):
+    def _differs(self, record: Record, group: Group | None) -> bool:
+        """Return whether the sides of an intent without an unresolved attempt differ, or a report about it is due."""
+        plain = group is None and record.accepted is None
+        if diff.differs(self, record if plain else self._grouped(record)):
             return True
-        return self.is_report_due(record.intent_id)
+        return is_disagreement_due(record) if group is None else self.is_report_due(record.intent_id)
 
     def parts_of(self, batch: Sequence[events.BaseEvent]) -> Iterator[Sequence[events.BaseEvent]]:
         """A batch, split at the positions where eviction happens."""
@@ -379,7 +383,7 @@ class State:
         return replace(state, last_sync_at=ended_ns // 1_000_000_000)
 
     def intents(self) -> Iterable[OrderIntent]:
-        return self._intents_of(self._data.indexes.created)
+        return self._intents_of(self._data.records)
 
     def intents_of_symbol(self, symbol_id: str) -> Iterable[OrderIntent]:
         return self._intents_of(self._data.indexes.by_symbol.get(symbol_id, {}))
@@ -389,19 +393,20 @@ class State:
         return self._intents_of(self._data.indexes.by_group.get(group_id, {}))
 
     def _intents_of(self, intent_ids: Iterable[str]) -> Iterable[OrderIntent]:
-        ordered = sorted(intent_ids, key=self._data.indexes.created.__getitem__)
-        return (intent for intent_id in ordered if (intent := self.intent(intent_id)) is not None)
+        created = [(item.created_position, item.intent) for item in map(self.record, intent_ids) if item.intent]
+        return [intent for _, intent in sorted(created, key=itemgetter(0))]
 
     def intent_symbols(self) -> list[str]:
         return sorted({*self._data.indexes.by_symbol, *self._data.trades_cursors.evicted})
 
     def order_states(self) -> Iterable[OrderState]:
-        with_order = self._data.indexes.with_order
-        ordered = sorted(with_order, key=with_order.__getitem__)
-        return (state for intent_id in ordered if (state := self.order_state(intent_id)) is not None)
+        having = [record for record in self._data.records.values() if record.has_order]
+        ordered = sorted(having, key=attrgetter("order_position"))
+        return (state for record in ordered if (state := self.order_state(record.intent_id)) is not None)
 
     def live_intent_ids(self) -> list[str]:
-        return self._data.indexes.live_in_order()
+        """See `KernelState`. First those that were deleted, or are not created yet."""
+        return sorted(self._data.indexes.live, key=lambda intent_id: self.record(intent_id).created_position)
 
     def intent_id_of(self, *, client_order_id: str | None = None, exchange_order_id: str | None = None) -> str | None:
         by_venue = self.intent_ids_of_order(exchange_order_id or "")

@@ -62,6 +62,12 @@ class Record(Facts, frozen=True, gc=False):
     intent_id: str
     version: int = 0
     """Version of the intent's stream."""
+    last_position: int = 0
+    """Position of its newest event."""
+    created_position: int = 0
+    """Position at which its intent was created; 0 without one."""
+    order_position: int = 0
+    """Position at which its order state began; 0 without one."""
     intent: OrderIntent | None = None
     """None before it is created (a store may record an order state first) and after it is deleted."""
     correlation_id: str | None = None
@@ -150,7 +156,7 @@ class Record(Facts, frozen=True, gc=False):
     @property
     def may_be_live(self) -> bool:
         """True if an order is open at the venue, or may be."""
-        return bool(self.unresolved) or any(facts.final_cum_qty is None for facts in self.orders)
+        return bool(self.unresolved) or None in [facts.final_cum_qty for facts in self.orders]
 
     @property
     def cum_qty(self) -> int:
@@ -204,6 +210,8 @@ def newest_submit(attempts: tuple[Attempt, ...]) -> Attempt | None:
 
 def keep_attempts(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
     """Return the unresolved attempts, the newest submit and the newest attempt."""
+    if len(attempts) < 2:
+        return attempts
     submit = newest_submit(attempts)
     return tuple([item for item in attempts if item.outcome in UNRESOLVED or item is submit or item is attempts[-1]])
 
