@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -145,6 +146,7 @@ SELECT_NEXT_COMMAND = "SELECT position FROM log WHERE position > ? AND command_i
 SELECT_ROWS = (
     "SELECT " + ", ".join(f"CAST({c} AS BLOB)" if c in ("meta", "state") else c for c in COLUMNS) + " FROM log"
 )
+ROW_OF: Callable[[Iterable[Any]], StoredRow] = partial(tuple.__new__, StoredRow)
 
 
 class ConnectionPool(SQLiteConnectionPool):
@@ -345,7 +347,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
     def select(self, query: RowQuery) -> list[StoredRow]:
         clauses, values = query.clauses("?")
         with self._reading() as connection:
-            return [StoredRow(*row) for row in connection.execute(SELECT_ROWS + clauses, values)]
+            return [*map(ROW_OF, connection.execute(SELECT_ROWS + clauses, values))]
 
     def streams_with(self, field: str, value: str, *, upto: int) -> list[str]:
         with self._reading() as connection:
