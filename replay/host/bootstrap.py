@@ -90,9 +90,8 @@ async def open_kernel(
             actor=actor,
             metrics=metrics,
         )
-        keeper: CheckpointKeeper | None = None
-        if files is not None:
-            keeper = CheckpointKeeper(opened, state, files, every_events=checkpoint_every_events)
+        every = checkpoint_every_events
+        keeper = None if files is None else CheckpointKeeper(opened, state, files, every_events=every)
         try:
             async with signing_tree_heads(kernel, notes, clock=clock):
                 await kernel.start()
