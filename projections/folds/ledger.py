@@ -46,7 +46,6 @@ class OpenPosition:
 
 
 def booked(position: OpenPosition, booking: Booking) -> OpenPosition:
-    """A position after a booking."""
     fees = with_fee(position.fees, booking)
     quantity, traded = position.quantity, booking.signed_quantity
     if quantity * traded >= 0:
@@ -136,7 +135,6 @@ def added_alone(old: Sequence[OrderFacts], after: OrderFacts) -> list[Booking] |
 
 
 def bookings_of(facts: OrderFacts, entry: TradeEntry) -> list[Booking]:
-    """The bookings of a trade and its fees."""
     order = facts.order
     trade = BareTrade(order.symbol_id, order.side, entry.fill_key, entry.quantity, entry.price).booking(1)
     return [trade, *fee_bookings(trade, entry)]

@@ -353,7 +353,6 @@ def conflict_of(state: KernelState, known: OrderIntent, order: StandardOrder) ->
 
 
 def with_record_of(known: OrderIntent, manifest: OrderManifest) -> OrderIntent:
-    """Return an intent with a manifest's owner, labels and policy."""
     metadata = {key: value for key, value in known.metadata.items() if key != "labels"} | labels_metadata(manifest)
     update = {"owner": manifest.owner, "metadata": metadata, "on_unsolicited_cancel": manifest.on_unsolicited_cancel}
     return structs.replace(known, **update)

@@ -58,7 +58,6 @@ def is_synced(state: KernelState, intent_id: str) -> bool:
 
 
 def has_failed(state: KernelState, intent_id: str) -> bool:
-    """Return whether the venue rejected the order, or its change, for good."""
     return is_failed(state.order_state(intent_id))
 
 
