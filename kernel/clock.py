@@ -25,6 +25,11 @@ class Clock(Protocol):
         """Return once `now_ns()` is at least `instant_ns`."""
 
 
+def elapsed_ns() -> int:
+    """Return the event loop's time, which goes on when the host's clock is set."""
+    return round(asyncio.get_running_loop().time() * NS_PER_S)
+
+
 class SystemClock:
     """The clock of the host."""
 
@@ -57,7 +62,7 @@ class LoopClock(SystemClock):
         self.origin_ns = origin_ns
 
     def now_ns(self) -> int:
-        return self.origin_ns + round(asyncio.get_running_loop().time() * NS_PER_S)
+        return self.origin_ns + elapsed_ns()
 
 
 class IdFactory(Protocol):

@@ -575,6 +575,8 @@ class EventSourcedKernel(ExchangeKernel):
 
     async def _symbol(self, symbol_id: str) -> SymbolMetadata:
         """Return a symbol, waiting for the first reference data."""
+        if (known := self.state.symbol(symbol_id)) is not None:
+            return known
         timeout_s = self._settings.ack_timeout_s if self._runtime.leader is not None else 0
         missing = self._runtime.readiness.missing()
         return await waiters.awaited_symbol(

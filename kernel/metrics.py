@@ -187,6 +187,7 @@ class Metrics:
 
     def _log(self) -> None:
         self.appends = self._counter("log_appends_total", "Appends to the log by how they ended.", result=AppendResult)
+        self._appended = {result: self.appends.labels(result) for result in AppendResult}
         self.append_duration = self._histogram(
             "log_append_duration_seconds", "Duration of an append until it is durable."
         )
@@ -225,7 +226,7 @@ class Metrics:
             result = AppendResult.CONFLICT
             raise
         finally:
-            self.appends.labels(result).inc()
+            self._appended[result].inc()
             observe_ns(self.append_duration, clock.now_ns() - began_ns)
 
     def looked(self, scopes: Iterable[LookScope], result: LookResult) -> None:

@@ -16,11 +16,14 @@ from kernel.lifecycle import OrderRequest, Record, evolve, finding_id, order_req
 from kernel.lifecycle.order_identity import has_id, has_terms_of, holds_trade
 from kernel.lifecycle.settled_orders import recalled, with_settled
 from kernel.models import AttemptOutcome, Evidence, FindingKind, LookScope, OrderIntent
+from kernel.order_spec import STOPPED
 from kernel.safety import heartbeat
 from kernel.safety.heartbeat import HeartbeatEvent
 from projections.folds import ledger
 from projections.folds.external_orders import reversal
 from projections.state_data import DEAD_MAX, StateData
+
+INTENT_PREFIX_LENGTH = len(events.INTENT_STREAM_PREFIX)
 
 Observer = Callable[[events.BaseEvent, Record | None, Record | None], None]
 """Called after each event that is folded; for one in an intent's stream, with its record before and after."""
@@ -55,8 +58,8 @@ class Fold:
         before: Record | None = None
         after: Record | None = None
         if stream_id.startswith(events.INTENT_STREAM_PREFIX):
-            intent_id = stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
-            before, after = self._apply_to_intent(intent_id, event, envelope.position, touched)
+            intent_id = stream_id[INTENT_PREFIX_LENGTH:]
+            before, after = self._apply_to_intent(intent_id, event, envelope, touched)
         elif stream_id.startswith(events.GROUP_STREAM_PREFIX):
             self._apply_to_group(stream_id.removeprefix(events.GROUP_STREAM_PREFIX), event, touched)
         else:
@@ -68,40 +71,49 @@ class Fold:
             self.observer(event, before, after)
 
     def _apply_to_intent(
-        self, intent_id: str, event: events.BaseEvent, position: int, touched: dict[str, None]
+        self, intent_id: str, event: events.BaseEvent, envelope: events.Envelope, touched: dict[str, None]
     ) -> tuple[Record, Record]:
         data = self._data
-        before = recalled(data.record(intent_id), event)
+        before = recalled(data.records.get(intent_id) or data.record(intent_id), event)
         after = evolve(before, event)
         data.records[intent_id] = with_settled(after)
-        data.last_positions[intent_id] = position
+        data.last_positions[intent_id] = envelope.position
         data.derived.pop(intent_id, None)
         touched[intent_id] = None
-        data.indexes.apply(before, after, event, position)
-        if (storm := data.storms.apply(before, event)) is not None:
-            data.trading_status = data.trading_status.stormy(*storm)
-        changed: list[Group] = []
-        if after.orders is not before.orders:
-            if data.externals.entries:
-                self._adopt(after, event)
-            self._note_stops(before, after)
-            changed += self._book_groups(before, after, self._book(before, after, event))
-        if isinstance(event, events.AttemptResolved):
-            self._note_dead(before, event)
-        if isinstance(event, events.IntentCreated):
-            data.groups.intent_created(event)
-        elif after.intent is not before.intent and (group := data.groups.of(intent_id)) is not None:
+        data.indexes.apply(before, after, event, envelope.position)
+        group = data.groups.of(intent_id)
+        changed = self._apply_orders(before, after, event, group) if after.orders is not before.orders else []
+        if (fold := INTENT_FOLDS.get(type(event))) is not None:
+            fold(self, before, event)
+        elif after.intent is not before.intent and group is not None:
             changed.append(group)
-        own = data.groups.of(intent_id)
+        if group is not None or changed:
+            self._refresh_groups(intent_id, changed, envelope.recorded_at_ns, touched)
+        return before, after
+
+    def _apply_orders(self, before: Record, after: Record, event: events.BaseEvent, group: Group | None) -> list[Group]:
+        """Apply what an event changed in an intent's orders; returns the groups that it changed."""
+        data = self._data
+        if data.externals.entries:
+            self._adopt(after, event)
+        for facts in (*before.orders, *after.orders):
+            if facts.order.order_type in STOPPED:
+                self._note_stops(before, after)
+                break
+        booked = self._book(before, after, event)
+        return self._book_groups(before, after, booked, group) if booked or group is not None else []
+
+    def _refresh_groups(self, intent_id: str, changed: Sequence[Group], at_ns: int, touched: dict[str, None]) -> None:
+        """Note what the orders of the changed groups show, and of the bracket that an intent belongs to."""
+        data, own = self._data, self._data.groups.of(intent_id)
         for group in (*changed, *(() if own is None or own.parent is None else (own,))):
-            data.groups.put(data.refreshed(data.groups.by_id[group.group_id], at_ns=event.recorded_at_ns))
+            data.groups.put(data.refreshed(data.groups.by_id[group.group_id], at_ns=at_ns))
         for group in changed:
             self._touch_group(group, touched)
-        if isinstance(
-            event, (events.FindingRaised, events.FindingResolved)
-        ):  # building the union type each time is slower
-            self._finding(event)
-        return before, after
+
+    def _note_rejection(self, before: Record, event: events.BaseEvent) -> None:
+        if (storm := self._data.storms.apply(before, event)) is not None:
+            self._data.trading_status = self._data.trading_status.stormy(*storm)
 
     def _note_dead(self, before: Record, event: events.AttemptResolved) -> None:
         """Keep a request for an order that is resolved as DEAD."""
@@ -148,25 +160,22 @@ class Fold:
             touched[intent_id] = None
             self._data.derived.pop(intent_id, None)
 
-    def _book_groups(self, before: Record, after: Record, booked: Sequence[ledger.Booking]) -> list[Group]:
+    def _book_groups(
+        self, before: Record, after: Record, booked: Sequence[ledger.Booking], group: Group | None
+    ) -> list[Group]:
         """Book an intent's trades for its group, or for the brackets that they close; returns the changed groups."""
-        groups, intent_id = self._data.groups, after.intent_id
-        group, intent = groups.of(intent_id), after.intent or before.intent
+        groups, intent_id, intent = self._data.groups, after.intent_id, after.intent or before.intent
+        changed: list[Group] = []
         if group is None or group.parent is None:
             owner = intent.owner if intent is not None else ""
-            trades = [booking for booking in booked if booking.signed_quantity]
-            changed = [
-                bracket
-                for booking in trades
-                for bracket in groups.book_outside(
-                    booking.symbol_id, owner, booking.signed_quantity, parent=self._parent_intent
-                )
-            ]
+            for booking in booked:
+                if traded := booking.signed_quantity:
+                    changed += groups.book_outside(booking.symbol_id, owner, traded, parent=self._parent_intent)
         else:
             for booking in booked:
                 if booking.fee and booking.fee_asset is not None:
                     groups.put(groups.by_id[group.group_id].with_fee(booking.fee_asset, booking.fee))
-            changed = [group]
+            changed.append(group)
         if group is not None and after.cum_qty != before.cum_qty:
             changed.append(groups.set_filled(intent_id, after.cum_qty, symbol_id=after.orders[-1].order.symbol_id))
         return changed
@@ -175,22 +184,22 @@ class Fold:
         return self._data.record(group.intent_ids[0]).intent
 
     def _book(self, before: Record, after: Record, event: events.BaseEvent) -> list[ledger.Booking]:
+        data = self._data
         if isinstance(event, events.OrderFilled):
-            self._data.exposures.last_prices[event.symbol_id] = event.last_px
+            data.exposures.last_prices[event.symbol_id] = event.last_px
         booked = ledger.bookings(before.orders, after.orders)
-        for booking in booked:
-            symbol = self._data.reference.symbol(booking.symbol_id)
-            venue_ns = event.transact_time_ns if isinstance(event, events.OrderReport) else None
-            self._data.ledger.book(
-                booking, symbol, self._data.reference.decimals, at_ns=event.recorded_at_ns, venue_ns=venue_ns
-            )
+        if booked:
+            at_ns, venue_ns = event.recorded_at_ns, venue_time_ns(event)
+            for booking in booked:
+                symbol = data.reference.symbol(booking.symbol_id)
+                data.ledger.book(booking, symbol, data.reference.decimals, at_ns=at_ns, venue_ns=venue_ns)
         for booking in ledger.foreign_bookings(before.orders, after.orders):
             self._book_external(booking, event, None)
         return booked
 
     def _adopt(self, after: Record, event: events.BaseEvent) -> None:
         """Remove the intent's orders from the external ones, and reverse their trades: they are booked as the intent's."""
-        venue_ns = event.transact_time_ns if isinstance(event, events.OrderReport) else None
+        venue_ns = venue_time_ns(event)
         for facts in after.orders:
             for booking in self._data.externals.take(facts) if facts.exchange_order_id else ():
                 self._book_external(reversal(booking), event, venue_ns)
@@ -295,11 +304,26 @@ class Fold:
             self._data.ledger.accept_position(subject)
 
 
+def venue_time_ns(event: events.BaseEvent) -> int | None:
+    """Return when it happened at the venue, if a report tells."""
+    return event.transact_time_ns if isinstance(event, events.OrderReport) else None
+
+
 def account_lag_ns(capabilities: Mapping[str, Any]) -> int:
     """The longest time (ns) for which a venue may show the account without its newest change, clock skew included."""
     lags = capabilities.get("read_lag") or {}
     return int(max(lags.values(), default=0) + 2 * capabilities.get("clock_skew_ns", 0))
 
+
+INTENT_FOLDS: dict[type[events.BaseEvent], Callable[..., None]] = {
+    events.IntentCreated: lambda fold, before, event: fold._data.groups.intent_created(event),
+    events.AttemptFailed: Fold._note_rejection,
+    events.OrderRejected: Fold._note_rejection,
+    events.AttemptResolved: Fold._note_dead,
+    events.FindingRaised: lambda fold, before, event: fold._finding(event),
+    events.FindingResolved: lambda fold, before, event: fold._finding(event),
+}
+"""What events of an intent change besides its record, given the record before them."""
 
 FOLDS: dict[type[events.BaseEvent], Callable[..., None]] = {
     events.LogCreated: Fold._log_created,

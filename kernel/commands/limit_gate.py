@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,14 +168,10 @@ class LimitGate:
         self._reservations = Reservations(state, clock)
         self._command_rate = CommandRate(clock)
 
-    @contextmanager
-    def admitted(self, record: Record, command: IntentCommand) -> Iterator[None]:
+    def admitted(self, record: Record, command: IntentCommand) -> AbstractContextManager[None]:
         """Reserve the risk of a command while it is appended; `ValidationError` if it exceeds a limit."""
-        settings = self._settings() if isinstance(command, PlaceOrder | ModifyIntent) else []
-        if not settings:
-            yield
-            return
-        assert isinstance(command, PlaceOrder | ModifyIntent)
+        if not isinstance(command, (PlaceOrder, ModifyIntent)) or not (settings := self._settings()):
+            return nullcontext()
         change = self._change(record, command.intent.order if isinstance(command, PlaceOrder) else command.order)
         found = self._exceeded(record.intent_id, change, command.symbol, settings)
         if not change.only_reduces:
@@ -185,11 +181,9 @@ class LimitGate:
         if found:
             raise beyond_limits(command.symbol.symbol_id, found)
         paced = [] if change.only_reduces else [change.order.symbol_id]
-        with self._held([reservation_of(record, change)], paced):
-            yield
+        return self._held([reservation_of(record, change)], paced)
 
-    @contextmanager
-    def admitted_group(self, command: PlaceGroup) -> Iterator[None]:
+    def admitted_group(self, command: PlaceGroup) -> AbstractContextManager[None]:
         """Reserve the risk of a group while it is appended; `ValidationError` if it exceeds a limit."""
         settings = self._settings()
         members = [(item.intent_id, item.order, command.symbols[item.order.symbol_id]) for item in command.intents]
@@ -204,8 +198,7 @@ class LimitGate:
             self._reservations.drop(reservation)
         if found:
             raise beyond_limits(command.intents[0].order.symbol_id, found)
-        with self._held(reservations, [command.intents[0].order.symbol_id] if settings else []):
-            yield
+        return self._held(reservations, [command.intents[0].order.symbol_id] if settings else [])
 
     @contextmanager
     def _held(self, reservations: Sequence[Reservation], paced: Sequence[str]) -> Iterator[None]:

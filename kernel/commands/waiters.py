@@ -137,10 +137,7 @@ def too_late(record: Record) -> ExchangeError | None:
 async def awaited_symbol(
     symbol_id: str, state: KernelState, waiters: IntentWaiters, *, timeout_s: float, missing: tuple[str, ...]
 ) -> SymbolMetadata:
-    """Return a symbol as last observed, after waiting for the first reference data; raises as `symbol_named`."""
-    known = state.symbol(symbol_id)
-    if known is not None:
-        return known
+    """Return a symbol that is not known yet, after waiting for the first reference data; raises as `symbol_named`."""
     await waiters.until(lambda: any(state.symbols()), intent_id=None, timeout_s=timeout_s)
     return symbol_named(state, symbol_id, missing=missing)
 

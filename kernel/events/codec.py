@@ -100,14 +100,15 @@ UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError
 """Raised by msgspec, pydantic, JSON or an upcaster on a payload that does not match its schema."""
 
 
-def decoded(kind: type[AnyValue], state: bytes) -> AnyValue:
+def decoded(kind: type[AnyValue], state: bytes, *, is_canonical: bool = False) -> AnyValue:
     """Return the value that a canonical text of the current version holds; one of UNREADABLE if it violates the schema.
 
     Canonical JSON round-trips unchanged, so it has no duplicate key, which parsers resolve differently. Other texts, and
     numbers that msgspec cannot bound, are rare: pydantic validates them.
     """
     value: AnyValue = decoder(kind)(state)
-    if WIDE in state.translate(DIGITS) or (written(value) != state and canonical_json(value) != state):
+    is_canonical = is_canonical or written(value) == state or canonical_json(value) == state
+    if not is_canonical or WIDE in state.translate(DIGITS):
         from kernel.values.edge import adapter
 
         read_once(state)

@@ -37,7 +37,7 @@ class HeartbeatLapsed(BaseEvent):
     beat_position: Counter
     """Log position of the newest heartbeat."""
     silent_ns: Counter
-    """How long the leader has observed the gap, by its own clock."""
+    """How long the leader has observed the gap."""
 
 
 class HeartbeatDisarmed(BaseEvent):

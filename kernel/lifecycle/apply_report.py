@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from kernel import events
 from kernel.lifecycle import order_facts
-from kernel.lifecycle.order_facts import OrderFacts, PendingRequest
+from kernel.lifecycle.order_facts import CumEvidence, OrderFacts, PendingRequest
 from kernel.lifecycle.order_status import ENDS
 from kernel.lifecycle.trades import TradeEntry
 from kernel.models import AttemptKind, ExecType, OrdStatus
@@ -67,7 +67,9 @@ def with_totals(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     if event.cum_qty is None:
         return facts
     known = order_facts.with_evidence(facts, venue_ns(event), event.cum_qty, event.life_margin_ns)
-    return known if event.life_margin_ns is not None else order_facts.with_peak(known, venue_ns(event), event.cum_qty)
+    if event.life_margin_ns is not None:
+        return known
+    return order_facts.with_peak(known, CumEvidence(venue_ns(event), event.cum_qty))
 
 
 def filled(facts: OrderFacts, event: events.OrderFilled | events.FillCorrected) -> OrderFacts:
@@ -258,3 +260,69 @@ ORDER_CHANGES: dict[type[events.BaseEvent], OrderChange] = {
     events.OrderExpired: ENDINGS[OrdStatus.EXPIRED],
     events.OrderStateObserved: observed,
 }
+
+PLAIN_REPORTS: dict[type[events.BaseEvent], OrdStatus | None] = {
+    events.OrderAccepted: None,
+    events.OrderFilled: None,
+    events.OrderCanceled: OrdStatus.CANCELED,
+    events.OrderExpired: OrdStatus.EXPIRED,
+}
+"""The reports of an ordinary life, and the status with which they end an order."""
+
+
+def is_plain(facts: OrderFacts) -> bool:
+    """Return whether an order is open with the terms that were sent, and nothing unusual is known of it."""
+    order, trades = facts.order, facts.trades
+    if facts.quantity != order.quantity or facts.price != order.price or facts.sent_ns is None:
+        return False
+    if order.reduce_only or order.order_type in STOPPED:
+        return False
+    if trades.bounded or trades.corrected or facts.busts or len(facts.evidence) > 1:
+        return False
+    if facts.closed or facts.gone_ns is not None or facts.succeeded_ns is not None or facts.done_for_day_ns is not None:
+        return False
+    if facts.superseded_ids or facts.replaced is not None or facts.splits_ns or facts.changed_to is not None:
+        return False
+    if facts.mirrored_qty or facts.reduced_qty or facts.misses or facts.not_found or facts.false_ends:
+        return False
+    return not (facts.retired or facts.other_terms)
+
+
+def plain_change(facts: OrderFacts, event: Any, now_ns: int) -> OrderFacts | None:
+    """Apply one of `PLAIN_REPORTS` to a plain order by one change; None if that would not be what `ORDER_CHANGES` does."""
+    if event.parent_exchange_order_id or event.order_type or event.order_created_ns is not None or event.unconfirmed:
+        return None
+    ids, name, venue_id = facts.client_order_ids, event.client_order_id, facts.exchange_order_id
+    if event.life_margin_ns is not None or (name not in ids and event.orig_client_order_id not in ids):
+        return None
+    if not is_plain(facts) or (venue_id != event.exchange_order_id and venue_id and event.exchange_order_id):
+        return None
+    time_ns, cum_qty, evidence, peak = event.transact_time_ns or 0, event.cum_qty, facts.evidence, facts.peak
+    total = CumEvidence(time_ns, cum_qty) if cum_qty is not None else None
+    if total is not None:
+        evidence, peak = order_facts.with_total(evidence, total), order_facts.higher(peak, total)
+    venue_id, seen_ns = venue_id or event.exchange_order_id or "", max(now_ns, facts.last_seen_ns)
+    if (status := PLAIN_REPORTS[type(event)]) is not None:
+        answered = facts.answered_ids if name is None else facts.answered_ids | {name}
+        return replace(
+            facts, exchange_order_id=venue_id, evidence=evidence, peak=peak, answered_ids=answered, closed=status,
+            closed_cum=total, closed_ns=now_ns, end_time_ns=time_ns, first_end_ns=time_ns, last_seen_ns=seen_ns,
+        )  # fmt: skip
+    quantity, price, trades = event.order_qty, event.price, facts.trades
+    if quantity not in (None, facts.quantity) or price not in (None, facts.price):
+        return None
+    if type(event) is events.OrderFilled:
+        if trades.under(event.fill_key):
+            return None
+        trades = trades.plus(trade_entry(event))
+    return replace(
+        facts,
+        exchange_order_id=venue_id,
+        accepted=True,
+        trades=trades,
+        evidence=evidence,
+        peak=peak,
+        quantity_ns=facts.quantity_ns if quantity is None or time_ns < facts.quantity_ns else time_ns,
+        price_ns=facts.price_ns if price is None or time_ns < facts.price_ns else time_ns,
+        last_seen_ns=seen_ns,
+    )

@@ -14,7 +14,8 @@ from msgspec.structs import replace
 
 from kernel import events
 from kernel.lifecycle import order_facts
-from kernel.lifecycle.apply_report import ORDER_CHANGES, recorded_ns
+from kernel.lifecycle.apply_report import ORDER_CHANGES, PLAIN_REPORTS, plain_change, recorded_ns
+from kernel.lifecycle.attempt_outcome import aims_at, is_amended, outcome_from_facts, resolved_attempt
 from kernel.lifecycle.disagreement import (
     finding_name,
     is_undone,
@@ -22,10 +23,18 @@ from kernel.lifecycle.disagreement import (
     with_failure,
     works_other_terms,
 )
-from kernel.lifecycle.order_facts import CumEvidence, OrderFacts, ReplacedOrder, RequestedTerms, replaced_order
+from kernel.lifecycle.order_facts import (
+    NONE_SETTLED,
+    CumEvidence,
+    OrderFacts,
+    ReplacedOrder,
+    RequestedTerms,
+    replaced_order,
+)
 from kernel.lifecycle.order_identity import find_order, replacement
 from kernel.lifecycle.order_status import ENDS
 from kernel.lifecycle.record import (
+    NO_ENTRIES,
     Record,
     SentModify,
     is_solicited,
@@ -58,13 +67,15 @@ from kernel.order_spec import StandardOrder
 
 def evolve(record: Record, event: events.BaseEvent) -> Record:
     """Return the record after an event. An event without a change below only sets the version."""
+    kind, envelope = type(event), event.envelope if event.recorded else None
+    if kind in PLAIN_REPORTS and (plain := plain_report(record, event, envelope)) is not None:
+        return plain
     record = recalled(record, event)
-    change = CHANGES.get(type(event))
+    change = CHANGES.get(kind)
     after = change(record, event) if change is not None else record
-    if not event.recorded:
+    if envelope is None:
         return after
-    envelope = event.envelope
-    if type(event) not in COMMAND_EVENTS:
+    if kind not in COMMAND_EVENTS:
         return replace(after, version=envelope.version)
     return replace(
         after,
@@ -114,34 +125,30 @@ def cancel_requested(record: Record, event: events.IntentCancelRequested) -> Rec
 
 
 def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
+    kind, order = event.kind, event.order
     attempt = Attempt(
         number=event.number,
-        kind=event.kind,
+        kind=kind,
         position=event.position if event.recorded else 0,
         outcome=AttemptOutcome.PENDING,
         client_order_id=event.client_order_id,
         target_client_order_id=event.target_client_order_id,
         target_exchange_order_id=event.target_exchange_order_id,
         new_order=bool(event.new_order),
-        quantity=event.order.quantity if event.kind is AttemptKind.AMEND else None,
-        price=event.order.price if event.kind is AttemptKind.AMEND else None,
+        quantity=order.quantity if kind is AttemptKind.AMEND else None,
+        price=order.price if kind is AttemptKind.AMEND else None,
         generation=event.generation,
         epoch=event.epoch,
         stamp_ns=event.stamp_ns,
         send_by_ns=event.send_by_ns,
         valid_until_ns=event.valid_until_ns,
         absent_after_ns=event.absent_after_ns,
-        text="",
-        code=None,
-        duplicate=False,
-        list_look_ended_ns=None,
-        absent_looks=None,
     )
     return replace(
         record,
         attempts=keep_attempts((*record.attempts, attempt)),
         number=max(record.number, event.number),
-        not_before_ns=record.not_before_ns if event.kind is AttemptKind.CANCEL else 0,
+        not_before_ns=record.not_before_ns if kind is AttemptKind.CANCEL else 0,
         recorded=None,
         has_order=True,
         **sent_by(record, event),
@@ -150,21 +157,20 @@ def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
 
 def sent_by(record: Record, event: events.AttemptStarted) -> dict[str, Any]:
     """Return the record fields that change by a request and are kept for ever."""
-    if event.kind is AttemptKind.SUBMIT:
+    kind, client_id, order = event.kind, event.client_order_id, event.order
+    if kind is AttemptKind.SUBMIT:
         wanted = record.intent.order if record.intent is not None else None
-        order = wanted if event.order == wanted else event.order  # one value, as most are equal
-        return {"sends": counted(record.sends, event.client_order_id), "sent_order": order}
+        # one value, as most are equal
+        return {"sends": counted(record.sends, client_id), "sent_order": wanted if order == wanted else order}
     changes: dict[str, Any] = {}
     if event.target_client_order_id:
-        link = (event.client_order_id, event.target_client_order_id)
-        known = link in record.targets.under(event.client_order_id)
+        link = (client_id, event.target_client_order_id)
+        known = link in record.targets.under(client_id)
         changes["targets"] = record.targets if known else record.targets.plus(link)
-    if event.kind is AttemptKind.AMEND:
-        sent = SentModify(
-            event.client_order_id, event.order, event.generation, bool(event.new_order), bool(event.keeps_cum_qty)
-        )
+    if kind is AttemptKind.AMEND:
+        sent = SentModify(client_id, order, event.generation, bool(event.new_order), bool(event.keeps_cum_qty))
         changes["amends"] = record.amends.plus(sent)
-    if event.kind is AttemptKind.CANCEL or event.new_order:  # a replace ends its target (H11)
+    if kind is AttemptKind.CANCEL or event.new_order:  # a replace ends its target (H11)
         # Prefer the venue's id: a duplicate may have the same client order id, and its end is unsolicited.
         target = event.target_exchange_order_id or event.target_client_order_id
         changes["solicited"] = record.solicited | {target} if target else record.solicited
@@ -256,6 +262,48 @@ def attempt_resolved(record: Record, event: events.AttemptResolved) -> Record:
 def with_attempt(record: Record, attempt: Attempt) -> Record:
     attempts = tuple(attempt if item.position == attempt.position else item for item in record.attempts)
     return replace(record, attempts=keep_attempts(attempts))
+
+
+def plain_report(record: Record, event: Any, envelope: events.Envelope | None) -> Record | None:
+    """Apply a report about the only order of an intent, as `reported` does; None if anything about them is unusual."""
+    orders = record.orders
+    if len(orders) > 1 or record.amends is not NO_ENTRIES or record.settled is not NONE_SETTLED:
+        return None
+    now_ns, version = (envelope.recorded_at_ns, envelope.version) if envelope is not None else (0, record.version)
+    before = orders[0] if orders else plain_order(record, event, now_ns)
+    facts = plain_change(before, event, now_ns) if before is not None else None
+    if facts is None:
+        return None
+    ids = facts.client_order_ids
+    if facts.closed is not None and (not orders or record.solicited.isdisjoint((facts.exchange_order_id, *ids))):
+        return None  # what the venue ended by itself may be a failure
+    attempts = record.attempts
+    for attempt in record.attempts:
+        if attempt.outcome is AttemptOutcome.PENDING or attempt.outcome is AttemptOutcome.UNKNOWN:
+            if attempt.kind is AttemptKind.AMEND:
+                return None
+            attempts = tuple([resolved_attempt(item, facts) for item in attempts])
+    return replace(
+        record,
+        version=version,
+        orders=(facts,),
+        attempts=attempts if attempts is record.attempts else keep_attempts(attempts),
+        recorded=None,
+        has_order=True,
+        last_sync_ns=now_ns if now_ns > record.last_sync_ns else record.last_sync_ns,
+        last_report_ns=now_ns if now_ns > record.last_report_ns else record.last_report_ns,
+    )
+
+
+def plain_order(record: Record, event: events.OrderReport, now_ns: int) -> OrderFacts | None:
+    """Return the facts of an order on its first report, if its submit is unresolved and all that was ever requested."""
+    attempts, order = record.attempts, record.sent_order
+    if order is None or len(attempts) != 1 or record.targets is not NO_ENTRIES or record.refused_ids:
+        return None
+    sent = attempts[0]
+    if sent.kind is not AttemptKind.SUBMIT or sent.outcome not in UNRESOLVED:
+        return None
+    return new_facts(event, sent.client_order_id, order, sent.generation, attempts, now_ns)
 
 
 def reported(record: Record, event: events.OrderReport) -> Record:
@@ -393,13 +441,6 @@ def with_client_id(facts: OrderFacts, client_order_id: str) -> OrderFacts:
     return replace(facts, client_order_ids=(client_order_id, *ids) if passed else (*ids, client_order_id))
 
 
-def is_amended(attempt: Attempt, facts: OrderFacts) -> bool:
-    """Return whether an order has the terms of an unresolved modify in place, which it did not have when it began."""
-    if attempt.kind is not AttemptKind.AMEND or attempt.new_order or not aims_at(attempt, facts):
-        return False
-    return facts.live and (facts.quantity, facts.price) == (attempt.quantity, attempt.price)
-
-
 def reduced(record: Record, facts: OrderFacts, event: events.OrderReport, *, quantity: int) -> OrderFacts:
     """Note by how much the venue changed the quantity of a reduce-only order, which was `quantity`, by itself."""
     if facts.quantity == quantity:
@@ -446,8 +487,9 @@ def without_replaced(record: Record, event: events.OrderReport) -> tuple[OrderFa
 
 def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
     """Return the facts of an order on its first report; its terms are those sent until the venue reports others."""
+    now_ns = recorded_ns(event)
     if (stop := triggered_stop(record, event)) is not None:
-        facts = new_facts(event, stop.client_order_id, stop.order, stop.generation, ())
+        facts = new_facts(event, stop.client_order_id, stop.order, stop.generation, (), now_ns)
         return replace(
             facts,
             client_order_ids=stop.client_order_ids,
@@ -461,7 +503,7 @@ def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
         name = sent_amend.client_order_id
         made = [item for item in record.attempts if item.client_order_id == name]
         replaced = ReplacedOrder(record.target(name) or "", sent_amend.keeps_cum_qty)
-        return replace(new_facts(event, name, sent_amend.order, sent_amend.generation, made), replaced=replaced)
+        return replace(new_facts(event, name, sent_amend.order, sent_amend.generation, made, now_ns), replaced=replaced)
     client_id = record.submit_id(event.orig_client_order_id or event.client_order_id or "")
     order = record.sent_order or (record.intent.order if record.intent else None)
     if order is None:
@@ -473,7 +515,7 @@ def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
     # If nothing was ever sent, the order was adopted: the intent was made from it.
     known = sent[-1] if sent else older or newest_submit or record.intent
     generation = known.generation if known is not None else 0
-    facts = new_facts(event, client_id, order, generation, sent)
+    facts = new_facts(event, client_id, order, generation, sent, now_ns)
     late = all_failed and record.send_count(client_id) > 0
     if not late and not record.refused_ids:
         return facts
@@ -492,9 +534,13 @@ def triggered_stop(record: Record, event: events.OrderReport) -> OrderFacts | No
 
 
 def new_facts(
-    event: events.OrderReport, client_id: str, order: StandardOrder, generation: int, sent: Sequence[Attempt]
+    event: events.OrderReport,
+    client_id: str,
+    order: StandardOrder,
+    generation: int,
+    sent: Sequence[Attempt],
+    now_ns: int,
 ) -> OrderFacts:
-    now_ns = recorded_ns(event)
     return OrderFacts(
         exchange_order_id=event.exchange_order_id or "",
         client_order_ids=(client_id,),
@@ -504,7 +550,7 @@ def new_facts(
         generation=generation,
         first_seen_ns=now_ns,
         last_seen_ns=now_ns,
-        sent_ns=min((item.stamp_ns for item in sent), default=None),
+        sent_ns=min([item.stamp_ns for item in sent], default=None),
     )
 
 
@@ -527,40 +573,6 @@ def resolved_by_facts(record: Record, facts: OrderFacts, *, any_open: bool) -> d
         return changes
     changes["attempts"] = keep_attempts(attempts)
     return changes
-
-
-def resolved_attempt(attempt: Attempt, facts: OrderFacts) -> Attempt:
-    if attempt.outcome not in UNRESOLVED:
-        return attempt
-    outcome = outcome_from_facts(attempt, facts)
-    return replace(attempt, outcome=outcome) if outcome is not None else attempt
-
-
-def outcome_from_facts(attempt: Attempt, facts: OrderFacts) -> AttemptOutcome | None:
-    if attempt.kind is AttemptKind.SUBMIT:
-        if attempt.client_order_id not in facts.client_order_ids:
-            return None
-        return AttemptOutcome.REJECTED if is_refused(facts) else AttemptOutcome.ACCEPTED
-    if attempt.kind is AttemptKind.AMEND and attempt.client_order_id in facts.client_order_ids:
-        return AttemptOutcome.REJECTED if is_refused(facts) else AttemptOutcome.ACCEPTED
-    if not aims_at(attempt, facts):
-        return None
-    if is_amended(attempt, facts):
-        return AttemptOutcome.ACCEPTED
-    if facts.live or attempt.new_order:  # the old order's end says nothing about its replacement
-        return None
-    canceled = attempt.kind is AttemptKind.CANCEL and facts.closed is OrdStatus.CANCELED
-    return AttemptOutcome.ACCEPTED if canceled else AttemptOutcome.DEAD
-
-
-def is_refused(facts: OrderFacts) -> bool:
-    return facts.closed is OrdStatus.REJECTED and not facts.accepted
-
-
-def aims_at(attempt: Attempt, facts: OrderFacts) -> bool:
-    if attempt.target_exchange_order_id and facts.exchange_order_id:
-        return attempt.target_exchange_order_id == facts.exchange_order_id
-    return attempt.target_client_order_id in facts.client_order_ids
 
 
 def state_recorded(record: Record, event: events.OrderStateRecorded) -> Record:

@@ -27,6 +27,8 @@ def conditions(record: Record) -> dict[FindingKind, str]:
 
 def duplicate_orders(record: Record) -> str:
     """Several live orders, or one that is open or traded under the client order id of an earlier order (H9)."""
+    if len(record.orders) < 2:
+        return ""
     live = record.live_orders
     if len(live) > 1:
         return f"{len(live)} live orders: {', '.join(map(name_of, live))}"
@@ -37,8 +39,6 @@ def duplicate_orders(record: Record) -> str:
 
 def duplicates(record: Record) -> list[tuple[OrderFacts, OrderFacts]]:
     """Return each order whose client order id an earlier order has, with that order; not the stop that it followed."""
-    if len(record.orders) < 2:
-        return []
     first: dict[str, OrderFacts] = {}
     found = []
     for facts in record.orders:
@@ -65,7 +65,7 @@ def ended_duplicate(before: Record, after: Record) -> str:
 
 
 def late_accepts(record: Record) -> str:
-    late = [facts for facts in record.live_orders if facts.late]
+    late = [facts for facts in record.orders if facts.late and facts.live]
     return f"open, though its attempt was resolved as DEAD or REJECTED: {', '.join(map(name_of, late))}" if late else ""
 
 
@@ -105,7 +105,7 @@ def unexplained(facts: OrderFacts) -> str:
 
 
 def false_ends(record: Record) -> str:
-    found = [facts for facts in record.live_orders if facts.false_ends]
+    found = [facts for facts in record.orders if facts.false_ends and facts.live]
     return f"open, though its end was reported: {', '.join(map(name_of, found))}" if found else ""
 
 

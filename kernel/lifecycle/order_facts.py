@@ -200,7 +200,9 @@ class OrderFacts(Facts, frozen=True, dict=True):
     @property
     def ended(self) -> bool:
         """True if it can no longer be filled: closed, gone, a day order whose day is done, or a triggered stop."""
-        return self.closed is not None or self.gone_ns is not None or self.day_is_over or self.succeeded
+        if self.closed is not None or self.gone_ns is not None or self.succeeded_ns is not None:
+            return True
+        return self.done_for_day_ns is not None and self.day_is_over
 
     @property
     def succeeded(self) -> bool:
@@ -218,18 +220,19 @@ class OrderFacts(Facts, frozen=True, dict=True):
     @property
     def live(self) -> bool:
         """True if it can still be filled, as far as is known."""
-        return not self.ended and not self.filled
+        return not self.ended and self.quantities.cum_qty < self.quantity
 
     @property
     def final_cum_qty(self) -> int | None:
         """Its final filled quantity; None while it is or may be open, or the quantity is not known."""
-        if self.live:
+        cum_qty = self.quantities.cum_qty
+        if cum_qty >= self.quantity or self.succeeded_ns is not None:
+            return cum_qty
+        if self.done_for_day_ns is not None and self.day_is_over:
+            return cum_qty
+        if (self.closed is None and self.gone_ns is None) or self.unconfirmed_ns is not None:
             return None
-        if self.filled or self.day_is_over or self.succeeded:
-            return self.cum_qty
-        if self.unconfirmed_ns is not None:
-            return None
-        return self.cum_qty if self.has_total else None
+        return cum_qty if self.has_total else None
 
     @property
     def has_total(self) -> bool:
@@ -400,6 +403,16 @@ class Quantities(NamedTuple):
 
 
 def compute_quantities(facts: OrderFacts) -> Quantities:
+    trades = facts.trades
+    if trades.bounded or trades.corrected or facts.busts or facts.splits_ns or facts.succeeded_ns is not None:
+        return general_quantities(facts)
+    shown = [item.cum_qty for item in facts.evidence if item.margin_ns is None or counts(facts, item)]
+    own = max(shown, default=0) - facts.carried_qty
+    return Quantities(trades.quantity, trades.notional, max(trades.quantity, facts.mirrored_qty, own), -1)
+
+
+def general_quantities(facts: OrderFacts) -> Quantities:
+    """Return the quantities of any order, also after busts, corrections, splits and triggers."""
     trades, voided_ns = facts.counted_trades, newest_void(facts)
     traded = quantity_of(facts, trades)
     if facts.succeeded:  # its totals are those of the order that its trigger made
@@ -586,11 +599,19 @@ def with_bust(facts: OrderFacts, fill_key: str, time_ns: int) -> OrderFacts:
 
 def with_evidence(facts: OrderFacts, time_ns: int, cum_qty: int, margin_ns: int | None = None) -> OrderFacts:
     """Add a total of the venue, unless another is both as new and as large."""
-    given = CumEvidence(time_ns, cum_qty, margin_ns)
-    if any(replaces(item, given) for item in facts.evidence):
-        return facts
-    kept = (item for item in facts.evidence if not replaces(given, item))
-    return replace(facts, evidence=tuple(sorted([*kept, given], key=evidence_order)))
+    evidence = with_total(facts.evidence, CumEvidence(time_ns, cum_qty, margin_ns))
+    return facts if evidence is facts.evidence else replace(facts, evidence=evidence)
+
+
+def with_total(evidence: tuple[CumEvidence, ...], given: CumEvidence) -> tuple[CumEvidence, ...]:
+    """Return totals with another one, without those that it replaces; the same ones if it is replaced itself."""
+    kept = []
+    for item in evidence:
+        if replaces(item, given):
+            return evidence
+        if not replaces(given, item):
+            kept.append(item)
+    return tuple(sorted([*kept, given], key=evidence_order)) if kept else (given,)
 
 
 def replaces(item: CumEvidence, other: CumEvidence) -> bool:
@@ -603,12 +624,18 @@ def evidence_order(item: CumEvidence) -> tuple[int, int, int]:
     return (item.time_ns, item.cum_qty, -1 if item.margin_ns is None else item.margin_ns)
 
 
-def with_peak(facts: OrderFacts, time_ns: int, cum_qty: int) -> OrderFacts:
-    """Take a total (venue time 0: none was told) if it is the largest so far, or was as large earlier."""
-    known = facts.peak
-    if not time_ns or not cum_qty or (known is not None and (known.cum_qty, -known.time_ns) >= (cum_qty, -time_ns)):
-        return facts
-    return replace(facts, peak=CumEvidence(time_ns, cum_qty))
+def with_peak(facts: OrderFacts, total: CumEvidence) -> OrderFacts:
+    """Take a total that a report by client order id told."""
+    peak = higher(facts.peak, total)
+    return facts if peak is facts.peak else replace(facts, peak=peak)
+
+
+def higher(known: CumEvidence | None, total: CumEvidence) -> CumEvidence | None:
+    """Return a total (venue time 0: none was told) if it is larger than the known one, or was as large earlier."""
+    if not total.time_ns or not total.cum_qty:
+        return known
+    is_known = known is not None and (known.cum_qty, -known.time_ns) >= (total.cum_qty, -total.time_ns)
+    return known if is_known else total
 
 
 def with_end(facts: OrderFacts, status: OrdStatus, *, now_ns: int, time_ns: int, cum_qty: int | None) -> OrderFacts:

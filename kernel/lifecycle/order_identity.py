@@ -61,6 +61,7 @@ def match(
     `by_client_id` has one of its client order ids, `by_order_id` have an order with its venue order id; `external` is the
     known external order that it may be about, with the trades that count. For `margin_ns` see `life_margin_ns`.
     """
+    changed = {record.intent_id for record in by_order_id if record.amends}
     known = [
         (record.intent_id, facts)
         for record in by_order_id
@@ -88,6 +89,7 @@ def match(
             for item in same
             if in_life_of(item[1], report, margin_ns)
             and not is_nameless_reopening(item[1], report, margin_ns)
+            and not (item[0] not in changed and is_end_of_other_terms(item[1], report))
             and not (external is not None and is_of(external, external_trades, report, item[1]))
         ]
     if len(held) == 1:
@@ -292,6 +294,16 @@ def is_nameless_reopening(facts: OrderFacts, report: ExecutionReport, margin_ns:
     if not facts.ended or report.exec_type is not ExecType.ORDER_STATUS or report.order_created_ns is not None:
         return False
     return report.transact_time_ns is None or report.transact_time_ns >= facts.first_end_ns - (margin_ns or 0)
+
+
+def is_end_of_other_terms(facts: OrderFacts, report: ExecutionReport) -> bool:
+    """Return whether a status that names no client order id shows an order that ended with other terms than a nameless one.
+
+    It may be an order that got the id later. If not, the trades and lists tell what became of the order.
+    """
+    if report.exec_type is not ExecType.ORDER_STATUS or report.leaves_qty != 0 or not is_nameless(facts):
+        return False
+    return (report.order_qty or facts.quantity, report.price or facts.price) != (facts.quantity, facts.price)
 
 
 def holds_trade(facts: OrderFacts, report: Observed, margin_ns: int | None) -> bool:

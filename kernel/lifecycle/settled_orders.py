@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from kernel import events
 from kernel.lifecycle.disagreement import finding_name
 from kernel.lifecycle.findings import is_notable
-from kernel.lifecycle.order_facts import OrderFacts, newest_filled
+from kernel.lifecycle.order_facts import NONE_SETTLED, OrderFacts, newest_filled
 from kernel.lifecycle.order_identity import Report, has_id, is_named_otherwise, replacement
 from kernel.lifecycle.order_status import ord_status
 from kernel.lifecycle.record import Record, as_exit, is_solicited, stops, targets_of, venue_order
@@ -36,7 +36,8 @@ CONCERN_ALL = (events.IntentCreated, events.IntentDeleted, events.OrderStateReco
 
 def with_settled(record: Record) -> Record:
     """Return a record with all but the newest orders settled, as far as nothing more is expected of them."""
-    record = with_last_filled(record)
+    if record.settled is not NONE_SETTLED:
+        record = with_last_filled(record)
     if len(record.orders) <= KEPT:
         return record
     last_filled, names = newest_filled(record.orders), names_in_use(record)
@@ -104,7 +105,7 @@ def numbered(record: Record) -> Record:
 
 def recalled(record: Record, about: events.BaseEvent | Report) -> Record:
     """Return a record with the settled orders that an event or a report may be about among its orders again."""
-    if not record.settled:
+    if record.settled is NONE_SETTLED or not record.settled:
         return record
     found = [*record.settled] if concerns_all(record, about) else named_orders(record, about)
     return with_back(record, found) if found else record

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+import msgspec
+
 from kernel.clock import Clock
 from kernel.events import BaseEvent
 from kernel.lease import Lease
@@ -21,8 +23,7 @@ ANY_VERSION = None
 """Expected version of a write that accepts any version of its stream, as facts do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(msgspec.Struct, frozen=True):
     """Events for one stream."""
 
     stream_id: str
@@ -31,8 +32,7 @@ class Write:
     """Version that the stream must have (0: it must not exist); None accepts any version."""
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(msgspec.Struct, frozen=True):
     """The writes of one command: recorded next to each other, all or none."""
 
     command_id: bytes
@@ -52,8 +52,7 @@ class Append:
     """Facts are accepted when the queue is full; commands are refused with `BusyError`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+class Appended(msgspec.Struct, frozen=True):
     """The positions of a command's events."""
 
     first_position: int

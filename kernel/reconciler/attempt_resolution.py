@@ -65,7 +65,7 @@ class QueryAgain:
 
 @dataclass(frozen=True, slots=True)
 class Suspected:
-    """It would be absent, but an external order may be its order (H20): query again at this instant."""
+    """It would be absent, but what was not ruled out may be its order (H20): query again at this instant."""
 
     at_ns: int
 
@@ -136,7 +136,7 @@ def conclude(
     """Return what follows from a complete query that did not show the order of an unresolved attempt.
 
     `may_resend`: a resend would be placed, as the intent still needs the order. `assumed_max_delay_ns` is the
-    operator's bound on the delay of a request. `suspected`: an external order may be its order.
+    operator's bound on the delay of a request. `suspected`: an external order, or a left out trade, may be its.
     """
     conclusion = without_suspects(
         attempt,

@@ -277,7 +277,9 @@ def resolve(inputs: RunInputs, order: OrderState, attempt: Attempt) -> Decision:
         newest = next(
             item for item in reversed(order.attempts) if item.outcome in UNRESOLVED and item.kind is attempt.kind
         )
-        step = AttemptResolution(ResolutionMethod.FIND_ORDER, newest, order, may_resend=may_resend(inputs, order))
+        step = AttemptResolution(
+            ResolutionMethod.FIND_ORDER, newest, order, may_resend=may_resend(inputs, order, newest)
+        )
     found = candidates_report(inputs, step.attempt) if step.attempt.makes_order else None
     return found or unknown_too_long(inputs, step.attempt) or spaced(inputs, step)
 
@@ -302,13 +304,16 @@ def spaced(inputs: RunInputs, step: AttemptResolution) -> Decision:
     return planning.WaitUntil(until_ns, "the next status query is not due")
 
 
-def may_resend(inputs: RunInputs, order: OrderState) -> bool:
+def may_resend(inputs: RunInputs, order: OrderState, attempt: Attempt) -> bool:
     """Return whether a resend would be placed.
 
-    A resend that the symbol does not take, or that waits for the symbol to trade, resolves nothing: then absence must be
-    proven.
+    A resend that the symbol does not take, that waits for the symbol to trade, or that the venue refused as nothing could
+    arrive any more, resolves nothing: then absence must be proven.
     """
-    intent = inputs.intent
+    intent, newest = inputs.intent, inputs.record.submit
+    refused = newest is not None and newest.outcome is AttemptOutcome.REJECTED
+    if refused and attempt_resolution.is_admissible(attempt, began_ns=inputs.now_ns):
+        return False
     if intent is None or not planning.may_resend(intent, order):
         return False
     if inputs.group is not None and inputs.group.group.native:

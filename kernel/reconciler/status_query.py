@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import TypeVar
 
 from msgspec import structs
@@ -150,10 +151,11 @@ class StatusQuerier:
             record = self.state.record(order.intent_id)
             if unresolved(record, attempt) is None:  # a suspect's status showed that it is ours
                 return QueryOutcome(resolved=True)
+        trades_known = self.venue.capabilities.sees_closed or LookScope.TRADES in answer.scopes
         conclusion = attempt_resolution.conclude(
             attempt,
             self.venue.capabilities,
-            suspected=bool(suspects),
+            suspected=bool(suspects) or not trades_known,
             may_resend=may_resend,
             began_ns=answer.began_ns,
             ended_ns=answer.ended_ns,
@@ -395,12 +397,11 @@ class StatusQuerier:
         if answer.reports:
             await self._record_found(record, answer, item.client_order_id, item.exchange_order_id or None)
         record = self.state.record(record.intent_id)
-        if answer.listed:
-            return QueryOutcome(resolved=True)
         facts = facts_of(record, item)
-        if facts is None or facts.live or facts.final_cum_qty is not None:
+        if answer.listed or facts is None or facts.live or facts.final_cum_qty is not None:
             return QueryOutcome(resolved=True)
-        if await self._may_be_followed(record.intent_id, facts, answer):
+        left_out = capabilities.lists_trades and LookScope.TRADES not in answer.scopes
+        if left_out or await self._may_be_followed(record.intent_id, facts, answer):
             return QueryOutcome(resolved=False)
         record = self.state.record(record.intent_id)
         event = observed(
@@ -493,6 +494,7 @@ class StatusQuerier:
         order = order_of_record(record)
         symbols = [order.symbol_id] if order is not None else []
         snapshot = await self._ask(lambda: self.venue.snapshot(max(0, since_ns - overlap_ns), symbols))
+        traded = self.venue.quarantined.isdisjoint(symbols)  # else its trades are left out
         if not lists_complete(snapshot, capabilities):
             self.metrics.looked(LIST_SCOPES, LookResult.INCOMPLETE)
             raise OutcomeUnknown(f"the answer is incomplete, so it is no evidence: {snapshot.text}")
@@ -510,8 +512,8 @@ class StatusQuerier:
         )
         if others := others_under_id(snapshot, client_order_id, exchange_order_id):
             await self._report(record.intent_id, others, answer)
-        if not capabilities.lists_open_orders or (order is not None and not snapshot.covers(order)):
-            answer = replace(answer, scopes=(LookScope.TRADES,))
+        covered = capabilities.lists_open_orders and (order is None or snapshot.covers(order))
+        answer = replace(answer, scopes=tuple(compress(LIST_SCOPES, (covered, traded))))
         self.metrics.looked(LIST_SCOPES, LookResult.FOUND if answer.reports else LookResult.NOT_FOUND)
         return answer
 

@@ -6,9 +6,10 @@ A heartbeat is an event in the log, at most one per third of its `ttl`: the lead
 show why an order was canceled. As beats in between are not recorded, an owner lapses two thirds to one `ttl` after its last
 beat, plus a tenth for the leader's check. An owner that beats at least every half `ttl` never lapses.
 
-Before each check the state is brought to the log's head. `HeartbeatLapsed` is appended with the checked version of the
-owner's stream and the leader's epoch: an earlier beat wins, and a replaced leader is fenced. The cancels are ordinary
-commands: a next leader continues them, and cancels what the owner places while lapsed.
+Both sides count by the event loop's time, as a host's clock may be set. Before each check the state is brought to the log's
+head. `HeartbeatLapsed` is appended with the checked version of the owner's stream and the leader's epoch: an earlier beat
+wins, and a replaced leader is fenced. The cancels are ordinary commands: a next leader continues them, and cancels what the
+owner places while lapsed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from kernel import events
-from kernel.clock import NS_PER_S, Clock
+from kernel.clock import NS_PER_S, Clock, elapsed_ns
 from kernel.errors import ConflictError, ExchangeError, KernelError, NotFoundError, ValidationError
 from kernel.lifecycle import TERMINAL, CancelIntent, Record, decide
 from kernel.log.base import EventLog
@@ -55,7 +56,7 @@ class Heartbeats:
     writer: EventWriter
     clock: Clock
     _sent_ns: dict[str, int] = field(default_factory=dict, init=False)
-    """When this process recorded each owner's last beat, by its clock."""
+    """When this process recorded each owner's last beat."""
 
     async def record_heartbeat(self, owner: str, ttl_s: float, *, actor: str) -> bool:
         """Record that an owner is alive, and arm its switch; False within a third of `ttl_s` after the last heartbeat.
@@ -64,9 +65,10 @@ class Heartbeats:
         """
         check_owner(owner)
         ttl_ns = checked_ttl_ns(ttl_s)
-        now_ns = self.clock.now_ns()
-        sent_ns = self._sent_ns.get(owner)
-        if heartbeat.is_renewed(self.state.heartbeats.get(owner), ttl_ns, sent_ns=sent_ns, now_ns=now_ns):
+        now_ns, known = elapsed_ns(), self.state.heartbeats.get(owner)
+        recorded_ns = self.clock.now_ns() - known.recorded_at_ns if known is not None else 0
+        since_ns = now_ns - self._sent_ns[owner] if owner in self._sent_ns else recorded_ns
+        if heartbeat.is_renewed(known, ttl_ns, since_ns=since_ns):
             return False
         await self._append(events.HeartbeatReceived(owner=owner, ttl_ns=ttl_ns), actor)
         self._sent_ns[owner] = now_ns
@@ -156,20 +158,20 @@ class DeadManSwitch:
             except Exception:
                 logger.exception("checking heartbeats failed")
             if self._has_work():
-                await self._clock.sleep_until(self._clock.now_ns() + self._tick_ns())
+                await asyncio.sleep(self._tick_s())
             else:
                 self._has_news.clear()
 
-    def _tick_ns(self) -> int:
+    def _tick_s(self) -> float:
         shortest_ns = min((beat.ttl_ns for beat in self._state.heartbeats.values() if beat.ttl_ns), default=NS_PER_S)
-        return min(max(shortest_ns // 10, ns(TICK_S_MIN)), ns(TICK_S_MAX))
+        return min(max(shortest_ns / NS_PER_S / 10, TICK_S_MIN), TICK_S_MAX)
 
     async def _observe(self, epoch: int) -> None:
         """Apply the log to its head, record the owners that lapsed, and cancel their orders."""
-        began_ns = self._clock.now_ns()
+        began_ns = elapsed_ns()
         head = await self._log.head()
         await self._state.reached(head.position)
-        beats, now_ns = self._state.heartbeats, self._clock.now_ns()
+        beats, now_ns = self._state.heartbeats, elapsed_ns()
         self._observations = heartbeat.observe(
             self._observations, beats, last_ns=self._last_ns, began_ns=began_ns, now_ns=now_ns
         )

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from kernel.clock import NS_PER_S, Clock, wait_for
+from kernel.clock import NS_PER_S, Clock, elapsed_ns, wait_for
 from kernel.errors import VenueError
 from kernel.models import FindingKind
 from kernel.runtime.finding_writer import FindingWriter
@@ -103,7 +103,7 @@ class VenueClock:
         return max(0, (self.ahead_ns or 0) + self._since_loop_ns() - self._compared_at_ns)
 
     def _since_loop_ns(self) -> int:
-        return self.clock.now_ns() - round(asyncio.get_running_loop().time() * NS_PER_S)
+        return self.clock.now_ns() - elapsed_ns()
 
     def _text(self) -> str:
         """Return the difference as a sentence; empty if it is not known."""

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import compress
 from typing import Any
 
 from kernel import events
@@ -25,7 +26,7 @@ from kernel.lifecycle.order_identity import OrderMatch, shows
 from kernel.metrics import Metrics, Operation, RelistResult, value_of
 from kernel.models import Evidence, FindingKind, LookScope
 from kernel.order_spec import STOPPED
-from kernel.reconciler.status_answer import StatusAnswer, missed_events
+from kernel.reconciler.status_answer import LIST_SCOPES, StatusAnswer, missed_events
 from kernel.reconciler.status_query import Answer, answer_within, status_id
 from kernel.reconciler.venue_reconciler import VenueReconciler
 from kernel.runtime import trades_scope
@@ -281,12 +282,14 @@ class VenueSession:
     async def _watch_stream(self) -> None:
         """Query the account while the stream lacks what it should bring; reconnect if the query shows that it does."""
         while True:
-            match self._watch.step(self.clock.now_ns(), has_orders=bool(self.state.live_intent_ids())):
-                case StreamStep.PROBE:
-                    self.relist_now()
-                case StreamStep.SILENT:
-                    self._report_silence()
-                    self._end(self._silence)
+            now_ns, due_ns = self.clock.now_ns(), self._watch.due_ns()
+            if due_ns is not None and now_ns >= due_ns:  # the live intents are many: not after each answer
+                match self._watch.step(now_ns, has_orders=bool(self.state.live_intent_ids())):
+                    case StreamStep.PROBE:
+                        self.relist_now()
+                    case StreamStep.SILENT:
+                        self._report_silence()
+                        self._end(self._silence)
             self._watch_changed.clear()
             await wait_for(self.clock, event=self._watch_changed, due_ns=self._watch.due_ns())
 
@@ -389,6 +392,7 @@ class VenueSession:
                 self._reference_known.set()
             if changed:
                 self.reconciler.resync()
+                self.relist_now()  # it brings the trades that a quarantine left out
             if failures:
                 await self._pause(failures)
                 continue
@@ -410,8 +414,8 @@ class VenueSession:
         snapshot = await self._snapshot(since_ns, symbols)
         self._watch.listed(self.clock.now_ns())
         lead_ns = max(lead_ns, self.venue_clock.lead_ns())
-        # Trades are listed by the venue's time: a cursor ahead of it would pass over trades.
-        cursor_ns = snapshot.began_ns - lead_ns
+        # Trades are listed by the venue's time: a cursor ahead of it would pass over trades, as over what is left out.
+        cursor_ns = None if self.venue.quarantined else snapshot.began_ns - lead_ns
         capabilities = self.venue.capabilities
         self.latency_ms = (snapshot.ended_ns - snapshot.began_ns) // NS_PER_MS
         source = query_source(f"venue:{self.state.exchange_id}", snapshot.began_ns, capabilities, lead_ns=lead_ns)
@@ -561,27 +565,19 @@ class VenueSession:
         self.reconciler.query_soon(intent_id)
 
     async def _record_snapshot(
-        self, snapshot: VenueSnapshot, since_ns: int, cursor_ns: int, symbols: Sequence[str]
+        self, snapshot: VenueSnapshot, since_ns: int, cursor_ns: int | None, symbols: Sequence[str]
     ) -> None:
         capabilities = self.venue.capabilities
         listed = snapshot.open_orders_complete and capabilities.lists_open_orders
         traded = snapshot.fills_complete and capabilities.lists_trades
-        scopes = [
-            scope
-            for scope, is_complete in (
-                (LookScope.OPEN_ORDERS, listed),
-                (LookScope.TRADES, traded),
-                (LookScope.BALANCES, snapshot.balances is not None),
-            )
-            if is_complete
-        ]
+        complete = (listed, traded, snapshot.balances is not None)
         taken = events.VenueSnapshotTaken(
-            scopes=tuple(scopes),
+            scopes=tuple(compress((*LIST_SCOPES, LookScope.BALANCES), complete)),
             complete=all_complete(snapshot, capabilities),
             began_ns=snapshot.began_ns,
             ended_ns=snapshot.ended_ns,
             trades_since_ns=since_ns,
-            trades_cursor_ns=cursor_ns if traded and not self.venue.quarantined else None,
+            trades_cursor_ns=cursor_ns if traded else None,
             trades_symbols=trades_scope.covered(snapshot, symbols),
             open_orders=len(snapshot.open_orders) if listed else None,
             text=snapshot.text,

@@ -3,7 +3,7 @@
 An owner that armed its heartbeat and sends none for its `ttl` has *lapsed*: the intents that it recorded before its next
 heartbeat are revoked. The verdict is in the log, so `is_revoked` depends on the fold, not on a clock.
 
-A leader judges only by what it could have observed, by its own clock:
+A leader judges only by what it could have observed, by a clock that nobody sets:
 - time counts from when it first saw the newest heartbeat in its fold, so differing clocks do not matter;
 - after its start it waits a full `ttl`;
 - after an observation gap (no log, a suspended process) longer than a third of an owner's `ttl`, time starts anew.
@@ -73,7 +73,7 @@ class Observation:
     beat_position: int
     """Position of the newest heartbeat seen."""
     since_ns: int
-    """Start of the time without heartbeat, by the leader's clock."""
+    """Start of the time without heartbeat."""
 
 
 def observe(
@@ -93,9 +93,7 @@ def observe(
         if beat.ttl_ns is None:
             continue
         observation = observations.get(owner)
-        has_gap = last_ns is None or not 0 <= began_ns - last_ns <= max(
-            beat.ttl_ns // HEARTBEAT_PARTS, OBSERVATION_GAP_NS_MIN
-        )
+        has_gap = last_ns is None or began_ns - last_ns > max(beat.ttl_ns // HEARTBEAT_PARTS, OBSERVATION_GAP_NS_MIN)
         if observation is None or observation.beat_position != beat.position or has_gap:
             observation = Observation(beat.position, now_ns)
         found[owner] = observation
@@ -116,12 +114,8 @@ def newly_silent(
     ]
 
 
-def is_renewed(known: Heartbeat | None, ttl_ns: int, *, sent_ns: int | None, now_ns: int) -> bool:
-    """Return whether a heartbeat now need not be recorded, as the same one was less than a third of its `ttl` ago.
-
-    `sent_ns` is when this process recorded one, by its own clock; without it, the log's stamp counts.
-    """
+def is_renewed(known: Heartbeat | None, ttl_ns: int, *, since_ns: int) -> bool:
+    """Return whether a heartbeat need not be recorded: the same one was, `since_ns` ago, less than a third of its `ttl`."""
     if known is None or known.ttl_ns != ttl_ns or known.lapsed:
         return False
-    last_ns = known.recorded_at_ns if sent_ns is None else sent_ns
-    return 0 <= now_ns - last_ns < ttl_ns // HEARTBEAT_PARTS
+    return 0 <= since_ns < ttl_ns // HEARTBEAT_PARTS

@@ -30,7 +30,10 @@ ID_FIELDS = frozenset({"intent_id", "group_id", "exchange_id"})
 PATTERNS = {INTENT_ID_PATTERN: INTENT_ID_RULE, EXCHANGE_ID_PATTERN: EXCHANGE_ID_RULE}
 RULES = {
     "missing": "is required",
+    "missing_keyword_only_argument": "is required",
+    "missing_argument": "is required",
     "extra_forbidden": "is not a known field",
+    "unexpected_keyword_argument": "is not a known field",
     "enum": "must be {expected}",
     "string_type": "must be text",
     "string_pattern_mismatch": "must be {pattern}",

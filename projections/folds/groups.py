@@ -28,8 +28,7 @@ class Groups:
         """Symbol, then owner, to the net quantity that trades outside brackets bought and that closed no bracket."""
 
     def of(self, intent_id: str) -> Group | None:
-        group_id = self._of.get(intent_id)
-        return self.by_id[group_id] if group_id is not None else None
+        return self.by_id[self._of[intent_id]] if intent_id in self._of else None
 
     def members(self) -> dict[str, str]:
         """Intent id to group id, copied."""

@@ -5,12 +5,11 @@ Client and venue order ids stay until the intent is evicted: an order may appear
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable, Sequence
 
 from kernel import events
 from kernel.lifecycle import Record
-from kernel.lifecycle.order_facts import OrderFacts
-from kernel.models import OrderIntent
+from kernel.models import Attempt, OrderIntent
 
 
 class Indexes:
@@ -48,20 +47,17 @@ class Indexes:
         if isinstance(event, events.AttemptStarted):
             self._put_client_ids(after.intent_id, [event.client_order_id])
         if after.orders is not before.orders:
-            known = {id(item) for facts in before.orders for item in (facts, facts.client_order_ids)}
+            known = [id(item) for facts in before.orders for item in (facts, facts.client_order_ids)]
             for facts in after.orders:
                 if id(facts) not in known:
-                    self._put_order(after.intent_id, facts, known)
-
-    def _put_order(self, intent_id: str, facts: OrderFacts, known: Container[int] = ()) -> None:
-        if id(facts.client_order_ids) not in known:
-            self._put_client_ids(intent_id, facts.client_order_ids)
-        if facts.exchange_order_id:
-            self._put_venue_id(facts.exchange_order_id, intent_id)
+                    if id(facts.client_order_ids) not in known:
+                        self._put_client_ids(after.intent_id, facts.client_order_ids)
+                    if facts.exchange_order_id:
+                        self._put_venue_id(facts.exchange_order_id, after.intent_id)
 
     def _put_venue_id(self, exchange_order_id: str, intent_id: str) -> None:
         known = self.by_exchange_order_id.get(exchange_order_id, ())
-        if intent_id not in known[-1:]:
+        if not known or known[-1] != intent_id:
             others = (other for other in known if other != intent_id)
             self.by_exchange_order_id[exchange_order_id] = (*others, intent_id)
 
@@ -87,31 +83,36 @@ class Indexes:
         if intent.group_id is not None:
             self.by_group.setdefault(intent.group_id, {})[intent_id] = None
 
-    def set_live(self, record: Record, *, differs: bool) -> None:
-        """File an intent as live if its sides differ or an order may be live, and under the symbol of that order."""
-        intent_id, may_be_live = record.intent_id, record.may_be_live
-        if differs or may_be_live:
+    def set_live(self, record: Record, unresolved: Sequence[Attempt], *, differs: bool) -> bool:
+        """File an intent as live if its sides differ or an order may be live, and under the symbol of that order.
+
+        Returns whether it is live; `unresolved` are its unresolved attempts.
+        """
+        intent_id, may_be_live = record.intent_id, bool(unresolved) or record.may_be_live
+        is_live = differs or may_be_live
+        if is_live:
             self.live[intent_id] = None
         else:
             self.live.pop(intent_id, None)
-        self.file_unresolved(record)
+        if unresolved or intent_id in self.unresolved_in:
+            self.file_unresolved(record, unresolved)
         symbol_id = symbol_at_venue(record) if may_be_live else None
-        if (filed := self.open_in.get(intent_id)) == symbol_id:
-            return
-        drop(self.open, filed, intent_id)
-        if symbol_id is None:
-            del self.open_in[intent_id]
-        else:
-            self.set_open(intent_id, symbol_id)
+        if (filed := self.open_in.get(intent_id)) != symbol_id:
+            drop(self.open, filed, intent_id)
+            if symbol_id is None:
+                del self.open_in[intent_id]
+            else:
+                self.set_open(intent_id, symbol_id)
+        return is_live
 
     def set_open(self, intent_id: str, symbol_id: str) -> None:
         """File an intent whose order is, or may be, open in a symbol."""
         self.open_in[intent_id] = symbol_id
         self.open.setdefault(symbol_id, {})[intent_id] = None
 
-    def file_unresolved(self, record: Record) -> None:
+    def file_unresolved(self, record: Record, unresolved: Sequence[Attempt]) -> None:
         """File an intent under the symbol of its unresolved request for an order, if it has one."""
-        intent_id, asks = record.intent_id, any(item.makes_order for item in record.unresolved)
+        intent_id, asks = record.intent_id, any(item.makes_order for item in unresolved)
         symbol_id = symbol_at_venue(record) if asks else None
         if (filed := self.unresolved_in.get(intent_id)) == symbol_id:
             return

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from kernel.lifecycle.order_facts import OrderFacts, foreign_trades
 from kernel.lifecycle.trades import NO_TRADES, HasFees, TradeEntry, fees_of
 from kernel.models import Balance, Position
@@ -22,8 +24,7 @@ from kernel.order_spec import Side, SymbolMetadata
 from projections.folds.provisional_opening import ProvisionalOpening
 
 
-@dataclass(frozen=True, slots=True)
-class Booking:
+class Booking(msgspec.Struct, frozen=True, gc=False):
     """One trade, or the fee of one trade, booked or reversed."""
 
     symbol_id: str
@@ -35,8 +36,7 @@ class Booking:
     fee_asset: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class OpenPosition:
+class OpenPosition(msgspec.Struct, frozen=True, gc=False):
     """The exact figures of a position; cost and profit at the scale of price times quantity."""
 
     quantity: int = 0
@@ -87,7 +87,7 @@ def position_of_holding(symbol_id: str, position: OpenPosition) -> Position:
 def bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[Booking]:
     """The bookings of an event that changed an intent's orders from `before` to `after`."""
     old, new = without(before, after), without(after, before)
-    if len(new) == 1 and (fresh := added_alone(old, new[0])) is not None:
+    if len(new) == 1 and len(old) <= 1 and (fresh := added_alone(old[0] if old else None, new[0])) is not None:
         return fresh
     return changes(counted_trades(old), counted_trades(new))
 
@@ -125,24 +125,24 @@ def without(orders: Sequence[OrderFacts], others: Sequence[OrderFacts]) -> Seque
     return [facts for facts in orders if id(facts) not in known]
 
 
-def added_alone(old: Sequence[OrderFacts], after: OrderFacts) -> list[Booking] | None:
+def added_alone(before: OrderFacts | None, after: OrderFacts) -> list[Booking] | None:
     """The bookings of the common case, one new trade or none after the known ones; None for any other case."""
-    known = old[0].counted_trades if old else NO_TRADES
-    added = after.counted_trades.since(known)
-    if added is None or len(old) > 1 or len(added) > 1 or (known and old[0].order is not after.order):
+    trades, known = after.trades, before.trades if before is not None else NO_TRADES
+    if after.busts or trades.corrected or trades.bounded or (before is not None and before.order is not after.order):
         return None
-    return [booking for entry in added for booking in bookings_of(after, entry)]
-
-
-def bookings_of(facts: OrderFacts, entry: TradeEntry) -> list[Booking]:
-    order = facts.order
-    trade = BareTrade(order.symbol_id, order.side, entry.fill_key, entry.quantity, entry.price).booking(1)
-    return [trade, *fee_bookings(trade, entry)]
+    if trades is known:
+        return []
+    added = trades.since(known)
+    if added is None or len(added) > 1:
+        return None
+    order, sign = after.order, 1 if after.order.side is Side.BUY else -1
+    traded = [Booking(order.symbol_id, sign * entry.quantity, entry.price) for entry in added]
+    return [booking for trade in traded for booking in (trade, *fee_bookings(trade, added[0]))]
 
 
 def fee_bookings(trade: Booking, reported: HasFees) -> list[Booking]:
-    fees = (fees_of(reported) or {}).items()
-    return [Booking(trade.symbol_id, 0, trade.price, fee, asset_id) for asset_id, fee in fees if fee]
+    fees = fees_of(reported)
+    return [Booking(trade.symbol_id, 0, trade.price, fee, asset) for asset, fee in fees.items() if fee] if fees else []
 
 
 class BareTrade(NamedTuple):
@@ -274,31 +274,26 @@ class Ledger:
         venue_ns: int | None,
     ) -> None:
         self.booked_at_ns = max(self.booked_at_ns, at_ns)
-        happened_ns = at_ns if venue_ns is None else venue_ns
-        self.provisional_positions.note(
-            booking.symbol_id, booking.signed_quantity, venue_ns=happened_ns, opened_until_ns=self._opened_until_ns
-        )
+        happened_ns, traded = at_ns if venue_ns is None else venue_ns, booking.signed_quantity
+        if self._is_provisional(happened_ns):
+            self.provisional_positions.note(booking.symbol_id, traded, happened_ns, included=self.opening is None)
         if symbol is None:
             self.unknown_symbols.add(booking.symbol_id)
             return
-        notional_decimals = symbol.price_decimals + symbol.quantity_decimals
-        if booking.signed_quantity:
-            cost = booking.signed_quantity * booking.price
-            self._flow(
-                symbol.base_asset, booking.signed_quantity, symbol.quantity_decimals, decimals, venue_ns=happened_ns
-            )
-            self._flow(symbol.quote_asset, -cost, notional_decimals, decimals, venue_ns=happened_ns)
-        if booking.fee and booking.fee_asset is not None:
-            scale = decimals.get(booking.fee_asset, 0)
-            self._flow(booking.fee_asset, -booking.fee, scale, decimals, venue_ns=happened_ns)
+        if traded:
+            base, quote = symbol.quantity_decimals, symbol.quantity_decimals + symbol.price_decimals
+            self._flow(symbol.base_asset, traded, base, decimals, happened_ns)
+            self._flow(symbol.quote_asset, -traded * booking.price, quote, decimals, happened_ns)
+        if booking.fee and (asset := booking.fee_asset) is not None:
+            self._flow(asset, -booking.fee, decimals.get(asset, 0), decimals, happened_ns)
 
     def transfer(self, asset_id: str, amount: int, decimals: Mapping[str, int], *, at_ns: int) -> None:
         """Book a deposit, a withdrawal or another change without a trade; `at_ns` is the venue's time if it is known."""
         self.booked_at_ns = max(self.booked_at_ns, at_ns)
-        self._flow(asset_id, amount, decimals.get(asset_id, 0), decimals, venue_ns=at_ns)
+        self._flow(asset_id, amount, decimals.get(asset_id, 0), decimals, at_ns)
 
     def _flow(
-        self, asset_id: str, amount: int, amount_decimals: int, decimals: Mapping[str, int], *, venue_ns: int
+        self, asset_id: str, amount: int, amount_decimals: int, decimals: Mapping[str, int], venue_ns: int
     ) -> None:
         """Add an amount at its own scale; stored so fine that no product of price and quantity is rounded."""
         scale = decimals.get(asset_id)
@@ -307,7 +302,8 @@ class Ledger:
             return
         fine = amount * 10 ** (scale + FLOW_DECIMALS - amount_decimals)
         self._add(asset_id, fine)
-        self.provisional.note(asset_id, fine, venue_ns=venue_ns, opened_until_ns=self._opened_until_ns)
+        if self._is_provisional(venue_ns):
+            self.provisional.note(asset_id, fine, venue_ns, included=self.opening is None)
         if venue_ns >= self.observed_from_ns:
             self.since[asset_id] = self.since.get(asset_id, 0) + fine
 
@@ -367,9 +363,9 @@ class Ledger:
     def _explains(self, asset_id: str, total: int, fine: int) -> bool:
         return abs(fine) >= UNIT and self._off(asset_id, total, more=fine) == 0
 
-    @property
-    def _opened_until_ns(self) -> int | None:
-        return None if self.opening is None else self.opened_until_ns
+    def _is_provisional(self, venue_ns: int) -> bool:
+        """Return whether the opening figures may include a change of an instant, or lack it."""
+        return self.opening is None or venue_ns < self.opened_until_ns
 
     def _may_lack_newest(self, began_ns: int) -> bool:
         """Return whether an observation that began then may lack a change that is booked."""

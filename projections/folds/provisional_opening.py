@@ -35,11 +35,11 @@ class ProvisionalOpening:
 
     unproven: dict[str, list[Change]] = field(default_factory=dict)
 
-    def note(self, name: str, amount: int, *, venue_ns: int, opened_until_ns: int | None) -> None:
-        """Note a change; `opened_until_ns` is the last instant that the opening figure may show, None before it."""
-        if opened_until_ns is None or venue_ns < opened_until_ns:
-            change = Change(venue_ns, amount, included=opened_until_ns is None)
-            self.unproven[name] = [*self.unproven.get(name, ())[1 - CHANGES_MAX :], change]
+    def note(self, name: str, amount: int, venue_ns: int, *, included: bool) -> None:
+        """Note a change that the opening figure may include or lack, and whether it is taken to include it."""
+        changes = self.unproven.setdefault(name, [])
+        changes.append(Change(venue_ns, amount, included))
+        del changes[:-CHANGES_MAX]
 
     def prove(self, name: str, *, began_ns: int, opened_until_ns: int) -> None:
         """Note that an observation agrees with an opening figure; one that may be older than the changes proves nothing."""

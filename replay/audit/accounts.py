@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from operator import attrgetter
+
+import msgspec
+from msgspec.structs import replace
 
 from kernel import events
 from kernel.lifecycle import Record, finding_id
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_status import ENDS
-from kernel.lifecycle.trades import fees_of
+from kernel.lifecycle.trades import TradeEntry, fees_of
 from kernel.models import ExecType, FindingKind
 from kernel.order_spec import Side
 from projections.state import State
@@ -27,7 +29,7 @@ OBSERVATIONS_MAX = 3
 """Account observations after which a drift must have a finding. The kernel raises it right after an observation."""
 
 
-class Fill(NamedTuple):
+class Fill(msgspec.Struct, frozen=True, gc=False):
     """A trade or a correction of one."""
 
     symbol_id: str
@@ -57,21 +59,23 @@ class Fill(NamedTuple):
     def reuses(self, key_of: Fill) -> bool:
         """Return whether it is another trade under the key of a trade of the same order."""
         same_kind = self.ref_fill_key is None is key_of.ref_fill_key
-        return same_kind and self.client_order_id == key_of.client_order_id and self[2:5] != key_of[2:5]
+        return same_kind and self.client_order_id == key_of.client_order_id and trade_of(self) != trade_of(key_of)
 
+
+trade_of = attrgetter("signed_quantity", "price", "time_ns")
+amounts_of = attrgetter("symbol_id", "signed_quantity", "price", "fees")
 
 Change = tuple[int, Fill]
 """A fill that counts from now on (1) or no longer (-1)."""
 
 
-@dataclass(slots=True)
-class Sums:
+class Sums(msgspec.Struct):
     """Totals of fills in one symbol."""
 
     quantity: int = 0
     cash: int = 0
     """Proceeds of sales minus cost of purchases."""
-    fees: Counter[str] = field(default_factory=Counter)
+    fees: dict[str, int] = {}
 
     def figures(self) -> tuple[int, int, dict[str, int]]:
         return self.quantity, self.cash, {asset: fee for asset, fee in self.fees.items() if fee}
@@ -80,11 +84,11 @@ class Sums:
 def add(totals: dict[str, Sums], changes: Iterable[Change]) -> None:
     """Add changes to totals by symbol."""
     for sign, fill in changes:
-        sums = totals.setdefault(fill.symbol_id, Sums())
+        sums = totals.get(fill.symbol_id) or totals.setdefault(fill.symbol_id, Sums())
         sums.quantity += sign * fill.signed_quantity
         sums.cash -= sign * fill.signed_quantity * fill.price
         for asset, fee in (fill.fees or {}).items():
-            sums.fees[asset] += sign * fee
+            sums.fees[asset] = sums.fees.get(asset, 0) + sign * fee
 
 
 def figures(totals: dict[str, Sums]) -> dict[str, tuple[int, int, dict[str, int]]]:
@@ -98,70 +102,71 @@ def summed(fills: Iterable[Fill]) -> dict[str, tuple[int, int, dict[str, int]]]:
     return figures(totals)
 
 
-class Fills:
+class Fills(msgspec.Struct):
     """The fills of one intent."""
 
-    __slots__ = ("_by_key", "_corrects", "_entries", "_void", "counted", "is_bounded", "reused_keys")
+    entries: list[Fill] = []
+    places: dict[str, tuple[int, ...]] = {}
+    """Fill key to indexes in `entries`."""
+    void: frozenset[str] = frozenset()
+    """Keys of busted fills."""
+    corrects: dict[str, str] = {}
+    """Key of a correction to that of what it corrects."""
+    recounted: Sequence[Fill] | None = None
+    """The fills that count, once one was busted or corrected or may be outside its order's life; before, all do."""
+    is_bounded: bool = False
+    """True if a fill counts only within its order's life, which any report may change."""
+    reused_keys: frozenset[str] = frozenset()
+    """Fill keys shared by different trades."""
 
-    def __init__(self) -> None:
-        self._entries: list[Fill] = []
-        self._by_key: dict[str, list[int]] = {}
-        """Indexes in `_entries`."""
-        self._void: set[str] = set()
-        self._corrects: dict[str, str] = {}
-        self.counted = self._entries
-        """The fills that count: all, until one is busted or corrected or may be outside its order's life."""
-        self.is_bounded = False
-        """True if a fill counts only within its order's life, which any report may change."""
-        self.reused_keys: set[str] = set()
-        """Fill keys shared by different trades."""
+    @property
+    def counted(self) -> Sequence[Fill]:
+        return self.entries if self.recounted is None else self.recounted
 
     def apply(self, event: events.OrderReport, name: str | None, lives: Lives, after: Record) -> list[Change]:
         """Add a report, and return what it changes; `name` is the client order id of its order's submit, if known."""
         if not (self.is_bounded or isinstance(event, FILL_EVENTS)):
             return []
-        is_plain = self.counted is self._entries and event.life_margin_ns is None
+        is_plain = self.recounted is None and event.life_margin_ns is None
         if is_plain and isinstance(event, events.OrderFilled):
             return self._enter(fill_of(event, None, name))
         known = [*self.counted]
         match event:
             case events.FillBusted():
-                self._void.add(event.ref_fill_key)
+                self.void |= {event.ref_fill_key}
             case events.FillCorrected():
-                self._corrects.setdefault(event.fill_key, event.ref_fill_key)
+                self.corrects.setdefault(event.fill_key, event.ref_fill_key)
                 self._enter(fill_of(event, event.ref_fill_key, name))
             case events.OrderFilled():
                 self._enter(fill_of(event, None, name))
-        self.counted = [*(self._count(lives) if self._is_clear else fills_of((*after.settled, *after.orders)))]
-        return [*((-1, fill) for fill in known), *((1, fill) for fill in self.counted)]
+        self.recounted = [*(self._count(lives) if self._is_clear else fills_of((*after.settled, *after.orders)))]
+        return [*((-1, fill) for fill in known), *((1, fill) for fill in self.recounted)]
 
     def _enter(self, fill: Fill) -> list[Change]:
-        places = self._by_key.setdefault(fill.fill_key, [])
+        places = self.places.get(fill.fill_key, ())
         for place in places:
-            known = self._entries[place]
+            known = self.entries[place]
             if fill.repeats(known):
                 if fill.fees is None:
                     return []
-                self._entries[place] = known._replace(
-                    fees=fill.fees
-                )  # of a repeated report, they replace the known ones
-                return [(-1, known), (1, self._entries[place])]
-        if any(fill.reuses(self._entries[place]) for place in places):
-            self.reused_keys.add(fill.fill_key)
+                self.entries[place] = replace(known, fees=fill.fees)  # the newest report of them counts
+                return [(-1, known), (1, self.entries[place])]
+        if any(fill.reuses(self.entries[place]) for place in places):
+            self.reused_keys |= {fill.fill_key}
         self.is_bounded = self.is_bounded or fill.margin_ns is not None
-        places.append(len(self._entries))
-        self._entries.append(fill)
+        self.places[fill.fill_key] = (*places, len(self.entries))
+        self.entries.append(fill)
         return [(1, fill)]
 
     @property
     def _is_clear(self) -> bool:
         """True if every correction refers to a known trade. Otherwise the fills that count are undefined."""
-        trades = {fill.fill_key for fill in self._entries if fill.ref_fill_key is None}
-        return all(self._root(name) in trades for name in self._corrects)
+        trades = {fill.fill_key for fill in self.entries if fill.ref_fill_key is None}
+        return all(self._root(name) in trades for name in self.corrects)
 
     def _root(self, fill_key: str) -> str:
         seen = {fill_key}
-        while (ref := self._corrects.get(fill_key)) is not None and ref not in seen:
+        while (ref := self.corrects.get(fill_key)) is not None and ref not in seen:
             fill_key = ref
             seen.add(ref)
         return fill_key
@@ -169,17 +174,16 @@ class Fills:
     def _count(self, lives: Lives) -> Iterator[Fill]:
         """Yield the fills that count: without busted trades and those outside a life, the newest correction of each."""
         chains: dict[str, list[Fill]] = {}
-        for fill in self._entries:
-            if lives.hold(fill):
+        for fill in self.entries:
+            if in_life(fill, lives):
                 chains.setdefault(self._root(fill.fill_key), []).append(fill)
-        void = {self._root(key) for key in self._void}
+        void = {self._root(key) for key in self.void}
         for root, chain in chains.items():
             if root not in void:
                 yield from newest(chain)
 
 
-@dataclass(slots=True, eq=False)
-class Life:
+class Life(msgspec.Struct, gc=False):
     """When an order lived in venue time, from the reports that name it by a client order id."""
 
     begun_ns: int | None = None
@@ -194,12 +198,16 @@ class Life:
     """The largest total that was told, and when first (negated)."""
     size: tuple[int, int] | None = None
     """The venue time and size of its newest quantity."""
+    order_ids: frozenset[str] = frozenset()
+    """The venue ids under which it was reported."""
 
     def sent(self, event: events.AttemptStarted) -> None:
         self.begun_ns = event.stamp_ns if self.begun_ns is None else self.begun_ns
         self.size = self.size or (-1, event.order.quantity)
 
     def report(self, event: events.OrderReport) -> None:
+        if event.exchange_order_id and event.exchange_order_id not in self.order_ids:
+            self.order_ids |= {event.exchange_order_id}
         if event.order_created_ns is not None:
             self.begun_ns = event.order_created_ns
         time_ns = event.transact_time_ns or 0
@@ -227,35 +235,20 @@ class Life:
         return (self.begun_ns or 0) - margin_ns <= time_ns and (not ends or time_ns <= min(ends) + margin_ns)
 
 
-class Lives:
-    """The lives of one intent's orders."""
+Lives = dict[str, Life]
+"""Those of one intent's orders, each by the client order id of its submit."""
 
-    __slots__ = ("_by_name", "_by_order_id")
 
-    def __init__(self) -> None:
-        self._by_name: dict[str, Life] = {}
-        self._by_order_id: dict[str, list[Life]] = {}
+def life_of(lives: Lives, name: str) -> Life:
+    return lives.get(name) or lives.setdefault(name, Life())
 
-    def of(self, name: str) -> Life:
-        """Return the life of the order of a submit, by that one's client order id."""
-        return self._by_name.setdefault(name, Life())
 
-    def report(self, event: events.OrderReport, name: str) -> None:
-        life = self.of(name)
-        life.report(event)
-        if event.exchange_order_id:
-            lives = self._by_order_id.setdefault(event.exchange_order_id, [])
-            if life not in lives:
-                lives.append(life)
-
-    def hold(self, fill: Fill) -> bool:
-        """Return whether a fill is of the life of an order with its venue id, or counts at any time."""
-        margin_ns = fill.margin_ns
-        if margin_ns is None or not fill.time_ns:
-            return True
-        return any(
-            life.holds(fill.time_ns, margin_ns=margin_ns) for life in self._by_order_id.get(fill.order_id or "", ())
-        )
+def in_life(fill: Fill, lives: Lives) -> bool:
+    """Return whether a fill is of the life of an order with its venue id, or counts at any time."""
+    margin_ns, order_id = fill.margin_ns, fill.order_id
+    if margin_ns is None or not fill.time_ns:
+        return True
+    return any(life.holds(fill.time_ns, margin_ns=margin_ns) for life in lives.values() if order_id in life.order_ids)
 
 
 def fill_of(
@@ -287,25 +280,31 @@ def newest(chain: list[Fill]) -> list[Fill]:
 def fills_of(orders: Iterable[OrderFacts]) -> Iterator[Fill]:
     """Yield the fills that the fold counts for orders."""
     for facts in orders:
-        sign = 1 if facts.order.side is Side.BUY else -1
-        for entry in facts.counted_trades:
-            yield Fill(
-                facts.order.symbol_id, entry.fill_key, sign * entry.quantity, entry.price, entry.time_ns,
-                entry.ref_fill_key, fees_of(entry),
-            )  # fmt: skip
+        yield from counted_fills(facts, facts.counted_trades)
+
+
+def counted_fills(facts: OrderFacts, trades: Iterable[TradeEntry]) -> Iterator[Fill]:
+    sign = 1 if facts.order.side is Side.BUY else -1
+    for entry in trades:
+        yield Fill(
+            facts.order.symbol_id, entry.fill_key, sign * entry.quantity, entry.price, entry.time_ns,
+            entry.ref_fill_key, fees_of(entry),
+        )  # fmt: skip
 
 
 def fold_changes(before: Record, after: Record) -> list[Change]:
     """Return the changes of the fills that the fold counts."""
-    known, now = ({trades_id(facts): facts for facts in record.orders} for record in (before, after))
-    gone = fills_of(facts for key, facts in known.items() if key not in now)
-    new = fills_of(facts for key, facts in now.items() if key not in known)
-    return [*((-1, fill) for fill in gone), *((1, fill) for fill in new)]
-
-
-def trades_id(facts: OrderFacts) -> tuple[int, int]:
-    """Return what differs between orders whose fills differ; orders without fills may share it."""
-    return id(facts.counted_trades), id(facts.order)
+    found: list[Change] = []
+    known = {facts.place: facts for facts in before.orders}
+    for facts in after.orders:
+        old, trades = known.pop(facts.place, None), facts.counted_trades
+        if old is facts:
+            continue
+        added = trades.since(old.counted_trades) if old is not None and old.order is facts.order else None
+        if added is None and old is not None:
+            found += [(-1, fill) for fill in fills_of((old,))]
+        found += [(1, fill) for fill in counted_fills(facts, trades if added is None else added)]
+    return [*found, *((-1, fill) for fill in fills_of(known.values()))]
 
 
 class Accounts:
@@ -320,10 +319,10 @@ class Accounts:
         self._off: Counter[str] = Counter()
         """Observations of each drift that has no finding."""
 
-    def moved(self, changes: Sequence[Change], symbol_ids: Iterable[str], position: int) -> None:
-        """Record that an event changed the fills that count of an intent, which traded or seems to have traded symbols."""
+    def moved(self, changes: Sequence[Change], excess: Iterable[str], position: int) -> None:
+        """Record that an event changed the fills that count of an intent, and the symbols that the fold differs in."""
         add(self._sums, changes)
-        for symbol_id in symbol_ids:
+        for symbol_id in (*excess, *(fill.symbol_id for _, fill in changes)):
             self._moved.setdefault(symbol_id, position)
 
     def compare(self) -> None:

@@ -188,26 +188,26 @@ class EventChecks:
 
     def _observe(self, event: BaseEvent, before: Record | None, after: Record | None) -> None:
         """Check an event that was just folded, or take it in if it was checked before."""
-        is_new, self._position = event.position > self._position, max(event.position, self._position)
+        envelope = event.envelope
+        is_new, self._position = envelope.position > self._position, max(envelope.position, self._position)
         if before is not None and after is not None:
-            self._check_intent(event, before, after, is_new=is_new)
-        elif event.stream_id == events.CONTROL_STREAM:
+            self._check_intent(event, envelope, before, after, is_new=is_new)
+        elif envelope.stream_id == events.CONTROL_STREAM:
             self._check_control(event)
         elif isinstance(event, events.VenueSnapshotTaken) and event.complete:
-            self._leader_queried(event.recorded_at_ns)
+            self._leader_queried(envelope.recorded_at_ns)
         elif isinstance(event, events.BalancesObserved) and self._accounts is not None:
-            self._accounts.account_observed(event.position)
+            self._accounts.account_observed(envelope.position)
 
-    def _book(self, before: Record) -> Book:
-        """Return the book of an intent: a new one for a new record."""
+    def _check_intent(
+        self, event: BaseEvent, envelope: Envelope, before: Record, after: Record, *, is_new: bool
+    ) -> None:
+        """Check an event of an intent; one that is not new was checked before its stream was evicted."""
+        position, stream_id = envelope.position, envelope.stream_id
         if not before.version:
             self._books[before.intent_id] = Book(self._around)
-        return self._books[before.intent_id]
-
-    def _check_intent(self, event: BaseEvent, before: Record, after: Record, *, is_new: bool) -> None:
-        """Check an event of an intent; one that is not new was checked before its stream was evicted."""
-        book, stream_id = self._book(before), event.stream_id
-        if isinstance(event, UnreadableEvent) or event.version != before.version + 1:
+        book = self._books[before.intent_id]
+        if envelope.version != before.version + 1 or isinstance(event, UnreadableEvent):
             self._damaged.add(stream_id)
         is_checked = is_new and stream_id not in self._damaged
         if is_checked:
@@ -222,10 +222,9 @@ class EventChecks:
         elif isinstance(event, events.AttemptStarted):
             self.counts["sends"] += 1
         if changes and self._accounts is not None:
-            self._accounts.moved(changes, book.excess, event.position)
-        reported = isinstance(event, events.FindingRaised)
-        if reported or after.orders is not before.orders or after.intent is not before.intent:
-            self._note_pending_finding(after.intent_id, unreported(book, after) if is_checked else {}, event.position)
+            self._accounts.moved(changes, book.excess, position)
+        if after.orders is not before.orders or after.intent is not before.intent or after.findings != before.findings:
+            self._note_pending_finding(after.intent_id, unreported(book, after) if is_checked else {}, position)
 
     def _add(self, event: BaseEvent, found: Iterable[Wrong]) -> None:
         for kind, text in found:

@@ -6,9 +6,10 @@ record; it lives as long as the record does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+
+import msgspec
 
 from kernel import events
 from kernel.lifecycle import Record, client_order_id, conditions, finding_id, ord_status
@@ -19,7 +20,20 @@ from kernel.lifecycle.record import order_under
 from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, Desired, Evidence, FindingKind, OrdStatus
 from kernel.venues.base import Dedupe
 from projections.state_fold import account_lag_ns
-from replay.audit.accounts import FILL_EVENTS, Change, Fills, Lives, Sums, add, figures, fills_of, fold_changes, summed
+from replay.audit.accounts import (
+    FILL_EVENTS,
+    Change,
+    Fills,
+    Life,
+    Sums,
+    add,
+    amounts_of,
+    figures,
+    fills_of,
+    fold_changes,
+    life_of,
+    summed,
+)
 from replay.formatting.problems import ProblemKind
 
 Wrong = tuple[ProblemKind, str]
@@ -37,14 +51,13 @@ ENDED_MAY_BECOME = {
 """Statuses that may follow a terminal one: a late fill always counts; only newer evidence reopens an order."""
 
 
-@dataclass
-class Surroundings:
+class Surroundings(msgspec.Struct):
     """Facts about the rest of the log that the checks of an intent use."""
 
     log_id: str
     epoch: int | None = None
     """Epoch of the newest leader; None if unknown."""
-    capabilities: Mapping[str, Any] = field(default_factory=dict)
+    capabilities: Mapping[str, Any] = {}
     """The venue's, as recorded by the newest leader."""
 
     @property
@@ -55,24 +68,23 @@ class Surroundings:
         return lag_ns + 2 * int(self.capabilities.get("clock_skew_ns", 0))
 
 
-@dataclass(slots=True)
-class Book:
+class Book(msgspec.Struct):
     """What the checks of one intent need to know beyond its record."""
 
     around: Surroundings
-    sent: set[str] = field(default_factory=set)
+    sent: set[str] = set()
     """Client order ids of its attempts."""
-    starts: set[int] = field(default_factory=set)
+    starts: set[int] = set()
     """Positions of its attempts."""
-    reported: set[str] = field(default_factory=set)
+    reported: frozenset[str] = frozenset()
     """Ids of findings raised about it."""
-    lives: Lives = field(default_factory=Lives)
-    fills: Fills = field(default_factory=Fills)
-    excess: dict[str, Sums] = field(default_factory=dict)
+    lives: dict[str, Life] = {}
+    fills: Fills = msgspec.field(default_factory=Fills)
+    excess: dict[str, Sums] = {}
     """By how much the totals of the fills exceed those that the fold counts, by symbol."""
     newest_snapshot: events.VenueSnapshotTaken | None = None
     """The newest order status query for it."""
-    attributed: set[str] = field(default_factory=set)
+    attributed: frozenset[str] = frozenset()
     """Venue ids of external orders that were attributed to it without the venue's word: its trades are inferred too."""
     is_adopted: bool = False
     """True if it adopts an order that was already at the venue, under any client order id."""
@@ -89,31 +101,36 @@ class Book:
                 self.sent.add(event.client_order_id)
                 self.starts.add(event.position)
                 if event.kind is AttemptKind.SUBMIT:
-                    self.lives.of(event.client_order_id).sent(event)
+                    life_of(self.lives, event.client_order_id).sent(event)
             case events.FindingRaised():
-                self.reported.add(event.finding.finding_id)
+                self.reported |= {event.finding.finding_id}
             case events.VenueSnapshotTaken():
                 self.newest_snapshot = event
             case events.IntentCreated():
                 self.is_adopted = self.is_adopted or event.evidence is not Evidence.COMMAND
             case events.OrderStateRecorded():
                 self.is_written = True
-        if changes or after.orders is not before.orders:
-            add(self.excess, (*changes, *((-sign, fill) for sign, fill in fold_changes(before, after))))
+        folded = fold_changes(before, after) if after.orders is not before.orders else []
+        if amounts(changes) != amounts(folded):
+            add(self.excess, (*changes, *((-sign, fill) for sign, fill in folded)))
         return changes
 
     def _note_report(self, event: events.OrderReport, before: Record, after: Record) -> list[Change]:
         inferred = isinstance(event, events.OrderStateObserved) and event.evidence is Evidence.INFERRED
         if inferred and find_order(before, event) is None:
-            self.attributed.add(event.exchange_order_id or "")
+            self.attributed |= {event.exchange_order_id or ""}
         name = event.orig_client_order_id or event.client_order_id
         submit_id = after.submit_id(name) if name else None
         if submit_id is not None:
-            self.lives.report(event, submit_id)
+            life_of(self.lives, submit_id).report(event)
         for old, new in zip(before.orders, after.orders, strict=False):
             if new.false_ends > old.false_ends:
-                self.lives.of(after.submit_id(new.client_order_ids[0])).reopen()
+                life_of(self.lives, after.submit_id(new.client_order_ids[0])).reopen()
         return self.fills.apply(event, submit_id, self.lives, after)
+
+
+def amounts(changes: Iterable[Change]) -> list[Any]:
+    return [(sign, amounts_of(fill)) for sign, fill in changes]
 
 
 def check_outcome(book: Book, event: events.OrderReport, before: Record, after: Record) -> Iterator[Wrong]:
@@ -152,14 +169,9 @@ def check_event(book: Book, event: events.BaseEvent, before: Record) -> Iterator
 
 def named(event: events.BaseEvent) -> str | None:
     """Return the intent id that an event names."""
-    match event:
-        case events.IntentCreated() | events.IntentModified():
-            return event.intent.intent_id
-        case events.OrderStateRecorded():
-            return event.state.intent_id
-        case _:
-            found: str | None = getattr(event, "intent_id", None)
-            return found
+    subject = getattr(event, "intent", None) or getattr(event, "state", None) or event
+    found: str | None = getattr(subject, "intent_id", None)
+    return found
 
 
 def command_wrong(_book: Book, event: events.BaseEvent, before: Record) -> Iterator[Wrong]:
@@ -348,11 +360,10 @@ def report_wrong(book: Book, event: events.OrderReport, before: Record) -> Itera
     """Check that a report concerns this intent and has evidence."""
     if event.attempt_position is not None and event.attempt_position not in book.starts:
         yield CAUSE, f"position {event.attempt_position} is not an attempt of this intent"
-    names = [name for name in (event.client_order_id, event.orig_client_order_id) if name]
     if (text := of_another_order(book, event, before)) is not None:
         yield EVIDENCE, text
-    if names and not (book.is_adopted or book.is_written or any(is_known(name, book, before) for name in names)):
-        yield SEND, f"the venue reports {', '.join(sorted({*names}))}, which no earlier attempt in the log sent"
+    if event.client_order_id not in book.sent and (names := unknown_names(book, event, before)):
+        yield SEND, f"the venue reports {', '.join(names)}, which no earlier attempt in the log sent"
     if event.evidence is Evidence.COMMAND:
         yield EVIDENCE, "a command is not evidence of a venue's report"
     inferred_trade = isinstance(event, events.OrderFilled) and event.exchange_order_id in book.attributed
@@ -360,9 +371,11 @@ def report_wrong(book: Book, event: events.OrderReport, before: Record) -> Itera
         yield EVIDENCE, "only an order status query may be inferred evidence"
 
 
-def is_known(client_order_id: str, book: Book, before: Record) -> bool:
-    """Return whether an attempt sent a client order id, or an order has it."""
-    return client_order_id in book.sent or any(client_order_id in facts.client_order_ids for facts in before.orders)
+def unknown_names(book: Book, event: events.OrderReport, before: Record) -> list[str]:
+    """Return the client order ids of a report, unless an attempt sent one of them or an order has it."""
+    names = {name for name in (event.client_order_id, event.orig_client_order_id) if name}
+    known = book.sent.union(*(facts.client_order_ids for facts in before.orders))
+    return sorted(names) if names.isdisjoint(known) and not (book.is_adopted or book.is_written) else []
 
 
 def query_wrong(event: events.OrderStateObserved, before: Record, around: Surroundings) -> Iterator[Wrong]:
@@ -380,13 +393,14 @@ def query_wrong(event: events.OrderStateObserved, before: Record, around: Surrou
 
 def of_another_order(book: Book, event: events.OrderReport, before: Record) -> str | None:
     """Return why a report is about another order (H25): its symbol, its side, or a venue order id that is not known."""
-    orders = [facts.order for facts in before.orders]
-    orders += [order for order in (before.sent_order, before.intent.order if before.intent else None) if order]
-    if orders and event.symbol_id not in {order.symbol_id for order in orders}:
-        return f"it is about {event.symbol_id}, but the intent has orders in {orders[0].symbol_id} only"
-    side = getattr(event, "side", None)
-    if orders and side is not None and side not in {order.side for order in orders}:
-        return f"it is about a {side}, but the intent has {orders[0].side} orders only"
+    side, sent = getattr(event, "side", None), before.sent_order
+    if sent is None or event.symbol_id != sent.symbol_id or side not in (None, sent.side):
+        orders = [facts.order for facts in before.orders]
+        orders += [order for order in (sent, before.intent.order if before.intent else None) if order]
+        if orders and event.symbol_id not in {order.symbol_id for order in orders}:
+            return f"it is about {event.symbol_id}, but the intent has orders in {orders[0].symbol_id} only"
+        if orders and side not in (None, *(order.side for order in orders)):
+            return f"it is about a {side}, but the intent has {orders[0].side} orders only"
     if event.exchange_order_id and not (event.client_order_id or event.orig_client_order_id):
         known = {facts.exchange_order_id for facts in before.orders} | book.attributed
         if known and known.isdisjoint({event.exchange_order_id, event.parent_exchange_order_id}):

@@ -142,6 +142,8 @@ async def measured_on(url: str, directory: Path, sizes: Sizes) -> AsyncIterator[
     backend, rounds = rows.backend_of(url), sizes.rounds
     note(f"durable commands, {backend} …")
     yield await rows.durable_commands(url, directory, rounds=rounds, commands=sizes.commands)
+    note(f"commands beside the leader, {backend} …")
+    yield await rows.commands_beside(url, directory, rounds=min(rounds, 3), commands=sizes.commands)
     note(f"cancel_all_orders, {backend} …")
     yield await rows.cancel_all(url, directory, rounds=min(rounds, 3), orders=sizes.canceled)
     note(f"append at batch 100, {backend} …")

@@ -6,9 +6,11 @@ Called by `python -m tests.benchmarks`. Every row is measured on a fresh log in 
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -37,6 +39,7 @@ from replay import open_kernel, verify
 from tests.benchmarks.floors import PayloadAggregate, RawTable, hash_rows, library_application, raw_pages
 from tests.benchmarks.measure import Figure, interleaved, percentile
 from tests.envelopes import envelope_by
+from tests.forked import ROOT
 
 CLOCK = SystemClock()
 IDS = SeededIds()
@@ -149,6 +152,49 @@ async def durable_commands(url: str, directory: Path, *, rounds: int, commands: 
         f"durable commands, 32 tasks, {backend_of(url)}", ours_per_s / floor_per_s, to_have, to_reach, True,
         {"ours_per_s": round(ours_per_s), "library_save_per_s": round(floor_per_s)},
     )  # fmt: skip
+
+
+async def commands_beside(url: str, directory: Path, *, rounds: int, commands: int) -> Figure:
+    """The same from a process beside the leader, which sends each order, against the process alone."""
+    exchange_id, log_url = new_exchange_id(), fresh_url(url, directory)
+    async with open_log(fresh_url(url, directory), exchange_id=new_exchange_id()) as log:
+        await record_reference(log)
+        async with (
+            open_kernel(log) as alone,
+            leading(log_url, exchange_id),
+            open_kernel(log_url, exchange_id=exchange_id) as beside,
+        ):
+
+            async def ours() -> float:
+                return commands / await placing_seconds(beside, commands)
+
+            async def floor() -> float:
+                while not all(beside.state.record(name).live_orders for name in beside.state.live_intent_ids()):
+                    await asyncio.sleep(0.1)  # the leader has rest
+                return commands / await placing_seconds(alone, commands)
+
+            ours_per_s, floor_per_s = await interleaved(rounds, ours, floor)
+    return Figure(
+        f"durable commands beside the leader, {backend_of(url)}", ours_per_s / floor_per_s, 0.5, 1.0, True,
+        {"beside_per_s": round(ours_per_s), "alone_per_s": round(floor_per_s)},
+    )  # fmt: skip
+
+
+@asynccontextmanager
+async def leading(url: str, exchange_id: str) -> AsyncIterator[None]:
+    """Run a leader in a process of its own while the block runs."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.benchmarks.leader", url, exchange_id,
+        cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert child.stdin is not None
+    assert child.stdout is not None
+    assert await child.stdout.readline(), "the leader did not start"
+    try:
+        yield
+    finally:
+        child.stdin.close()
+        await child.wait()
 
 
 async def placing_seconds(kernel: EventSourcedKernel, count: int) -> float:
@@ -353,11 +399,8 @@ async def hashing_cost(url: str, directory: Path, *, rounds: int, batches: int) 
 
         async def without() -> float:
             with (
-                mock.patch.object(hashing, "leaf_of_parts", no_hash),
+                mock.patch.object(hashing, "leaf_hash", no_hash),
                 mock.patch.object(hashing, "chain_hash", no_hash),
-                mock.patch.object(hashing, "leaf_prefix", no_part),
-                mock.patch.object(hashing, "leaf_middle", no_part),
-                mock.patch.object(hashing, "leaf_suffix", no_part),
             ):
                 return await measure(bare)
 
@@ -400,8 +443,3 @@ async def verify_hashes(url: str, directory: Path, *, rounds: int, count: int) -
 def no_hash(*parts: object) -> bytes:
     """Replaces a hash function."""
     return bytes(32)
-
-
-def no_part(*parts: object) -> bytes:
-    """Replaces the encoding of a hash's input."""
-    return b""

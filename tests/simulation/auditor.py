@@ -555,7 +555,8 @@ class Auditor(BracketAudit):
     def _is_tried_for_ever(self, intent: Intent) -> bool:
         """Whether it is a bracket's exit that the venue refuses, or works at other terms: it is tried again for ever.
 
-        A finding says so: that the venue disagrees about the exit that works, or that none works (see `_check_exits`).
+        A finding says so: that the venue disagrees about the exit that works, or that none works (see `_check_exits`), or
+        only a part of it, as the venue refuses to enlarge it.
         """
         group = intent.group
         if group is None or not group.is_exit(intent):
@@ -563,8 +564,11 @@ class Auditor(BracketAudit):
         if (live := [order for order in self._by_intent[intent.intent_id] if order.open]) and self._is_rounded(live[0]):
             return f"VENUE_DISAGREES:{intent.intent_id}" in self.standing
         last = next((item for item in reversed(intent.sends) if item.kind != "CANCEL"), None)
-        refused = last is not None and last.kind == "SUBMIT" and last.refused and last.generation == intent.generation
-        return refused and not live
+        if last is None or not last.refused or last.generation != intent.generation:
+            return False
+        if live:
+            return last.kind == "AMEND" and f"EXIT_MISSING:{group.group_id}" in self.standing
+        return last.kind == "SUBMIT"
 
     def _waits_for_tick(self, intent: Intent) -> bool:
         """Whether it is a bracket's exit at a price that the changed tick size forbids: it is placed, or changed, later.
@@ -587,7 +591,7 @@ class Auditor(BracketAudit):
         working = order.quantity - order.cum_qty + filled
         if not self._is_wanted(intent) or order.reopened:
             return
-        if "VENUE_DISAGREES" in intent.findings and (status == "FAILED" or self._is_tried_for_ever(intent)):
+        if self._is_tried_for_ever(intent) or ("VENUE_DISAGREES" in intent.findings and status == "FAILED"):
             return  # it works what it works, and the finding says so
         if self._waits_for_tick(intent):
             return

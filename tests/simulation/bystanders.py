@@ -17,7 +17,7 @@ from tests.simulation.market import order_of
 from tests.simulation.world import Process, World
 
 SETTLED_NS = 14_000_000_000
-"""After the newest send plus this, no request is in flight: the latest fault is 6 s, a copy takes as long again."""
+"""So long after it was written, no request is in flight: the latest fault is 6 s, a copy takes as long again."""
 SOON_NS = 1_000_000_000
 ADOPTED = "adopted"
 CLAIMS = (FindingKind.DUPLICATE_ORDER, FindingKind.LATE_ACCEPT, FindingKind.OVERFILL, FindingKind.GROUP_OVERFILL,
@@ -118,12 +118,13 @@ class Bystanders:
         """An intent's unknown requests that are long out of flight, and of which no evidence can show what became."""
         sends = process.kernel.state.record(intent_id).unresolved
         newest = {item.client_order_id: item for item in sends}
+        written_ns = self.world.written_ns
         return [
             item
             for item in newest.values()
             if item.kind is not AttemptKind.CANCEL
             and item.outcome is AttemptOutcome.UNKNOWN
-            and self.world.clock.now_ns() - item.stamp_ns > SETTLED_NS
+            and self.world.clock.now_ns() - max(item.stamp_ns, written_ns.get(item.client_order_id, 0)) > SETTLED_NS
             and (item.client_order_id not in self.world.exchange.named or self._is_hidden(process, intent_id, item))
             and not any(other.sending[item.client_order_id] for other in self.world.alive)
         ]

@@ -229,7 +229,7 @@ class SimVenue(PaperVenue):
         self._leaves("submit", request, side=str(order.side), quantity=order.quantity, price=order.price)
         try:
             with self._process.at_wire(request.client_order_id):
-                await self._write()
+                await self._write(request.client_order_id)
                 return self._answered("submit", await super().submit(self._taken("submit", request)))
         except NotSent:
             self._process.world.audit.unsent(client_order_id=request.client_order_id, stamp_ns=request.stamp_ns)
@@ -240,8 +240,9 @@ class SimVenue(PaperVenue):
             order = member.order
             self._leaves("submit", member, side=str(order.side), quantity=order.quantity, price=order.price)
         try:
-            with self._process.at_wire(*(member.client_order_id for member in request.orders)):
-                await self._write()
+            client_order_ids = [member.client_order_id for member in request.orders]
+            with self._process.at_wire(*client_order_ids):
+                await self._write(*client_order_ids)
                 answers = await super().submit_group(request)
                 return [self._process.world.personality.shown(answer) for answer in answers]
         except NotSent:
@@ -276,7 +277,7 @@ class SimVenue(PaperVenue):
         )
         try:
             with self._process.at_wire(request.client_order_id):
-                await self._write()
+                await self._write(request.client_order_id)
                 return self._answered("modify", await super().modify(self._taken("modify", request)))
         except NotSent:
             self._process.world.audit.unsent(client_order_id=request.client_order_id, stamp_ns=request.stamp_ns)
@@ -329,13 +330,15 @@ class SimVenue(PaperVenue):
         row = self._process.world.personality.true_row({"symbol_id": symbol_id, **given})
         return {name: row[name] for name in given}
 
-    async def _write(self) -> None:
+    async def _write(self, *client_order_ids: str) -> None:
         """Between the last check and the wire."""
         self._process.reached("wire")
         if self._process.steps.still:
             await asyncio.sleep(0)  # the process goes on from here, whenever that is
         if self._process.dead:
             raise NotSent("the process is gone")
+        world = self._process.world
+        world.written_ns.update(dict.fromkeys(client_order_ids, world.clock.now_ns()))
 
 
 class SimExchange(PaperExchange):
@@ -507,6 +510,8 @@ class World:
         """Whether the database is away."""
         self.lease_holder: SimLease | None = None
         self.processes: list[Process] = []
+        self.written_ns: dict[str, int] = {}
+        """Client order id to when it was last written to the wire: long after its stamp if its process stood still."""
         self.skew_ns = seconds(plan.world["skew"])
         self._commit_s = float(plan.world["commit"])
         config = paper_config(plan)

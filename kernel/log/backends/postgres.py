@@ -13,12 +13,12 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import psycopg
 from eventsourcing.persistence import ApplicationRecorder
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresFactory
+from msgspec.structs import replace
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Composed
 

@@ -175,14 +175,15 @@ class _Assigner:
         version = _base(write, self._version(write.stream_id))
         at_ns = self._recorded_at_ns
         batch = self.batch
-        for event in write.events:
+        for topic, schema_version, state, event in write.events:
             version += 1
             self._position += 1
-            leaf = hashing.leaf_of_parts(write.prefix, version, event.middle, at_ns, event.suffix)
+            placed = (self._position, write.stream_id, version, topic, schema_version, at_ns)
+            columns = (*placed, command.command_id, index, command.meta, state)
+            leaf = hashing.leaf_hash(columns)
             self._chain = hashing.chain_hash(self._chain, self._position, leaf)
-            placed = (self._position, write.stream_id, version, event.topic, event.schema_version, at_ns)
-            batch.rows.append((*placed, command.command_id, index, command.meta, event.state, leaf, self._chain))
-            batch.sources.append(event.event)
+            batch.rows.append((*columns, leaf, self._chain))
+            batch.sources.append(event)
             index += 1
         batch.versions[write.stream_id] = version
 

@@ -21,7 +21,7 @@ from kernel.errors import ConflictError, IntegrityError, KernelError, NotFoundEr
 from kernel.log import hashing
 from kernel.log.base import Appended, Head, StoredRow, StreamHead
 from kernel.log.engine.batch import Batch
-from kernel.log.engine.records import Command, PreparedWrite, Writer, check_stream_id, prepare_state
+from kernel.log.engine.records import Command, PreparedEvent, PreparedWrite, Writer, check_stream_id
 from kernel.models import Evidence
 
 LAYOUT_VERSION = 1
@@ -228,11 +228,8 @@ class LogRecorder(ApplicationRecorder):
         raise RecordedAlready(str(outcome)) from outcome
 
     def _library_command(self, stored_events: Sequence[StoredEvent], command_id: bytes) -> Command:
-        meta = self.writer.meta(actor=LIBRARY_ACTOR, evidence=Evidence.COMMAND)
-        command = Command(command_id, [], meta, None, False, 0)
-        for index, stored in enumerate(stored_events):
-            command.writes.append(_library_write(stored, command, index))
-        return command
+        writes = [_library_write(stored) for stored in stored_events]
+        return Command(command_id, writes, self.writer.meta(LIBRARY_ACTOR, Evidence.COMMAND), None, False)
 
     def select_events(
         self,
@@ -325,8 +322,8 @@ class TableRecorder(LogRecorder):
         return self
 
 
-def _library_write(stored: StoredEvent, command: Command, index: int) -> PreparedWrite:
+def _library_write(stored: StoredEvent) -> PreparedWrite:
     stream_id = str(stored.originator_id)
     check_stream_id(stream_id)
-    event = prepare_state(stored.topic, 1, stored.state, command, index)
-    return PreparedWrite(stream_id, stored.originator_version - 1, hashing.leaf_prefix(stream_id), [event])
+    event = PreparedEvent(stored.topic, 1, stored.state, None)
+    return PreparedWrite(stream_id, stored.originator_version - 1, [event])

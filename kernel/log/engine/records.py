@@ -9,13 +9,13 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 from kernel.errors import IntegrityError, ValidationError
 from kernel.events import REGISTRY, BaseEvent, Envelope, Origin, canonical_json, decode, encode
 from kernel.events.codec import decoded, read_once
-from kernel.log import hashing
 from kernel.log.base import Append, StoredRow, Write
 from kernel.models import Evidence
 
@@ -39,18 +39,12 @@ class Writer:
     pid: int
     session_user: str | None = None
 
-    def meta(self, *, actor: str, evidence: Evidence, **fields: Any) -> bytes:
+    def meta(
+        self, actor: str, evidence: Evidence, correlation_id: str | None = None, causation_position: int | None = None
+    ) -> bytes:
         """Return the meta of an append by this process."""
-        origin = Origin(
-            actor,
-            evidence,
-            os_user=self.os_user,
-            host=self.host,
-            pid=self.pid,
-            session_user=self.session_user,
-            **fields,
-        )
-        return canonical_json(origin)
+        process = (self.os_user, self.host, self.pid, self.session_user)
+        return canonical_json(Origin(actor, evidence, correlation_id, causation_position, *process))
 
 
 def this_process(session_user: str | None = None) -> Writer:
@@ -64,62 +58,50 @@ def _os_user() -> str:
         return str(os.getuid())
 
 
-@dataclass(slots=True)
-class PreparedEvent:
-    """An encoded event, with the parts of its leaf that do not depend on its position."""
+class PreparedEvent(NamedTuple):
+    """An encoded event."""
 
     topic: str
     schema_version: int
     state: bytes
-    middle: bytes
-    suffix: bytes
     event: BaseEvent | None
     """The event as it will be read, for readers in this process; None if only its bytes are known."""
 
 
-@dataclass(slots=True)
-class PreparedWrite:
+class PreparedWrite(NamedTuple):
     """A command's events for one stream."""
 
     stream_id: str
     expected_version: int | None
-    prefix: bytes
-    events: list[PreparedEvent]
+    events: Sequence[PreparedEvent]
 
 
-@dataclass(slots=True)
-class Command:
+class Command(NamedTuple):
     """An append, ready for the transaction."""
 
     command_id: bytes
-    writes: list[PreparedWrite]
+    writes: Sequence[PreparedWrite]
     meta: bytes
     """The part of the envelope that its events share."""
     epoch: int | None
     elects: bool
-    bytes_size: int
+
+    @property
+    def bytes_size(self) -> int:
+        """The bytes of its events."""
+        return sum(len(event.state) + len(self.meta) for write in self.writes for event in write.events)
 
 
 def prepare(append: Append, writer: Writer) -> Command:
     """Convert an append to a command; raises `ValidationError` if it cannot be recorded."""
-    _check(append)
-    command = Command(append.command_id, [], meta_bytes(append, writer), append.epoch, append.elects, 0)
-    index = 0
-    for write in append.writes:
-        command.writes.append(_prepare_write(write, command, index))
-        index += len(write.events)
-    return command
-
-
-def _check(append: Append) -> None:
     if len(append.command_id) != COMMAND_ID_BYTES:
         raise ValidationError(f"command id has {len(append.command_id)} bytes: it must have {COMMAND_ID_BYTES}")
     if not any(write.events for write in append.writes):
         raise ValidationError("an append needs at least one event")
-    if any((write.expected_version or 0) < 0 for write in append.writes):
-        raise ValidationError("an expected version must be None, 0 (the stream must not exist) or positive")
     if append.elects and append.epoch is None:
         raise ValidationError("an append that elects a leader needs an epoch")
+    writes = [_prepare_write(write) for write in append.writes]
+    return Command(append.command_id, writes, meta_bytes(append, writer), append.epoch, append.elects)
 
 
 def check_stream_id(stream_id: str) -> None:
@@ -133,46 +115,29 @@ def check_stream_id(stream_id: str) -> None:
 def meta_bytes(append: Append, writer: Writer) -> bytes:
     """Return the part of the envelope that an append's events share, as canonical JSON."""
     try:
-        return writer.meta(
-            actor=append.actor,
-            evidence=append.evidence,
-            correlation_id=append.correlation_id,
-            causation_position=append.causation_position,
-        )
+        return writer.meta(append.actor, append.evidence, append.correlation_id, append.causation_position)
     except UnicodeEncodeError as problem:
         raise ValidationError(f"the envelope cannot be encoded as UTF-8: {problem}") from problem
 
 
-def _prepare_write(write: Write, command: Command, index: int) -> PreparedWrite:
+def _prepare_write(write: Write) -> PreparedWrite:
     check_stream_id(write.stream_id)
-    prepared = PreparedWrite(write.stream_id, write.expected_version, hashing.leaf_prefix(write.stream_id), [])
-    for event in write.events:
-        prepared.events.append(_prepare_event(event, command, index))
-        index += 1
-    return prepared
+    if write.expected_version is not None and write.expected_version < 0:
+        raise ValidationError("an expected version must be None, 0 (the stream must not exist) or positive")
+    return PreparedWrite(write.stream_id, write.expected_version, [_prepare_event(event) for event in write.events])
 
 
-def _prepare_event(event: BaseEvent, command: Command, index: int) -> PreparedEvent:
+def _prepare_event(event: BaseEvent) -> PreparedEvent:
     if REGISTRY.get(event.topic) is not type(event):
         raise ValidationError(f"{type(event).__name__} is not a registered event: no reader could decode it")
     try:
         state = encode(event)
-        recorded = decoded(type(event), state)
+        recorded = decoded(type(event), state, is_canonical=True)
     except (ValueError, TypeError, RecursionError) as problem:
         raise ValidationError(f"{event.topic} cannot be recorded: {problem}") from problem
     if recorded != event:
         raise ValidationError(f"{event.topic} cannot be recorded: it would be read as {recorded}")
-    return prepare_state(event.topic, event.schema_version, state, command, index, recorded)
-
-
-def prepare_state(
-    topic: str, schema_version: int, state: bytes, command: Command, index: int, event: BaseEvent | None = None
-) -> PreparedEvent:
-    """Prepare an encoded event as the `index`-th of a command, and add its size to the command's."""
-    command.bytes_size += len(state) + len(command.meta)
-    middle = hashing.leaf_middle(topic, schema_version)
-    suffix = hashing.leaf_suffix(command.command_id, index, command.meta, state)
-    return PreparedEvent(topic, schema_version, state, middle, suffix, event)
+    return PreparedEvent(event.topic, event.schema_version, state, recorded)
 
 
 def envelope_of(row: StoredRow) -> Envelope:

@@ -19,14 +19,15 @@ quantities are scaled integers.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import pydantic
+
 from kernel.errors import ValidationError
 from kernel.order_spec import StandardOrder
-from kernel.values.edge import validated
+from kernel.values.edge import validated, violations_of
 from kernel.venues.paper.exchange import PaperExchange
 from kernel.venues.paper.faults import Fault, FaultPlan
 
@@ -43,8 +44,9 @@ def administer(exchange: PaperExchange, op: str, params: dict[str, Any]) -> Any:
         raise ValidationError(f"operation {op!r} does not exist; the operations are {', '.join(sorted(OPERATIONS))}")
     operation = OPERATIONS[op](exchange)
     try:
-        bound = inspect.signature(operation).bind(**params)
-        return operation(*bound.args, **bound.kwargs)
+        return pydantic.validate_call(config=pydantic.ConfigDict(strict=True))(operation)(**params)
+    except pydantic.ValidationError as problem:
+        raise ValidationError(f"operation {op!r} does not take {params}", violations_of(problem)) from problem
     except ValidationError:
         raise
     except (TypeError, ValueError) as error:

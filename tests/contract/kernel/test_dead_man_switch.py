@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kernel import EventSourcedKernel, events
-from kernel.clock import LoopClock, SeededIds
+from kernel.clock import NS_PER_S, LoopClock, SeededIds
 from kernel.errors import LogUnavailableError, ValidationError
 from kernel.log import EventLog
 from kernel.log.base import Append, Appended, Head, Write
@@ -136,6 +136,41 @@ async def leading(desk: Desk) -> AsyncIterator[EventSourcedKernel]:
     venue = ScriptedVenue(desk.exchange)
     async with open_kernel(desk.log, venue=venue, clock=LoopClock(), ids=SeededIds(3)) as kernel:
         yield kernel
+
+
+class SetClock(LoopClock):
+    """A clock that is set now and then."""
+
+    offset_ns = 0
+
+    def now_ns(self) -> int:
+        return super().now_ns() + self.offset_ns
+
+
+@virtual_time
+@pytest.mark.parametrize("offset_s", [1, -1, 3600, -3600])
+async def test_a_clock_that_is_set_makes_no_difference(offset_s: int) -> None:
+    """An owner lapses a ttl after its last heartbeat, however the leader's clock is set meanwhile."""
+    clock = SetClock()
+    async with a_desk(clock=clock) as desk:
+        await desk.kernel.heartbeat("mm-1", TTL_S)
+        await asyncio.sleep(TTL_S / 2)
+        clock.offset_ns = offset_s * NS_PER_S
+        await asyncio.sleep(TTL_S / 2 - 0.1)
+        assert await recorded(desk.log, "HeartbeatLapsed") == []
+        await asyncio.sleep(2.1)
+        assert len(await recorded(desk.log, "HeartbeatLapsed")) == 1
+
+
+@virtual_time
+async def test_an_owner_whose_clock_is_set_does_not_lapse() -> None:
+    """An owner that beats every half of its ttl never lapses, though its clock is set back between the beats."""
+    clock = SetClock()
+    async with a_desk() as desk, open_kernel(desk.log, clock=clock, ids=SeededIds(9)) as strategy:
+        for _ in range(6):
+            await beats_for(strategy, TTL_S / 2, every_s=TTL_S / 2)
+            clock.offset_ns -= 4 * NS_PER_S
+        assert await recorded(desk.log, "HeartbeatLapsed") == []
 
 
 @virtual_time

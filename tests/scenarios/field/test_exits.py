@@ -9,11 +9,11 @@ import pytest
 from msgspec import structs
 
 from kernel.clock import NS_PER_S, LoopClock
-from kernel.errors import Rejected
+from kernel.errors import OutcomeUnknown, Rejected
 from kernel.models import ExecType, OrdStatus, ReconciliationStatus, VenueTermsPolicy
 from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup
 from kernel.settings import KernelSettings
-from kernel.venues.base import AmendDialect, ExecutionReport, ModifyRequest, SubmitRequest, VenueCapabilities
+from kernel.venues.base import AmendDialect, Dedupe, ExecutionReport, ModifyRequest, SubmitRequest, VenueCapabilities
 from kernel.venues.paper.matching.config import full_symbols
 from tests.scenarios.field.lab import BTCUSDT, COIN, FieldOrder, FieldVenue, Lab, field_lab, order, paper_lab
 
@@ -183,6 +183,29 @@ async def test_a_missing_exit_is_reported_until_one_works() -> None:
         assert lab.findings() == {}
         health = await lab.kernel.health_check()
         assert all(item["status"] for item in health["conditions"])
+
+
+async def test_a_refused_resend_does_not_keep_the_request_before_it_unknown() -> None:
+    """Once no earlier send can arrive any more and a query shows no order, the exit is refused and tried, not unknown."""
+    async with field_lab(dedupe=Dedupe.FOR_EVER) as lab:
+        entry = await place(lab)
+        unanswered: list[SubmitRequest] = []
+
+        def on_submit(request: SubmitRequest) -> ExecutionReport:
+            if not unanswered:
+                unanswered.append(request)
+                raise OutcomeUnknown("the connection was lost")
+            raise Rejected("insufficient balance", code="-2010")
+
+        lab.venue.on_submit = on_submit
+        lab.venue.fill(entry, COIN)
+        await asyncio.sleep(60)
+        states = [await lab.kernel.get_order_state(name) for name in (PROFIT, STOP)]
+        assert {item.reconciliation_status for item in states} == {ReconciliationStatus.BACKING_OFF}
+        assert {*lab.findings()} == {"EXIT_MISSING"}
+        lab.venue.on_submit = lab.venue.accept
+        await asyncio.sleep(60)
+        assert exits(lab) == {"LIMIT": COIN, "STOP": COIN}
 
 
 @pytest.mark.parametrize("status", [OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED])

@@ -9,14 +9,14 @@ import pytest
 from msgspec import structs
 
 from kernel.clock import LoopClock
-from kernel.errors import ConflictError, LogUnavailableError, ValidationError
-from kernel.events import REFERENCE_STREAM, SymbolObserved
+from kernel.errors import ConflictError, LogUnavailableError, OutcomeUnknown, ValidationError
+from kernel.events import REFERENCE_STREAM, SymbolObserved, TransferObserved
 from kernel.log.base import Append, Appended
-from kernel.models import OrdStatus
+from kernel.models import AttemptOutcome, OrdStatus
 from kernel.order_spec import AssetMetadata, SymbolStatus
 from kernel.settings import KernelSettings
-from kernel.venues.base import VenueCapabilities
-from tests.scenarios.field.lab import BTCUSDT, COIN, ETHUSDT, FieldVenue, Lab, field_lab, order
+from kernel.venues.base import ExecutionReport, SubmitRequest, VenueCapabilities
+from tests.scenarios.field.lab import BTCUSDT, COIN, ETHUSDT, FieldOrder, FieldVenue, Lab, field_lab, order
 
 pytestmark = pytest.mark.looptime
 
@@ -93,6 +93,71 @@ async def test_a_traded_symbol_stops_and_goes_on(fields: dict[str, Any]) -> None
         assert "SYMBOL_QUARANTINED" not in lab.findings()
         assert (await lab.kernel.get_order_state("a")).status.cum_qty == COIN // 2
         assert lab.venue.count("submit") == 3
+
+
+async def test_the_final_quantity_of_an_order_that_filled_in_quarantine() -> None:
+    """A list without the trades that a quarantine leaves out is no evidence of what an order filled (H13)."""
+    async with field_lab(lookup=False) as lab:
+        await lab.kernel.place_order(order(symbol_id="ETHUSDT"), intent_id="a")
+        lab.venue.all_symbols = changed(price_decimals=3)
+        await reconnected(lab)
+        lab.venue.fill(lab.venue.open_orders()[0], COIN)
+        await lab.kernel.modify_order("a", order(symbol_id="ETHUSDT", quantity=COIN // 2), wait="recorded")
+        await asyncio.sleep(120)
+        assert (await lab.kernel.get_order_state("a")).venue_orders[0].final_cum_qty is None
+        lab.venue.all_symbols = [BTCUSDT, ETHUSDT]
+        await reconnected(lab)
+        await asyncio.sleep(60)
+        assert lab.venue.count("submit") == 1
+        assert (await lab.kernel.get_order_state("a")).status.cum_qty == COIN
+
+
+async def test_a_request_whose_order_filled_in_quarantine_is_not_absent() -> None:
+    """Nor does it prove that a request never arrived (H15): its order is known once the quarantine is lifted."""
+    async with field_lab(lookup=False) as lab:
+        sent: list[SubmitRequest] = []
+
+        def unanswered(request: SubmitRequest) -> ExecutionReport:
+            sent.append(request)
+            raise OutcomeUnknown("the connection was lost")
+
+        lab.venue.on_submit = unanswered
+        await lab.kernel.place_order(order(symbol_id="ETHUSDT"), intent_id="a", wait="recorded")
+        lab.venue.all_symbols = changed(price_decimals=3)
+        await reconnected(lab)
+        lab.venue.fill(lab.venue.new_order(sent[0]), COIN, tell=False)
+        await asyncio.sleep(120)
+        assert [item.outcome for item in (await lab.kernel.get_order_state("a")).attempts] == [AttemptOutcome.UNKNOWN]
+        lab.venue.all_symbols = [BTCUSDT, ETHUSDT]
+        await reconnected(lab)
+        await asyncio.sleep(60)
+        assert lab.venue.count("submit") == 1
+        assert (await lab.kernel.get_order_state("a")).status.cum_qty == COIN
+
+
+async def test_a_quarantine_that_is_lifted_while_a_list_is_recorded() -> None:
+    """The trades that it left out of the list are listed again: the cursor does not pass over them (H16)."""
+    async with field_lab() as lab:
+        await lab.kernel.place_order(order(symbol_id="ETHUSDT"), intent_id="a")
+        lab.venue.all_symbols = changed(price_decimals=3)
+        await reconnected(lab)
+        assert lab.kernel.engine.at_venue is not None
+        guard, real = lab.kernel.engine.at_venue.venue, lab.log.append
+
+        async def append(command: Append) -> Appended:
+            if any(isinstance(event, TransferObserved) for write in command.writes for event in write.events):
+                lab.venue.all_symbols = [BTCUSDT, ETHUSDT]
+                guard.quarantined = frozenset()
+            return await real(command)
+
+        lab.log.append = append  # type: ignore[method-assign]
+        external = FieldOrder("99", None, order(symbol_id="ETHUSDT"), COIN, 6_000_000)
+        lab.venue.fill(external, COIN, tell=False)
+        await asyncio.sleep(30)
+        lab.venue.transfer("USDT", COIN)  # recorded before the cursor
+        await asyncio.sleep(200)
+        assert guard.quarantined == frozenset()
+        assert lab.kernel.state.external_order("99") is not None
 
 
 async def test_a_quarantine_that_is_lifted_while_reports_are_recorded() -> None:

@@ -92,19 +92,6 @@ def test_a_byte_moved_to_the_next_column_changes_the_leaf(row: StoredRow, moved:
     assert hashing.leaf_hash(left) != hashing.leaf_hash(right)
 
 
-@given(rows)
-def test_the_writers_parts_give_the_readers_leaf(row: StoredRow) -> None:
-    """The leaf that the writer builds from parts equals the one that a reader computes."""
-    parts = hashing.leaf_of_parts(
-        hashing.leaf_prefix(row.stream_id),
-        row.version,
-        hashing.leaf_middle(row.topic, row.schema_version),
-        row.recorded_at_ns,
-        hashing.leaf_suffix(row.command_id, row.command_index, row.meta, row.state),
-    )
-    assert parts == hashing.leaf_hash(row)
-
-
 @given(st.lists(rows, min_size=1, max_size=6), st.data())
 def test_verify_names_the_first_bad_position(given_rows: list[StoredRow], data: st.DataObject) -> None:
     """If one row is changed, removed or repeated, verification fails at its position."""

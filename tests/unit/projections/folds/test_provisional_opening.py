@@ -21,10 +21,10 @@ def test_an_opening_of_any_age_is_corrected(
     """Whatever was known at the opening and reported later, the figure of any earlier instant is corrected exactly."""
     opening = ProvisionalOpening()
     for venue_ns, amount in before:
-        opening.note("A", amount, venue_ns=venue_ns, opened_until_ns=None)
+        opening.note("A", amount, venue_ns, included=True)
     late = [change for change in after if change[0] not in dict(before)]
     for venue_ns, amount in late:
-        opening.note("A", amount, venue_ns=venue_ns, opened_until_ns=100)
+        opening.note("A", amount, venue_ns, included=False)
     lacked = sum(amount for venue_ns, amount in before if venue_ns >= shown_ns)
     unexpected = sum(amount for venue_ns, amount in late if venue_ns < shown_ns)
     assert opening.correct("A", (lacked - unexpected).__eq__) == lacked - unexpected
@@ -34,7 +34,7 @@ def test_a_proven_opening_explains_nothing() -> None:
     """Once a newer observation agrees, earlier changes explain no difference; other figures are not affected."""
     opening = ProvisionalOpening()
     for name in ("A", "B"):
-        opening.note(name, 5, venue_ns=1, opened_until_ns=None)
+        opening.note(name, 5, 1, included=True)
     opening.prove("A", began_ns=ANSWER_AGE_MAX_NS + 1, opened_until_ns=1)
     assert [opening.correct(name, (5).__eq__) for name in ("A", "B", "C")] == [0, 5, 0]
 
@@ -42,7 +42,7 @@ def test_a_proven_opening_explains_nothing() -> None:
 def test_an_observation_that_may_be_old_proves_nothing() -> None:
     """An observation that agrees, and may be as old as the opening, leaves every change open to a newer one."""
     opening = ProvisionalOpening()
-    opening.note("A", 5, venue_ns=1, opened_until_ns=None)
+    opening.note("A", 5, 1, included=True)
     opening.prove("A", began_ns=ANSWER_AGE_MAX_NS, opened_until_ns=1)
     assert opening.correct("A", (5).__eq__) == 5
 
@@ -90,15 +90,16 @@ def test_stale_answers_leave_no_drift(
 
 def test_a_change_after_the_opening_is_certain() -> None:
     """What happened after the instants that the opening may show is never taken for a part of it."""
-    opening = ProvisionalOpening()
-    opening.note("A", 5, venue_ns=100, opened_until_ns=100)
-    assert opening.correct("A", (-5).__eq__) == 0
+    ledger = Ledger()
+    ledger.observe({}, began_ns=100, ended_ns=100)
+    ledger.transfer("A", 5, {"A": 0}, at_ns=100)
+    assert ledger.provisional.correct("A", (-5).__eq__) == 0
 
 
 def test_the_changes_kept_are_bounded() -> None:
     """Only the newest changes are kept, before and after the opening."""
     opening = ProvisionalOpening()
-    for opened_until_ns in (None, 10**9):
+    for included in (True, False):
         for step in range(3 * CHANGES_MAX):
-            opening.note("A", 1, venue_ns=step, opened_until_ns=opened_until_ns)
+            opening.note("A", 1, step, included=included)
         assert len(opening.unproven["A"]) == CHANGES_MAX

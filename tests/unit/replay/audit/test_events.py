@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -525,7 +524,7 @@ async def test_a_fold_that_counts_wrongly_is_found(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         ledger,
         "booked",
-        lambda position, booking: booked(position, dataclasses.replace(booking, price=booking.price + 1)),
+        lambda position, booking: booked(position, replace(booking, price=booking.price + 1)),
     )
     report, _ = await report_of(Story.record_all)
     assert [(item.kind, item.position) for item in report.problems] == [(ProblemKind.ACCOUNTING, 7)]
@@ -538,7 +537,7 @@ async def test_an_event_that_cannot_be_read_is_found(monkeypatch: pytest.MonkeyP
         await working(story)
         append = events.IntentCancelRequested(intent_id="a", generation=-1, requested_at_ns=1)
         with monkeypatch.context() as unchecked:
-            unchecked.setattr(records, "decoded", lambda kind, state: append)
+            unchecked.setattr(records, "decoded", lambda kind, state, **_: append)
             position = await story.about("a", append)
         await story.fill("a", 1, "t")
         return position

@@ -87,6 +87,31 @@ async def test_a_supplied_tape_sets_the_first_price() -> None:
     await venue.close()
 
 
+@pytest.mark.parametrize(
+    ("op", "params"),
+    [
+        ("cancel_order", {"client_order_id": "a", "text": -1}),
+        ("correct", {"trade_id": "t", "price": "1", "quantity": 1}),
+        ("filters", {"symbol_id": SYMBOL, "tick_size": 1.0, "lot_size": 1}),
+        ("other_order", {"order": {}}),
+        ("step", {"count": True}),
+        ("step", {"counts": 1}),
+        ("trade", {"symbol_id": SYMBOL, "price": 1}),
+        ("fault", {"fault": None}),
+        ("stop", {}),
+    ],
+)
+async def test_an_operation_validates_its_parameters(op: str, params: dict[str, Any]) -> None:
+    """Wrong, missing and unknown parameters, and unknown operations, are refused, and the exchange is as before."""
+    venue = venue_of()
+    await venue.connect()
+    before = await venue.admin("truth")
+    with pytest.raises(ValidationError):
+        await venue.admin(op, **params)
+    assert await venue.admin("truth") == before
+    await venue.close()
+
+
 @pytest.mark.skipif("KERNEL_TAPE" not in os.environ, reason="KERNEL_TAPE names no tape")
 async def test_a_real_tape_fills_orders_around_it() -> None:
     """At full speed a real tape fills the orders that it trades through, never beyond their quantity."""
