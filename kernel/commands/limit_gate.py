@@ -60,7 +60,6 @@ class Reservations:
         self._sum(reservation.added, reservation.orders)
 
     def drop(self, reservation: Reservation) -> None:
-        """Remove a reservation, if it is still held."""
         held = self._by_intent.get(reservation.intent_id, {})
         if reservation not in held:
             return
@@ -278,7 +277,6 @@ class LimitGate:
 
 
 def group_changes(mode: OcoMode, members: Sequence[ProposedOrder]) -> list[tuple[str, RiskChange, SymbolMetadata]]:
-    """Return the risk that each order of a new group adds."""
     quantities = quantities_at_risk(mode, [order for _, order, _ in members])
     return [
         (intent_id, RiskChange(order, order.quantity - quantity), symbol)

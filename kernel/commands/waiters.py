@@ -27,7 +27,6 @@ class IntentWaiters:
         self._problem: BaseException | None = None
 
     def notify(self, intent_ids: Iterable[str]) -> None:
-        """Wake the waiters of these intents."""
         for intent_id in intent_ids:
             for waiter in self._waiting.get(intent_id, ()):
                 waiter.set()
