@@ -15,22 +15,18 @@ from kernel.lifecycle.record import is_refused
 from kernel.models import Desired, OrderIntent, OrderState
 
 
-class BothSides(Protocol):
+class ObservedSide(Protocol):
     """The part of `KernelState` that the comparison reads."""
-
-    def effective_intent(self, intent_id: str) -> OrderIntent | None: ...
 
     def observed_order(self, intent_id: str) -> OrderState | None: ...
 
-    def grouped_record(self, intent_id: str) -> Record: ...
 
-
-def differs(sides: BothSides, intent_id: str) -> bool:
-    """Return whether the reconciler has something to do for an intent."""
-    decided = differs_in_terms(sides.grouped_record(intent_id))
+def differs(observed: ObservedSide, record: Record) -> bool:
+    """Return whether the reconciler has something to do for an intent, given its record as limited by its group."""
+    decided = differs_in_terms(record)
     if decided is not None:
         return decided
-    return plan.difference(sides.effective_intent(intent_id), sides.observed_order(intent_id)) is not None
+    return plan.difference(record.intent, observed.observed_order(record.intent_id)) is not None
 
 
 def differs_in_terms(record: Record) -> bool | None:
@@ -38,18 +34,22 @@ def differs_in_terms(record: Record) -> bool | None:
     intent, orders = record.intent, record.current_orders
     if intent is None or not orders or record.recorded is not None or record.unresolved:
         return None
-    if any(facts.inferred_qty or facts.end_acted or facts.in_doubt_ns is not None for facts in orders):
-        return None
+    live, is_open_question = [], False
+    for facts in orders:
+        if facts.inferred_qty or facts.end_acted or facts.in_doubt_ns is not None:
+            return None
+        if facts.live:
+            live.append(facts)
+        elif facts.final_cum_qty is None:
+            is_open_question = True
     ended = intent.desired is Desired.CANCELED or is_refused(record)
-    if len(orders) == 1 and orders[0].live:
+    if len(orders) == 1 and live:
         if intent.desired is Desired.CANCELED:
             return True  # cancel it
         return False if not ended and matches_intent(orders[0], intent) else None
-    if any(facts.final_cum_qty is None and not facts.live for facts in orders):
+    if is_open_question:
         return True  # query the venue for the final quantity
-    if any(facts.live for facts in orders):
-        return None
-    return False if ended or record.cum_qty >= intent.order.quantity else None
+    return False if not live and (ended or record.cum_qty >= intent.order.quantity) else None
 
 
 def matches_intent(facts: OrderFacts, intent: OrderIntent) -> bool:

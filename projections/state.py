@@ -139,18 +139,20 @@ class State:
     def _update_live(self, intent_id: str) -> bool:
         """Update the indexes of live and terminal intents; whether the intent's two sides differ."""
         data = self._data
-        record = data.record(intent_id)
-        differs = self._differs(record)
-        data.indexes.set_live(record, differs=differs or self.awaits_parent(intent_id))
-        data.exposures.mark(intent_id, live=intent_id in data.indexes.live)
+        record, group = data.record(intent_id), data.groups.of(intent_id)
+        unresolved = record.unresolved  # always counts, without deriving the order state
+        differs = bool(unresolved) or self._differs(record, group)
+        waits = group is not None and self.awaits_parent(intent_id)
+        is_live = data.indexes.set_live(record, unresolved, differs=differs or waits)
+        data.exposures.mark(intent_id, live=is_live)
         data.update_terminal(intent_id)
         return differs
 
-    def _differs(self, record: Record) -> bool:
-        """Return whether the sides differ. An unresolved attempt always counts, without deriving the order state."""
-        if record.unresolved or diff.differs(self, record.intent_id):
+    def _differs(self, record: Record, group: Group | None) -> bool:
+        """Return whether the sides of an intent without an unresolved attempt differ, or a report about it is due."""
+        if diff.differs(self, self._grouped(record)):
             return True
-        return self.is_report_due(record.intent_id)
+        return is_disagreement_due(record) if group is None else self.is_report_due(record.intent_id)
 
     def parts_of(self, batch: Sequence[events.BaseEvent]) -> Iterator[Sequence[events.BaseEvent]]:
         """A batch, split at the positions where eviction happens."""
@@ -266,6 +268,8 @@ class State:
     def _grouped(self, record: Record) -> Record:
         """A record with its effective intent: with the quantity that the group permits, and the accepted terms."""
         group, intent = self._data.group_of(record.intent_id), record.intent
+        if group is None and record.accepted is None:
+            return record
         if group is not None and intent is not None and not group.native:
             permitted = self._data.permitted_quantity(group, intent.intent_id, intent.order.quantity)
             record = with_quantity(record, permitted)

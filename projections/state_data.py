@@ -231,7 +231,7 @@ class StateData:
             self.records[record.intent_id] = record
             if record.intent is not None:
                 self.indexes.file(record.intent_id, record.intent)
-            self.indexes.file_unresolved(record)
+            self.indexes.file_unresolved(record, record.unresolved)
         ids = {name: name for name in self.records}  # one string for all mappings, not one each
         self._restore_indexes(snapshot.indexes, ids)
         self.groups.restore(snapshot.groups, snapshot.group_of)
@@ -273,7 +273,11 @@ class StateData:
 
     def update_terminal(self, intent_id: str) -> None:
         """File an intent, with those of its group, as terminal or not."""
-        unit, group = self._unit(intent_id), self.groups.of(intent_id)
+        group = self.groups.of(intent_id)
+        if group is None and intent_id not in self.indexes.live and intent_id in self.records:
+            self.terminal.add(intent_id, self.last_positions[intent_id])
+            return
+        unit = self._unit(intent_id)
         # What was closed outside a group is not in its streams, from which it would be rehydrated.
         kept = group is not None and group.closed_qty > 0
         if kept or any(name in self.indexes.live or name not in self.records for name in unit):

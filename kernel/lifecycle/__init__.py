@@ -5,6 +5,7 @@
 - `order_facts`: the facts of one venue order, and its quantities.
 - `order_status`: the FIX order states as one table.
 - `apply_report`: the change that each report makes to an order's facts.
+- `attempt_outcome`: what an order's facts tell about an attempt.
 - `trigger_chain`: orders that follow another: triggered stops, replaced orders.
 - `record`: everything known about one intent, and the order state derived from it.
 - `disagreement`: the backoff of attempts that change nothing.

@@ -6,6 +6,7 @@ without news makes no event, so a repeated report, or a trade received on two pa
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from msgspec.structs import replace
@@ -37,24 +38,12 @@ EVENT_OF: dict[ExecType, type[events.OrderReport]] = {
 }
 """The event type of each kind of report; the pending, stopped, done-for-day and status kinds are `OrderStateObserved`."""
 
-FILL_FIELDS = ("side", "fill_key", "last_qty", "last_px", "fee", "fee_asset", "fees")
-EXTRA_FIELDS: dict[ExecType, tuple[str, ...]] = {
-    ExecType.TRADE: (*FILL_FIELDS, "liquidity"),
-    ExecType.TRADE_CORRECT: (*FILL_FIELDS, "ref_fill_key"),
-    ExecType.TRADE_CANCEL: ("fill_key", "ref_fill_key"),
-    ExecType.RESTATED: ("corporate_action",),
-}
 REQUIRED_FIELDS: dict[ExecType, tuple[str, ...]] = {
     ExecType.TRADE: ("side", "fill_key", "last_qty", "last_px"),
     ExecType.TRADE_CORRECT: ("side", "fill_key", "last_qty", "last_px", "ref_fill_key"),
     ExecType.TRADE_CANCEL: ("fill_key", "ref_fill_key"),
 }
 ID_FIELDS = ("client_order_id", "orig_client_order_id", "exchange_order_id")
-COMMON_FIELDS = (
-    "symbol_id", "client_order_id", "orig_client_order_id", "exchange_order_id", "parent_exchange_order_id", "exec_type",
-    "exec_id", "ord_status", "order_qty", "price", "cum_qty", "leaves_qty", "transact_time_ns", "order_created_ns", "text",
-    "raw",
-)  # fmt: skip
 
 
 def decide_report(
@@ -112,8 +101,7 @@ def event_of(
         raise OutcomeUnknown(
             f"the venue's {report.exec_type} report lacks {', '.join(missing)}: {report.raw or report}"
         )
-    fields: dict[str, Any] = {name: getattr(report, name) for name in COMMON_FIELDS}
-    fields |= {name: getattr(report, name) for name in EXTRA_FIELDS.get(report.exec_type, ())}
+    fields: dict[str, Any] = {name: getattr(report, name) for name in copied_fields(report.exec_type)}
     event_type = EVENT_OF.get(report.exec_type, events.OrderStateObserved)
     if event_type is events.OrderStateObserved:
         fields |= {"began_ns": began_ns, "reflects_ns": reflects_ns}
@@ -121,6 +109,14 @@ def event_of(
     return event_type(
         intent_id=record.intent_id, attempt_position=attempt_position, life_margin_ns=life_margin_ns, **fields
     )
+
+
+@cache
+def copied_fields(kind: ExecType) -> frozenset[str]:
+    """Return the fields that reports of a kind share with their event; only a restatement can be a split."""
+    event_type = EVENT_OF.get(kind, events.OrderStateObserved)
+    shared = frozenset(event_type.__struct_fields__).intersection(ExecutionReport.__struct_fields__)
+    return shared if kind is ExecType.RESTATED else shared - {"corporate_action"}
 
 
 def told_type(record: Record, report: ExecutionReport) -> OrderType | None:
@@ -160,5 +156,5 @@ def inferred_event(event: events.OrderReport, before: Record, after: Record) -> 
     known = find_order(before, event)
     if facts is None or facts.inferred_qty == 0 or (known is not None and known.inferred_qty == facts.inferred_qty):
         return []
-    fields = {name: getattr(event, name) for name in COMMON_FIELDS}
+    fields = {name: getattr(event, name) for name in copied_fields(ExecType.NEW)}
     return [events.FillInferred(intent_id=event.intent_id, inferred_qty=facts.inferred_qty, **fields)]

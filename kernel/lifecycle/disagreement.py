@@ -129,7 +129,7 @@ def is_given_up(record: Record) -> bool:
 
 def is_disagreement_due(record: Record) -> bool:
     """Return whether the finding must be raised, or resolved because the order is over."""
-    if finding_name(record) in record.findings:
+    if record.findings and finding_name(record) in record.findings:
         return is_given_up(record)
     return disagrees(record) and not is_given_up(record)
 

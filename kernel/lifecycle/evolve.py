@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from kernel import events
 from kernel.lifecycle import order_facts
 from kernel.lifecycle.apply_report import ORDER_CHANGES, PLAIN_REPORTS, plain_change, recorded_ns
+from kernel.lifecycle.attempt_outcome import aims_at, is_amended, outcome_from_facts, resolved_attempt
 from kernel.lifecycle.disagreement import (
     finding_name,
     is_undone,
@@ -124,34 +125,30 @@ def cancel_requested(record: Record, event: events.IntentCancelRequested) -> Rec
 
 
 def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
+    kind, order = event.kind, event.order
     attempt = Attempt(
         number=event.number,
-        kind=event.kind,
+        kind=kind,
         position=event.position if event.recorded else 0,
         outcome=AttemptOutcome.PENDING,
         client_order_id=event.client_order_id,
         target_client_order_id=event.target_client_order_id,
         target_exchange_order_id=event.target_exchange_order_id,
         new_order=bool(event.new_order),
-        quantity=event.order.quantity if event.kind is AttemptKind.AMEND else None,
-        price=event.order.price if event.kind is AttemptKind.AMEND else None,
+        quantity=order.quantity if kind is AttemptKind.AMEND else None,
+        price=order.price if kind is AttemptKind.AMEND else None,
         generation=event.generation,
         epoch=event.epoch,
         stamp_ns=event.stamp_ns,
         send_by_ns=event.send_by_ns,
         valid_until_ns=event.valid_until_ns,
         absent_after_ns=event.absent_after_ns,
-        text="",
-        code=None,
-        duplicate=False,
-        list_look_ended_ns=None,
-        absent_looks=None,
     )
     return replace(
         record,
         attempts=keep_attempts((*record.attempts, attempt)),
         number=max(record.number, event.number),
-        not_before_ns=record.not_before_ns if event.kind is AttemptKind.CANCEL else 0,
+        not_before_ns=record.not_before_ns if kind is AttemptKind.CANCEL else 0,
         recorded=None,
         has_order=True,
         **sent_by(record, event),
@@ -160,21 +157,20 @@ def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
 
 def sent_by(record: Record, event: events.AttemptStarted) -> dict[str, Any]:
     """Return the record fields that change by a request and are kept for ever."""
-    if event.kind is AttemptKind.SUBMIT:
+    kind, client_id, order = event.kind, event.client_order_id, event.order
+    if kind is AttemptKind.SUBMIT:
         wanted = record.intent.order if record.intent is not None else None
-        order = wanted if event.order == wanted else event.order  # one value, as most are equal
-        return {"sends": counted(record.sends, event.client_order_id), "sent_order": order}
+        # one value, as most are equal
+        return {"sends": counted(record.sends, client_id), "sent_order": wanted if order == wanted else order}
     changes: dict[str, Any] = {}
     if event.target_client_order_id:
-        link = (event.client_order_id, event.target_client_order_id)
-        known = link in record.targets.under(event.client_order_id)
+        link = (client_id, event.target_client_order_id)
+        known = link in record.targets.under(client_id)
         changes["targets"] = record.targets if known else record.targets.plus(link)
-    if event.kind is AttemptKind.AMEND:
-        sent = SentModify(
-            event.client_order_id, event.order, event.generation, bool(event.new_order), bool(event.keeps_cum_qty)
-        )
+    if kind is AttemptKind.AMEND:
+        sent = SentModify(client_id, order, event.generation, bool(event.new_order), bool(event.keeps_cum_qty))
         changes["amends"] = record.amends.plus(sent)
-    if event.kind is AttemptKind.CANCEL or event.new_order:  # a replace ends its target (H11)
+    if kind is AttemptKind.CANCEL or event.new_order:  # a replace ends its target (H11)
         # Prefer the venue's id: a duplicate may have the same client order id, and its end is unsolicited.
         target = event.target_exchange_order_id or event.target_client_order_id
         changes["solicited"] = record.solicited | {target} if target else record.solicited
@@ -445,13 +441,6 @@ def with_client_id(facts: OrderFacts, client_order_id: str) -> OrderFacts:
     return replace(facts, client_order_ids=(client_order_id, *ids) if passed else (*ids, client_order_id))
 
 
-def is_amended(attempt: Attempt, facts: OrderFacts) -> bool:
-    """Return whether an order has the terms of an unresolved modify in place, which it did not have when it began."""
-    if attempt.kind is not AttemptKind.AMEND or attempt.new_order or not aims_at(attempt, facts):
-        return False
-    return facts.live and (facts.quantity, facts.price) == (attempt.quantity, attempt.price)
-
-
 def reduced(record: Record, facts: OrderFacts, event: events.OrderReport, *, quantity: int) -> OrderFacts:
     """Note by how much the venue changed the quantity of a reduce-only order, which was `quantity`, by itself."""
     if facts.quantity == quantity:
@@ -584,40 +573,6 @@ def resolved_by_facts(record: Record, facts: OrderFacts, *, any_open: bool) -> d
         return changes
     changes["attempts"] = keep_attempts(attempts)
     return changes
-
-
-def resolved_attempt(attempt: Attempt, facts: OrderFacts) -> Attempt:
-    if attempt.outcome not in UNRESOLVED:
-        return attempt
-    outcome = outcome_from_facts(attempt, facts)
-    return replace(attempt, outcome=outcome) if outcome is not None else attempt
-
-
-def outcome_from_facts(attempt: Attempt, facts: OrderFacts) -> AttemptOutcome | None:
-    if attempt.kind is AttemptKind.SUBMIT:
-        if attempt.client_order_id not in facts.client_order_ids:
-            return None
-        return AttemptOutcome.REJECTED if is_refused(facts) else AttemptOutcome.ACCEPTED
-    if attempt.kind is AttemptKind.AMEND and attempt.client_order_id in facts.client_order_ids:
-        return AttemptOutcome.REJECTED if is_refused(facts) else AttemptOutcome.ACCEPTED
-    if not aims_at(attempt, facts):
-        return None
-    if is_amended(attempt, facts):
-        return AttemptOutcome.ACCEPTED
-    if facts.live or attempt.new_order:  # the old order's end says nothing about its replacement
-        return None
-    canceled = attempt.kind is AttemptKind.CANCEL and facts.closed is OrdStatus.CANCELED
-    return AttemptOutcome.ACCEPTED if canceled else AttemptOutcome.DEAD
-
-
-def is_refused(facts: OrderFacts) -> bool:
-    return facts.closed is OrdStatus.REJECTED and not facts.accepted
-
-
-def aims_at(attempt: Attempt, facts: OrderFacts) -> bool:
-    if attempt.target_exchange_order_id and facts.exchange_order_id:
-        return attempt.target_exchange_order_id == facts.exchange_order_id
-    return attempt.target_client_order_id in facts.client_order_ids
 
 
 def state_recorded(record: Record, event: events.OrderStateRecorded) -> Record:

@@ -200,7 +200,9 @@ class OrderFacts(Facts, frozen=True, dict=True):
     @property
     def ended(self) -> bool:
         """True if it can no longer be filled: closed, gone, a day order whose day is done, or a triggered stop."""
-        return self.closed is not None or self.gone_ns is not None or self.day_is_over or self.succeeded
+        if self.closed is not None or self.gone_ns is not None or self.succeeded_ns is not None:
+            return True
+        return self.done_for_day_ns is not None and self.day_is_over
 
     @property
     def succeeded(self) -> bool:
@@ -218,18 +220,19 @@ class OrderFacts(Facts, frozen=True, dict=True):
     @property
     def live(self) -> bool:
         """True if it can still be filled, as far as is known."""
-        return not self.ended and not self.filled
+        return not self.ended and self.quantities.cum_qty < self.quantity
 
     @property
     def final_cum_qty(self) -> int | None:
         """Its final filled quantity; None while it is or may be open, or the quantity is not known."""
-        if self.live:
+        cum_qty = self.quantities.cum_qty
+        if cum_qty >= self.quantity or self.succeeded_ns is not None:
+            return cum_qty
+        if self.done_for_day_ns is not None and self.day_is_over:
+            return cum_qty
+        if (self.closed is None and self.gone_ns is None) or self.unconfirmed_ns is not None:
             return None
-        if self.filled or self.day_is_over or self.succeeded:
-            return self.cum_qty
-        if self.unconfirmed_ns is not None:
-            return None
-        return self.cum_qty if self.has_total else None
+        return cum_qty if self.has_total else None
 
     @property
     def has_total(self) -> bool:
@@ -400,6 +403,16 @@ class Quantities(NamedTuple):
 
 
 def compute_quantities(facts: OrderFacts) -> Quantities:
+    trades = facts.trades
+    if trades.bounded or trades.corrected or facts.busts or facts.splits_ns or facts.succeeded_ns is not None:
+        return general_quantities(facts)
+    shown = [item.cum_qty for item in facts.evidence if item.margin_ns is None or counts(facts, item)]
+    own = max(shown, default=0) - facts.carried_qty
+    return Quantities(trades.quantity, trades.notional, max(trades.quantity, facts.mirrored_qty, own), -1)
+
+
+def general_quantities(facts: OrderFacts) -> Quantities:
+    """Return the quantities of any order, also after busts, corrections, splits and triggers."""
     trades, voided_ns = facts.counted_trades, newest_void(facts)
     traded = quantity_of(facts, trades)
     if facts.succeeded:  # its totals are those of the order that its trigger made

@@ -66,6 +66,7 @@ def match(
         external: The known external order that it may be about.
         external_trades: Its trades that count.
     """
+    changed = {record.intent_id for record in by_order_id if record.amends}
     known = [
         (record.intent_id, facts)
         for record in by_order_id
@@ -93,6 +94,7 @@ def match(
             for item in same
             if in_life_of(item[1], report, margin_ns)
             and not is_nameless_reopening(item[1], report, margin_ns)
+            and not (item[0] not in changed and is_end_of_other_terms(item[1], report))
             and not (external is not None and is_of(external, external_trades, report, item[1]))
         ]
     if len(held) == 1:
@@ -160,12 +162,8 @@ def reuse_findings(report: ExecutionReport, found: OrderMatch, *, now_ns: int) -
             for name, facts in found.reused
         )
         text = f"the venue gives the order id {order_id} to {told}, but it is that of {ours}"
-    name = reuse_finding_id(report.symbol_id, report.side, order_id)
+    name = finding_id(FindingKind.ID_REUSED, f"{report.symbol_id}/{report.side or '-'}/{order_id}")
     return [raised(name, FindingKind.ID_REUSED, text, symbol_id=report.symbol_id, now_ns=now_ns)]
-
-
-def reuse_finding_id(symbol_id: str, side: Side | None, exchange_order_id: str) -> str:
-    return finding_id(FindingKind.ID_REUSED, f"{symbol_id}/{side or '-'}/{exchange_order_id}")
 
 
 def parent_of(report: ExecutionReport, records: Sequence[Record]) -> Record | None:
@@ -301,6 +299,16 @@ def is_nameless_reopening(facts: OrderFacts, report: ExecutionReport, margin_ns:
     if not facts.ended or report.exec_type is not ExecType.ORDER_STATUS or report.order_created_ns is not None:
         return False
     return report.transact_time_ns is None or report.transact_time_ns >= facts.first_end_ns - (margin_ns or 0)
+
+
+def is_end_of_other_terms(facts: OrderFacts, report: ExecutionReport) -> bool:
+    """Return whether a status that names no client order id shows an order that ended with other terms than a nameless one.
+
+    It may be an order that got the id later. If not, the trades and lists tell what became of the order.
+    """
+    if report.exec_type is not ExecType.ORDER_STATUS or report.leaves_qty != 0 or not is_nameless(facts):
+        return False
+    return (report.order_qty or facts.quantity, report.price or facts.price) != (facts.quantity, facts.price)
 
 
 def holds_trade(facts: OrderFacts, report: Observed, margin_ns: int | None) -> bool:

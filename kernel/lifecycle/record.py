@@ -150,7 +150,7 @@ class Record(Facts, frozen=True, gc=False):
     @property
     def may_be_live(self) -> bool:
         """True if an order is open at the venue, or may be."""
-        return bool(self.unresolved) or any(facts.final_cum_qty is None for facts in self.orders)
+        return bool(self.unresolved) or None in [facts.final_cum_qty for facts in self.orders]
 
     @property
     def cum_qty(self) -> int:
@@ -204,6 +204,8 @@ def newest_submit(attempts: tuple[Attempt, ...]) -> Attempt | None:
 
 def keep_attempts(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
     """Return the unresolved attempts, the newest submit and the newest attempt."""
+    if len(attempts) < 2:
+        return attempts
     submit = newest_submit(attempts)
     return tuple([item for item in attempts if item.outcome in UNRESOLVED or item is submit or item is attempts[-1]])
 

@@ -153,20 +153,20 @@ def is_missed(inputs: RunInputs, item: VenueOrder) -> bool:
     return facts is not None and facts.is_missed
 
 
+def finding_raised(inputs: RunInputs, kind: FindingKind, text: str) -> events.FindingRaised:
+    """Return the event that raises the finding of a kind about the intent."""
+    symbol_id = symbol_id_of(inputs.intent, inputs.order)
+    name = finding_id(kind, inputs.intent_id)
+    return raised(name, kind, text, intent_id=inputs.intent_id, symbol_id=symbol_id, now_ns=inputs.now_ns)
+
+
 def disagreement_report(inputs: RunInputs) -> ReportFindings | None:
     """Raise or resolve the finding that the venue does not do what is requested."""
     record, name = inputs.record, finding_id(FindingKind.VENUE_DISAGREES, inputs.intent_id)
     if name not in record.findings and is_disagreement_due(record):
         times = max([record.disagreements, record.other_terms, *(facts.cancel_failures for facts in record.orders)])
         text = f"{disagreement_text(record, inputs.symbol)} ({times} times in a row)"
-        found = raised(
-            name,
-            FindingKind.VENUE_DISAGREES,
-            text,
-            intent_id=inputs.intent_id,
-            symbol_id=symbol_id_of(inputs.intent, inputs.order),
-            now_ns=inputs.now_ns,
-        )
+        found = finding_raised(inputs, FindingKind.VENUE_DISAGREES, text)
         return intent_findings(inputs, (found,), "the venue's disagreement was not reported")
     agrees = planning.difference(inputs.intent, inputs.order) is None
     if name in record.findings and is_disagreement_over(record, inputs.now_ns, agrees=agrees):
@@ -228,14 +228,7 @@ def unknown_too_long(inputs: RunInputs, attempt: Attempt) -> ReportFindings | No
     if name in inputs.record.findings or inputs.now_ns < overdue_at_ns(inputs, attempt):
         return None
     text = f"the outcome of {attempt.kind} {attempt.client_order_id} is unknown since it was sent: {attempt.text}"
-    finding = raised(
-        name,
-        FindingKind.UNKNOWN_TOO_LONG,
-        text,
-        intent_id=inputs.intent_id,
-        symbol_id=symbol_id_of(inputs.intent, inputs.order),
-        now_ns=inputs.now_ns,
-    )
+    finding = finding_raised(inputs, FindingKind.UNKNOWN_TOO_LONG, text)
     return intent_findings(inputs, (finding,), "the unknown attempt was not reported")
 
 
@@ -254,14 +247,7 @@ def candidates_report(inputs: RunInputs, attempt: Attempt) -> ReportFindings | N
         f"the outcome of {attempt.kind} {attempt.client_order_id} is unknown, and the venue does not tell whether"
         f" {suspects_text(suspects, inputs.symbol)} is its order"
     )
-    finding = raised(
-        finding_id(FindingKind.UNOWNED_CANDIDATE, inputs.intent_id),
-        FindingKind.UNOWNED_CANDIDATE,
-        text,
-        intent_id=inputs.intent_id,
-        symbol_id=symbol_id_of(inputs.intent, inputs.order),
-        now_ns=inputs.now_ns,
-    )
+    finding = finding_raised(inputs, FindingKind.UNOWNED_CANDIDATE, text)
     if known is not None and known.text == finding.finding.text:
         return None
     return intent_findings(inputs, (finding,), "the unowned candidates were not reported")

@@ -23,18 +23,7 @@ from kernel.models import ExecType
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.values import Value
 from kernel.values.edge import validated
-from kernel.venues.base import (
-    CancelRequest,
-    ExecutionReport,
-    ModifyRequest,
-    RateUsage,
-    SubmitGroupRequest,
-    SubmitRequest,
-    Venue,
-    VenueCapabilities,
-    VenueRequest,
-    VenueSnapshot,
-)
+from kernel.venues import base
 
 logger = logging.getLogger(__name__)
 CHANGES = frozenset({"submit", "submit_group", "modify", "cancel"})
@@ -47,7 +36,7 @@ NO_NUMBERS = dict.fromkeys(
 )
 Answer = TypeVar("Answer")
 Known = TypeVar("Known", bound=Value)
-Request = TypeVar("Request", bound=VenueRequest)
+Request = TypeVar("Request", bound=base.VenueRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +68,10 @@ class AdapterError(OutcomeUnknown):
         super().__init__(str(defect), code="ADAPTER_ERROR")
 
 
-class GuardedVenue(Venue):
+class GuardedVenue(base.Venue):
     """A venue whose defects become `AdapterError`."""
 
-    def __init__(self, venue: Venue) -> None:
+    def __init__(self, venue: base.Venue) -> None:
         self.inner = venue
         self.on_defect: Callable[[AdapterDefect], None] = lambda defect: None
         self.on_answer: Callable[[], None] = lambda: None
@@ -95,23 +84,23 @@ class GuardedVenue(Venue):
         """Added to the stamps of requests, so that they are in venue time."""
         self.quarantined: frozenset[str] = frozenset()
         """Symbols whose numbers do not have the log's scales."""
-        self._known_capabilities: tuple[object, VenueCapabilities] | None = None
+        self._known_capabilities: tuple[object, base.VenueCapabilities] | None = None
 
     @property
-    def capabilities(self) -> VenueCapabilities:
+    def capabilities(self) -> base.VenueCapabilities:
         return self._read("capabilities", self._proven_capabilities)
 
-    def _proven_capabilities(self) -> VenueCapabilities:
+    def _proven_capabilities(self) -> base.VenueCapabilities:
         declared, known = self.inner.capabilities, self._known_capabilities
         if known is None or known[0] != declared:
-            known = self._known_capabilities = (declared, proven(declared, VenueCapabilities))
+            known = self._known_capabilities = (declared, proven(declared, base.VenueCapabilities))
         return known[1]
 
     @property
-    def rate_usage(self) -> tuple[RateUsage, ...]:
+    def rate_usage(self) -> tuple[base.RateUsage, ...]:
         """Return the venue's counters; none after a defect, as a call's answer counts more than they do."""
         try:
-            return self._read("rate_usage", lambda: tuple(list_of(RateUsage)(self.inner.rate_usage)))
+            return self._read("rate_usage", lambda: tuple(list_of(base.RateUsage)(self.inner.rate_usage)))
         except AdapterError:
             return ()
 
@@ -126,27 +115,27 @@ class GuardedVenue(Venue):
         except (VenueError, TimeoutError) as problem:
             logger.warning("closing the session with the venue failed: %r", problem)
 
-    async def submit(self, request: SubmitRequest) -> ExecutionReport:
+    async def submit(self, request: base.SubmitRequest) -> base.ExecutionReport:
         return self._stripped(await self._call("submit", report_of, self._shifted(request)))
 
-    async def submit_group(self, request: SubmitGroupRequest) -> list[ExecutionReport]:
+    async def submit_group(self, request: base.SubmitGroupRequest) -> list[base.ExecutionReport]:
         orders = tuple(map(self._shifted, request.orders))
         group = structs.replace(self._shifted(request), orders=orders)
-        return await self._call("submit_group", list_of(ExecutionReport), group)
+        return await self._call("submit_group", list_of(base.ExecutionReport), group)
 
-    async def modify(self, request: ModifyRequest) -> ExecutionReport:
+    async def modify(self, request: base.ModifyRequest) -> base.ExecutionReport:
         return self._stripped(await self._call("modify", report_of, self._shifted(request)))
 
-    async def cancel(self, request: CancelRequest) -> ExecutionReport:
+    async def cancel(self, request: base.CancelRequest) -> base.ExecutionReport:
         return self._stripped(await self._call("cancel", report_of, self._shifted(request)))
 
     async def order(
         self, symbol_id: str, client_order_id: str | None, exchange_order_id: str | None
-    ) -> ExecutionReport | None:
+    ) -> base.ExecutionReport | None:
         found = await self._call("order", report_or_none, symbol_id, client_order_id, exchange_order_id)
         return None if found is None else self._stripped(found)
 
-    async def snapshot(self, since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
+    async def snapshot(self, since_ns: int, symbols: Sequence[str]) -> base.VenueSnapshot:
         found = await self._call("snapshot", snapshot_of, since_ns, symbols)
         if not self.quarantined:
             return found
@@ -156,7 +145,7 @@ class GuardedVenue(Venue):
     async def time_ns(self) -> int:
         return await self._call("time_ns", integer_of)
 
-    def recorded(self, report: ExecutionReport) -> None:
+    def recorded(self, report: base.ExecutionReport) -> None:
         """See `Venue.recorded`. A venue without the method takes no note."""
         take_note = getattr(self.inner, "recorded", None)
         if take_note is not None:
@@ -174,11 +163,11 @@ class GuardedVenue(Venue):
     async def assets(self) -> list[AssetMetadata]:
         return await self._call("assets", list_of(AssetMetadata, as_given))
 
-    async def reports(self) -> AsyncIterator[ExecutionReport | None]:
+    async def reports(self) -> AsyncIterator[base.ExecutionReport | None]:
         """See `Venue.reports`; raises `VenueError` where the stream fails."""
         try:
             async for item in self.inner.reports():
-                yield None if item is None else as_given(item, ExecutionReport)
+                yield None if item is None else as_given(item, base.ExecutionReport)
         except VenueError:
             raise
         except asyncio.CancelledError as problem:
@@ -188,7 +177,7 @@ class GuardedVenue(Venue):
         except Exception as problem:
             raise self.note_defect("reports", problem) from problem
 
-    def fitting(self, report: ExecutionReport) -> ExecutionReport | None:
+    def fitting(self, report: base.ExecutionReport) -> base.ExecutionReport | None:
         """Return what a report shows at the log's scales: of a quarantined symbol no numbers, and no trade at all."""
         if report.symbol_id in self.quarantined and report.exec_type in TRADES:
             return None
@@ -204,7 +193,7 @@ class GuardedVenue(Venue):
             valid_until_ns=None if valid_until_ns is None else max(0, valid_until_ns + self.stamp_shift_ns),
         )
 
-    def _stripped(self, report: ExecutionReport) -> ExecutionReport:
+    def _stripped(self, report: base.ExecutionReport) -> base.ExecutionReport:
         return structs.replace(report, **NO_NUMBERS) if report.symbol_id in self.quarantined else report
 
     async def _call(self, call: str, read: Callable[[object], Answer], *arguments: object) -> Answer:
@@ -324,24 +313,24 @@ def as_given(answer: object, kind: type[Known]) -> Known:
         return answer
 
 
-def report_of(answer: object) -> ExecutionReport:
-    return proven(answer, ExecutionReport)
+def report_of(answer: object) -> base.ExecutionReport:
+    return proven(answer, base.ExecutionReport)
 
 
-def report_or_none(answer: object) -> ExecutionReport | None:
+def report_or_none(answer: object) -> base.ExecutionReport | None:
     return None if answer is None else report_of(answer)
 
 
-def snapshot_of(answer: object) -> VenueSnapshot:
+def snapshot_of(answer: object) -> base.VenueSnapshot:
     """Return a snapshot, of which a report may be malformed: the others count all the same."""
     try:
-        return proven(answer, VenueSnapshot)
+        return proven(answer, base.VenueSnapshot)
     except ValueError:
-        reports = list_of(ExecutionReport, as_given)
-        assert isinstance(answer, VenueSnapshot), "`proven` raises another error for other types"
+        reports = list_of(base.ExecutionReport, as_given)
+        assert isinstance(answer, base.VenueSnapshot), "`proven` raises another error for other types"
         with suppress(TypeError):
             open_orders, fills = tuple(reports(answer.open_orders)), tuple(reports(answer.fills))
-            rest = proven(structs.replace(answer, open_orders=(), fills=()), VenueSnapshot)
+            rest = proven(structs.replace(answer, open_orders=(), fills=()), base.VenueSnapshot)
             return structs.replace(rest, open_orders=open_orders, fills=fills)
         raise
 

@@ -5,11 +5,11 @@ Client and venue order ids stay until the intent is evicted: an order may appear
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from kernel import events
 from kernel.lifecycle import Record
-from kernel.models import OrderIntent
+from kernel.models import Attempt, OrderIntent
 
 
 class Indexes:
@@ -83,31 +83,36 @@ class Indexes:
         if intent.group_id is not None:
             self.by_group.setdefault(intent.group_id, {})[intent_id] = None
 
-    def set_live(self, record: Record, *, differs: bool) -> None:
-        """File an intent as live if its sides differ or an order may be live, and under the symbol of that order."""
-        intent_id, may_be_live = record.intent_id, record.may_be_live
-        if differs or may_be_live:
+    def set_live(self, record: Record, unresolved: Sequence[Attempt], *, differs: bool) -> bool:
+        """File an intent as live if its sides differ or an order may be live, and under the symbol of that order.
+
+        Returns whether it is live; `unresolved` are its unresolved attempts.
+        """
+        intent_id, may_be_live = record.intent_id, bool(unresolved) or record.may_be_live
+        is_live = differs or may_be_live
+        if is_live:
             self.live[intent_id] = None
         else:
             self.live.pop(intent_id, None)
-        self.file_unresolved(record)
+        if unresolved or intent_id in self.unresolved_in:
+            self.file_unresolved(record, unresolved)
         symbol_id = symbol_at_venue(record) if may_be_live else None
-        if (filed := self.open_in.get(intent_id)) == symbol_id:
-            return
-        drop(self.open, filed, intent_id)
-        if symbol_id is None:
-            del self.open_in[intent_id]
-        else:
-            self.set_open(intent_id, symbol_id)
+        if (filed := self.open_in.get(intent_id)) != symbol_id:
+            drop(self.open, filed, intent_id)
+            if symbol_id is None:
+                del self.open_in[intent_id]
+            else:
+                self.set_open(intent_id, symbol_id)
+        return is_live
 
     def set_open(self, intent_id: str, symbol_id: str) -> None:
         """File an intent whose order is, or may be, open in a symbol."""
         self.open_in[intent_id] = symbol_id
         self.open.setdefault(symbol_id, {})[intent_id] = None
 
-    def file_unresolved(self, record: Record) -> None:
+    def file_unresolved(self, record: Record, unresolved: Sequence[Attempt]) -> None:
         """File an intent under the symbol of its unresolved request for an order, if it has one."""
-        intent_id, asks = record.intent_id, any(item.makes_order for item in record.unresolved)
+        intent_id, asks = record.intent_id, any(item.makes_order for item in unresolved)
         symbol_id = symbol_at_venue(record) if asks else None
         if (filed := self.unresolved_in.get(intent_id)) == symbol_id:
             return

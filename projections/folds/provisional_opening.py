@@ -37,7 +37,9 @@ class ProvisionalOpening:
 
     def note(self, name: str, amount: int, venue_ns: int, *, included: bool) -> None:
         """Note a change that the opening figure may include or lack, and whether it is taken to include it."""
-        self.unproven[name] = [*self.unproven.get(name, ())[1 - CHANGES_MAX :], Change(venue_ns, amount, included)]
+        changes = self.unproven.setdefault(name, [])
+        changes.append(Change(venue_ns, amount, included))
+        del changes[:-CHANGES_MAX]
 
     def prove(self, name: str, *, began_ns: int, opened_until_ns: int) -> None:
         """Note that an observation agrees with an opening figure; one that may be older than the changes proves nothing."""

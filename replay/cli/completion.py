@@ -49,11 +49,7 @@ def target_of(ctx: click.Context) -> tuple[str, str]:
     return url, exchange
 
 
-def _intent_ids(state: KernelState) -> Iterable[str]:
-    return reversed([intent.intent_id for intent in state.intents()])
-
-
-intent_ids = in_log(_intent_ids)
+intent_ids = in_log(lambda state: reversed([intent.intent_id for intent in state.intents()]))
 """Intents, newest first."""
 symbol_ids = in_log(lambda state: (symbol.symbol_id for symbol in state.symbols()))
 finding_ids = in_log(

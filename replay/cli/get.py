@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-
 import click
 
 from replay.cli.base import (
@@ -80,11 +78,8 @@ def describe(target: LogTarget, words: tuple[str, ...], events_max: int, as_of: 
       orderctl describe external/1042
       orderctl describe $ID --as-of 1200
     """
-    names = pages.streams_of(words)
-    run_with_source(
-        target, as_of, lambda source: show_page(pages.page(source, words, events_max=events_max)), names=names
-    )
 
+    async def shown(source: StateSource) -> None:
+        echo(await pages.page(source, words, events_max=events_max))
 
-async def show_page(text: Awaitable[str]) -> None:
-    echo(await text)
+    run_with_source(target, as_of, shown, names=pages.streams_of(words))

@@ -115,7 +115,8 @@ async def history(log: EventLog | str, intent_id: str, *, exchange_id: str | Non
         if not own:
             raise NotFoundError(f"intent {intent_id} not found")
         states, record = fold_steps(intent_id, own)
-        until = head if at_work(record) else own[-1].position
+        unfinished = record.may_be_live or difference(record.intent, order_state(record)) is not None
+        until = head if unfinished else own[-1].position
         beside = [*await group_events(found, own), *await kernel_events(found, own)]
         known = {event.position: (part, event) for part, event in beside if event.position <= until}
         known |= {position: (Part.CAUSE, event) async for position, event in causes(found, own, known)}
@@ -177,11 +178,6 @@ def attempt_of(event: events.BaseEvent, sent: dict[str, int]) -> int | None:
 def venue_key(exchange_order_id: str) -> str:
     """Return a key for a venue's order id that differs from every client order id."""
     return f"venue order {exchange_order_id}"
-
-
-def at_work(record: Record) -> bool:
-    """Return whether an intent is not finished."""
-    return record.may_be_live or difference(record.intent, order_state(record)) is not None
 
 
 def symbol_of(record: Record) -> str | None:

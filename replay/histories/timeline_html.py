@@ -129,16 +129,12 @@ def layout(history: History) -> Layout:
     rows: list[Row] = []
     y = ROW_H / 2
     for step in history.steps:
-        y += 0.0 if step.since_ns is None else step_height(step.since_ns)
+        y += 0.0 if step.since_ns is None else ROW_H + GAP_H * math.log10(1 + step.since_ns / GAP_FROM_NS)
         rows.append(Row(step, lane_of(step.event), y))
     height = math.ceil(y + ROW_H)
     at = {row.step.event.position: row.y for row in rows}
     bars = tuple(placed(history.attempts, at, height))
     return Layout(tuple(rows), bars, max((bar.column + 1 for bar in bars), default=0), height)
-
-
-def step_height(since_ns: int) -> float:
-    return ROW_H + GAP_H * math.log10(1 + since_ns / GAP_FROM_NS)
 
 
 def lane_of(event: events.BaseEvent) -> Lane:

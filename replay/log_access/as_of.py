@@ -17,17 +17,8 @@ from kernel.state import KernelState
 from projections.state import State
 from replay.formatting.output import utc
 from replay.formatting.progress_bar import Progress
+from replay.log_access import log_reader
 from replay.log_access.checkpoints import checkpoint_files, restored_state
-from replay.log_access.log_reader import (
-    fold,
-    gc_relaxed,
-    instant_ns,
-    is_position,
-    open_for_reading,
-    point,
-    point_of,
-    recorded_at,
-)
 
 
 class StateSource(Protocol):
@@ -89,9 +80,9 @@ async def as_of(
         IntegrityError: An event cannot be folded; `position` is the first such.
         SchemaError: Likewise, because this version cannot read it.
     """
-    async with open_for_reading(log, exchange_id) as found:
-        at = await point(found, position=position, time_ns=time_ns)
-        with gc_relaxed():
+    async with log_reader.open_for_reading(log, exchange_id) as found:
+        at = await log_reader.point(found, position=position, time_ns=time_ns)
+        with log_reader.gc_relaxed():
             return await state_at(found, at, checkpoint_dir=checkpoint_dir, progress=progress)
 
 
@@ -100,7 +91,7 @@ async def state_at(
 ) -> State:
     """The state at a position, folded from the newest usable checkpoint."""
     state = await restored_state(log, checkpoint_files(log, checkpoint_dir), upto=position)
-    return await fold(log, state, upto=position, progress=progress)
+    return await log_reader.fold(log, state, upto=position, progress=progress)
 
 
 async def historic_state_at(
@@ -115,9 +106,9 @@ async def historic_state_at(
 
     Raises `ValidationError` for anything else, for a position past the head and for an instant in the future.
     """
-    position = await point_of(log, text)
-    recorded_at_ns = await recorded_at(log, position) if position else 0
-    at_ns = recorded_at_ns if is_position(text) else instant_ns(text)
+    position = await log_reader.point_of(log, text)
+    recorded_at_ns = await log_reader.recorded_at(log, position) if position else 0
+    at_ns = recorded_at_ns if log_reader.is_position(text) else log_reader.instant_ns(text)
     latest_ns = max(recorded_at_ns, (clock or SystemClock()).now_ns())
     if at_ns > latest_ns:
         future = "`{value}` is in the future: the latest instant is {limit}"

@@ -95,11 +95,8 @@ def read_manifests(files: Sequence[str | Path], *, stdin: Callable[[], bytes] | 
 
     Raises `NotFoundError` if a file cannot be read, and `ValidationError` with every problem of all files.
     """
-    return parse_manifests([(file_name(file), content_of(str(file), stdin)) for file in dict.fromkeys(map(str, files))])
-
-
-def file_name(file: str | Path) -> str:
-    return "stdin" if str(file) == STDIN else str(file)
+    names = dict.fromkeys(map(str, files))
+    return parse_manifests([("stdin" if name == STDIN else name, content_of(name, stdin)) for name in names])
 
 
 def content_of(file: str, stdin: Callable[[], bytes] | None) -> bytes:

@@ -8,21 +8,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from kernel.clock import Clock
 from kernel.errors import NotSent, OutcomeUnknown, Rejected, VenueError
 from kernel.order_spec import AssetMetadata, SymbolMetadata
-from kernel.venues.base import (
-    CancelRequest,
-    ExecutionReport,
-    ModifyRequest,
-    SubmitGroupRequest,
-    SubmitRequest,
-    Venue,
-    VenueCapabilities,
-    VenueSnapshot,
-)
+from kernel.venues import base
 from replay.testing.scripted_exchange import OPENING_BALANCES, Answer, Message, ScriptedExchange, terms_of
 from replay.testing.virtual_clock import VirtualClock
 
 
-class ScriptedVenue(Venue):
+class ScriptedVenue(base.Venue):
     """The scripted exchange as a `Venue`. It does not modify orders or manage groups."""
 
     def __init__(
@@ -31,7 +22,7 @@ class ScriptedVenue(Venue):
         label: str = "",
         *,
         clock: Clock | None = None,
-        capabilities: VenueCapabilities | None = None,
+        capabilities: base.VenueCapabilities | None = None,
     ) -> None:
         """Create an unconnected venue.
 
@@ -44,11 +35,11 @@ class ScriptedVenue(Venue):
         self.exchange = exchange or ScriptedExchange(clock or VirtualClock(), capabilities)
         self.label = label
         self.dead = False
-        self._stream: asyncio.Queue[ExecutionReport | None] | None = None
+        self._stream: asyncio.Queue[base.ExecutionReport | None] | None = None
         self._waiting: set[asyncio.Future[Answer]] = set()
 
     @property
-    def capabilities(self) -> VenueCapabilities:
+    def capabilities(self) -> base.VenueCapabilities:
         return self.exchange.capabilities
 
     rate_usage = ()
@@ -75,12 +66,12 @@ class ScriptedVenue(Venue):
             if not future.done():
                 future.set_exception(OutcomeUnknown("the process was killed"))
 
-    def receive(self, report: ExecutionReport | None) -> None:
+    def receive(self, report: base.ExecutionReport | None) -> None:
         """Add a report to the stream; None ends the stream."""
         if self._stream is not None:
             self._stream.put_nowait(report)
 
-    async def reports(self) -> AsyncIterator[ExecutionReport]:
+    async def reports(self) -> AsyncIterator[base.ExecutionReport]:
         stream = self._stream
         while stream is not None and (report := await stream.get()) is not None:
             yield report
@@ -120,10 +111,10 @@ class ScriptedVenue(Venue):
             return requested_ns
         return self.exchange.clock.now_ns() + window_ns
 
-    async def submit(self, request: SubmitRequest) -> ExecutionReport:
+    async def submit(self, request: base.SubmitRequest) -> base.ExecutionReport:
         exchange = self.exchange
         shown = f"{exchange.name(request.client_order_id)} {terms_of(request.order)}"
-        report: ExecutionReport = await self._call(
+        report: base.ExecutionReport = await self._call(
             "submit",
             shown,
             lambda until_ns: exchange.do_submit(request, until_ns),
@@ -131,16 +122,16 @@ class ScriptedVenue(Venue):
         )
         return report
 
-    async def submit_group(self, request: SubmitGroupRequest) -> list[ExecutionReport]:
+    async def submit_group(self, request: base.SubmitGroupRequest) -> list[base.ExecutionReport]:
         raise Rejected("this venue does not manage groups")
 
-    async def modify(self, request: ModifyRequest) -> ExecutionReport:
+    async def modify(self, request: base.ModifyRequest) -> base.ExecutionReport:
         raise Rejected("this venue does not modify orders")
 
-    async def cancel(self, request: CancelRequest) -> ExecutionReport:
+    async def cancel(self, request: base.CancelRequest) -> base.ExecutionReport:
         exchange = self.exchange
         target = request.target_exchange_order_id or exchange.name(request.target_client_order_id)
-        report: ExecutionReport = await self._call(
+        report: base.ExecutionReport = await self._call(
             "cancel",
             f"{target} by {exchange.name(request.client_order_id)}",
             lambda until_ns: exchange.do_cancel(request, until_ns),
@@ -150,24 +141,24 @@ class ScriptedVenue(Venue):
 
     async def order(
         self, symbol_id: str, client_order_id: str | None, exchange_order_id: str | None
-    ) -> ExecutionReport | None:
+    ) -> base.ExecutionReport | None:
         if client_order_id and not self.capabilities.lookup:
             raise AssertionError("the kernel queried a client order id although the venue declares `lookup=False`")
         exchange = self.exchange
-        report: ExecutionReport | None = await self._call(
+        report: base.ExecutionReport | None = await self._call(
             "order",
             exchange.name(client_order_id or "") or str(exchange_order_id),
             lambda _: exchange.do_order(client_order_id, exchange_order_id, self.label),
         )
         return report
 
-    async def snapshot(self, since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
+    async def snapshot(self, since_ns: int, symbols: Sequence[str]) -> base.VenueSnapshot:
         began_ns = self.exchange.clock.now_ns()
         open_orders, fills, balances = await self._call(
             "snapshot", "", lambda _: self.exchange.do_snapshot(since_ns, self.label)
         )
         partial = self.exchange.script.partial
-        return VenueSnapshot(
+        return base.VenueSnapshot(
             open_orders=() if partial else open_orders,
             fills=() if partial else fills,
             balances=None if partial else balances,

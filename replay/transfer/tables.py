@@ -163,7 +163,8 @@ async def order_rows(log: EventLog, upto: int, progress: Progress | None) -> Row
                 learn(reference, event_of(row))
             elif row.version == 1 and row.stream_id.startswith(events.INTENT_STREAM_PREFIX):
                 record, intent = await _intent_at(log, row.stream_id, upto)
-                found.append(_order_row(record, intent, reference))
+                cells = *_intent_cells(record, intent, reference), *_state_cells(record, reference)
+                found.append((record.intent_id, *cells))
         if found:
             yield found
 
@@ -178,10 +179,6 @@ async def _intent_at(log: EventLog, stream_id: str, upto: int) -> tuple[Record, 
         record = evolve(record, event)
         intent = record.intent or intent
     return record, intent
-
-
-def _order_row(record: Record, intent: OrderIntent | None, reference: Reference) -> tuple[Any, ...]:
-    return (record.intent_id, *_intent_cells(record, intent, reference), *_state_cells(record, reference))
 
 
 def _intent_cells(record: Record, intent: OrderIntent | None, reference: Reference) -> tuple[Any, ...]:

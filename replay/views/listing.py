@@ -104,7 +104,8 @@ async def watch(kernel: EventSourcedKernel, query: ResourceQuery) -> AsyncIterat
         touched = _touched(query, context.state, batch)
         others = await _of_others(kernel, query, touched)
         owned = [subject for subject in touched if subject.intent_id not in others]
-        items = [item for item in _items(query, context, owned) if shown.get(item.name) != item.data]
+        found = [item_of(query.resource, context, subject) for subject in owned if _fits(query, subject)]
+        items = [item for item in found if shown.get(item.name) != item.data]
         shown |= {item.name: item.data for item in items}
         if items:
             yield replace(first, items=tuple(items), single=False)
@@ -153,10 +154,6 @@ def _named(query: ResourceQuery, state: KernelState) -> Iterator[Subject]:
             yield order_subject(order)
         if query.resource is GROUPS and (group := state.group(name)) is not None:
             yield group_subject(state, group)
-
-
-def _items(query: ResourceQuery, context: RenderContext, subjects: Iterable[Subject]) -> list[Item]:
-    return [item_of(query.resource, context, subject) for subject in subjects if _fits(query, subject)]
 
 
 def item_of(resource: Resource, context: RenderContext, subject: Subject) -> Item:

@@ -115,14 +115,10 @@ def metrics_table(found: list[dict[str, Any]]) -> str:
         (
             item["name"],
             ",".join(f"{name}={value}" for name, value in item["labels"].items()),
-            number_text(item["value"]),
+            item["value"] if isinstance(item["value"], str) else f"{item['value']:.6g}",
         )
         for family in found
         for item in family["series"]
         if not item["name"].endswith("_bucket") and (item["value"] or not item["labels"])
     ]
     return aligned([("NAME", "LABELS", "VALUE"), *lines])
-
-
-def number_text(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.6g}"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Generator, Iterator
-from dataclasses import replace
+from msgspec.structs import replace
 
 from kernel import events
 from kernel.lifecycle.record import client_order_id

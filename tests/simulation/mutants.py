@@ -19,8 +19,8 @@ from kernel.actions import Priority
 from kernel.clock import NS_PER_S
 from kernel.commands import handler, limit_gate
 from kernel.errors import LogUnavailableError, Rejected
+from kernel.lifecycle import attempt_outcome, record
 from kernel.lifecycle import order_facts as fact_rules
-from kernel.lifecycle import record
 from kernel.log.engine import batch
 from kernel.models import UNRESOLVED, AttemptKind, AttemptOutcome, Evidence, OrdStatus
 from kernel.order_spec import OcoMode
@@ -358,14 +358,13 @@ def amend_grace_is_forgotten() -> list[Patch]:
 
 def an_ended_order_ends_its_replace() -> list[Patch]:
     """Once the target of a replace has ended, its new order is no longer queried."""
-    evolving = importlib.import_module("kernel.lifecycle.evolve")
-    honest = evolving.outcome_from_facts
+    evolving, honest = importlib.import_module("kernel.lifecycle.evolve"), attempt_outcome.outcome_from_facts
 
     def outcome(attempt: Any, facts: Any) -> Any:
-        ended = attempt.new_order and evolving.aims_at(attempt, facts) and not facts.live
+        ended = attempt.new_order and attempt_outcome.aims_at(attempt, facts) and not facts.live
         return AttemptOutcome.DEAD if ended else honest(attempt, facts)
 
-    return [(evolving, "outcome_from_facts", outcome)]
+    return [(module, "outcome_from_facts", outcome) for module in (attempt_outcome, evolving)]
 
 
 def a_refused_change_ends_the_order() -> list[Patch]:

@@ -58,6 +58,8 @@ REUSED = 7
 """Venue order ids run from 1 to this and begin anew, less those in use; beyond it if all of those are."""
 IN_USE_NS = 10 * NS_PER_S
 """An id is in use while its order is open, and for so long after its end: venues begin anew with a day or a reset."""
+OMITTED_AGAIN_NS = 25 * NS_PER_S
+"""So long after a list lacked an open order, another may: two in a row prove its end, as the protocol says (H22)."""
 Request = TypeVar("Request", SubmitRequest, CancelRequest, ModifyRequest)
 
 
@@ -142,6 +144,8 @@ class Personality:
     """True venue ids of orders that the venue has forgotten."""
     omitted: set[str] = field(default_factory=set)
     """True venue ids of orders that the next list lacks."""
+    lacked_ns: dict[str, int] = field(default_factory=dict)
+    """True venue id of an open order to when a list lacked it last."""
     undoes: dict[str, int] = field(default_factory=dict)
     """Symbol to the instant until which the venue ends its orders at once."""
     muted_until_ns: int = 0
@@ -289,6 +293,7 @@ class Personality:
         fills = [item for item in snapshot.fills if (item.transact_time_ns or 0) >= oldest_ns]
         flows = [item for item in self.flows if (item.transact_time_ns or 0) >= since_ns]
         open_orders = [item for item in snapshot.open_orders if item.exchange_order_id not in self.omitted]
+        self.lacked_ns |= dict.fromkeys(self.omitted, self.now_ns())
         self.omitted.clear()
         return structs.replace(
             snapshot,

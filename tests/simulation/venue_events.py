@@ -10,6 +10,7 @@ from kernel.models import OrdStatus
 from kernel.venues.base import Transfer
 from kernel.venues.paper.matching.orders import PaperOrder
 from kernel.venues.paper.matching.reports import status_report
+from tests.simulation.personality import OMITTED_AGAIN_NS
 from tests.simulation.world import World
 
 
@@ -57,9 +58,12 @@ class VenueEvents:
 
     def _do_omit(self, which: str) -> None:
         """The next list lacks an open order that the kernels know."""
-        order = self._own(which)
-        if order is not None and self.world.audit.is_known(str(order.order_id)):
-            self.world.personality.omitted.add(str(order.order_id))
+        order, personality = self._own(which), self.world.personality
+        if order is None or not self.world.audit.is_known(str(order.order_id)):
+            return
+        lacked_ns = personality.lacked_ns.get(str(order.order_id), 0)
+        if self.world.clock.now_ns() > lacked_ns + OMITTED_AGAIN_NS:
+            personality.omitted.add(str(order.order_id))
 
     def _do_decrement(self, which: str, by: str) -> None:
         """The venue reduces an order to prevent a self-trade."""

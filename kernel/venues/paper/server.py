@@ -19,7 +19,6 @@ from kernel.clock import SystemClock
 from kernel.errors import KernelError, LogUnavailableError, OutcomeUnknown, ValidationError
 from kernel.platform.private_files import FILE_MODE, check_directory
 from kernel.values import as_json
-from kernel.venues.base import ExecutionReport
 from kernel.venues.paper import protocol
 from kernel.venues.paper.admin import administer
 from kernel.venues.paper.exchange import ClientSession, NoAnswer, PaperExchange, Request
@@ -126,14 +125,15 @@ class Connection:
         self._exchange = exchange
         self._reader = reader
         self._writer = writer
-        self._session = ClientSession(self._push, writer.transport.abort)
+        self._session = ClientSession(lambda report: self._write(protocol.report_line(report)), writer.transport.abort)
         self._in_flight: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
         """Answer the client's requests until it disconnects."""
         try:
             while await self._next():
-                await self._await_capacity()
+                while len(self._in_flight) >= IN_FLIGHT_MAX:
+                    await asyncio.wait(self._in_flight, return_when=asyncio.FIRST_COMPLETED)
         except OSError as error:
             logger.debug("connection lost: %s", error)
         finally:
@@ -215,13 +215,6 @@ class Connection:
             self._send({"id": request_id, "error": protocol.error_value(error)})
         else:
             self._send({"id": request_id, "result": protocol.result_of(answer)})
-
-    async def _await_capacity(self) -> None:
-        while len(self._in_flight) >= IN_FLIGHT_MAX:
-            await asyncio.wait(self._in_flight, return_when=asyncio.FIRST_COMPLETED)
-
-    def _push(self, report: ExecutionReport) -> None:
-        self._write(protocol.report_line(report))
 
     def _refuse(self, request_id: Any, text: str) -> None:
         """Answer a malformed line. It was not executed, but a client that sends such lines cannot rely on that."""

@@ -16,17 +16,7 @@ from kernel.clock import Clock, SystemClock
 from kernel.errors import NotFoundError
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.values import as_json
-from kernel.venues.base import (
-    CancelRequest,
-    ExecutionReport,
-    ModifyRequest,
-    RateUsage,
-    SubmitGroupRequest,
-    SubmitRequest,
-    Venue,
-    VenueCapabilities,
-    VenueSnapshot,
-)
+from kernel.venues import base
 from kernel.venues.paper.client import SocketTransport
 from kernel.venues.paper.exchange import Answer, PaperExchange, Request
 from kernel.venues.paper.faults import Fault, FaultOperation, FaultPlan, FaultSource
@@ -34,7 +24,7 @@ from kernel.venues.paper.matching.config import PaperConfig, PaperExchangeOption
 from kernel.venues.paper.transport import LocalTransport
 
 
-class PaperVenue(Venue):
+class PaperVenue(base.Venue):
     """The paper exchange as a `Venue`."""
 
     def __init__(
@@ -84,12 +74,12 @@ class PaperVenue(Venue):
         self._transport = LocalTransport(shared, owned=exchange is None)
 
     @property
-    def capabilities(self) -> VenueCapabilities:
+    def capabilities(self) -> base.VenueCapabilities:
         """See `Venue.capabilities`; raises `NotSent` before the first connect to another process."""
         return self._transport.capabilities
 
     @property
-    def rate_usage(self) -> tuple[RateUsage, ...]:
+    def rate_usage(self) -> tuple[base.RateUsage, ...]:
         return self._transport.rate_usage
 
     @property
@@ -112,16 +102,16 @@ class PaperVenue(Venue):
         """See `Venue.close`. Stops the venue's own exchange."""
         await self._transport.close()
 
-    async def submit(self, request: SubmitRequest) -> ExecutionReport:
+    async def submit(self, request: base.SubmitRequest) -> base.ExecutionReport:
         """See `Venue.submit`. Returns the NEW report; immediate trades follow on the stream."""
         return _report(await self._call(FaultOperation.SUBMIT, request))
 
-    async def submit_group(self, request: SubmitGroupRequest) -> list[ExecutionReport]:
+    async def submit_group(self, request: base.SubmitGroupRequest) -> list[base.ExecutionReport]:
         answer = await self._call(FaultOperation.SUBMIT_GROUP, request)
         assert isinstance(answer, tuple), "the answer to a group is a report of each order"
         return [*answer]
 
-    async def modify(self, request: ModifyRequest) -> ExecutionReport:
+    async def modify(self, request: base.ModifyRequest) -> base.ExecutionReport:
         """See `Venue.modify`.
 
         Returns:
@@ -132,20 +122,20 @@ class PaperVenue(Venue):
         """
         return _report(await self._call(FaultOperation.MODIFY, request))
 
-    async def cancel(self, request: CancelRequest) -> ExecutionReport:
+    async def cancel(self, request: base.CancelRequest) -> base.ExecutionReport:
         """See `Venue.cancel`; raises `OutcomeUnknown` if no such order is open."""
         return _report(await self._call(FaultOperation.CANCEL, request))
 
     async def order(
         self, symbol_id: str, client_order_id: str | None, exchange_order_id: str | None
-    ) -> ExecutionReport | None:
+    ) -> base.ExecutionReport | None:
         found = await self._call(FaultOperation.ORDER, (symbol_id, client_order_id, exchange_order_id))
         return None if found is None else _report(found)
 
-    async def snapshot(self, since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
+    async def snapshot(self, since_ns: int, symbols: Sequence[str]) -> base.VenueSnapshot:
         began_ns = self.clock.now_ns()
         found = await self._call(FaultOperation.SNAPSHOT, since_ns)
-        assert isinstance(found, VenueSnapshot), "the answer is a snapshot"
+        assert isinstance(found, base.VenueSnapshot), "the answer is a snapshot"
         return structs.replace(found, began_ns=began_ns, ended_ns=self.clock.now_ns())
 
     async def symbols(self) -> list[SymbolMetadata]:
@@ -157,7 +147,7 @@ class PaperVenue(Venue):
     async def time_ns(self) -> int:
         return await self._transport.time_ns(timeout_s=self._timeout_s)
 
-    def reports(self) -> AsyncIterator[ExecutionReport]:
+    def reports(self) -> AsyncIterator[base.ExecutionReport]:
         """See `Venue.reports`. For one reader."""
         return self._transport.reports.stream()
 
@@ -178,8 +168,8 @@ class PaperVenue(Venue):
         return self._transport.call(operation, request, timeout_s=self._timeout_s)
 
 
-def _report(answer: Answer) -> ExecutionReport:
-    assert isinstance(answer, ExecutionReport), "the answer to an order request is a report"
+def _report(answer: Answer) -> base.ExecutionReport:
+    assert isinstance(answer, base.ExecutionReport), "the answer to an order request is a report"
     return answer
 
 

@@ -10,16 +10,7 @@ from msgspec import structs
 
 from kernel.errors import OutcomeUnknown, Rejected
 from kernel.models import ExecType
-from kernel.venues.base import (
-    AmendDialect,
-    CancelRequest,
-    ExecutionReport,
-    ModifyRequest,
-    SubmitRequest,
-    Venue,
-    VenueCapabilities,
-    VenueSnapshot,
-)
+from kernel.venues import base
 from replay.testing.conformance.forwarding_venue import ForwardingVenue
 
 POLL_S = 0.05
@@ -33,7 +24,7 @@ REMOVED: dict[str, dict[str, Any]] = {
         **NO_LOOKUP,
     },
     "lookup": NO_LOOKUP,
-    "amend": {"amend": AmendDialect.NONE},
+    "amend": {"amend": base.AmendDialect.NONE},
     "stream": {},
     **{
         name: {name: False}
@@ -50,13 +41,13 @@ polls for its reports."""
 class ReducedVenue(ForwardingVenue):
     """A venue that declares and shows less than the one behind it."""
 
-    def __init__(self, inner: Venue, removed: frozenset[str]) -> None:
+    def __init__(self, inner: base.Venue, removed: frozenset[str]) -> None:
         super().__init__(inner)
         self._removed = removed
         self._closed = asyncio.Event()
 
     @property
-    def capabilities(self) -> VenueCapabilities:
+    def capabilities(self) -> base.VenueCapabilities:
         changes: dict[str, Any] = {}
         for name in self._removed:
             changes |= REMOVED[name]
@@ -70,20 +61,20 @@ class ReducedVenue(ForwardingVenue):
         self._closed.set()
         await super().close()
 
-    async def submit(self, request: SubmitRequest) -> ExecutionReport:
+    async def submit(self, request: base.SubmitRequest) -> base.ExecutionReport:
         return self._reported(await super().submit(request))
 
-    async def modify(self, request: ModifyRequest) -> ExecutionReport:
+    async def modify(self, request: base.ModifyRequest) -> base.ExecutionReport:
         if "amend" in self._removed:
             raise Rejected("this venue does not change orders")
         return self._reported(await super().modify(request))
 
-    async def cancel(self, request: CancelRequest) -> ExecutionReport:
+    async def cancel(self, request: base.CancelRequest) -> base.ExecutionReport:
         return self._reported(await super().cancel(request))
 
     async def order(
         self, symbol_id: str, client_order_id: str | None, exchange_order_id: str | None
-    ) -> ExecutionReport | None:
+    ) -> base.ExecutionReport | None:
         if "client_order_ids" in self._removed:
             client_order_id = None
         if "lookup" in self._removed or client_order_id is exchange_order_id is None:
@@ -93,7 +84,7 @@ class ReducedVenue(ForwardingVenue):
             return None
         return self._reported(found)
 
-    async def snapshot(self, since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
+    async def snapshot(self, since_ns: int, symbols: Sequence[str]) -> base.VenueSnapshot:
         found = await super().snapshot(since_ns, symbols)
         changes: dict[str, Any] = {
             "open_orders": self._listed(found.open_orders, offered="lists_open_orders", named="orders_carry_client_id"),
@@ -107,17 +98,19 @@ class ReducedVenue(ForwardingVenue):
             raise OutcomeUnknown("this venue does not tell its time")
         return await super().time_ns()
 
-    async def reports(self) -> AsyncIterator[ExecutionReport | None]:
+    async def reports(self) -> AsyncIterator[base.ExecutionReport | None]:
         async for report in self._polled() if "stream" in self._removed else super().reports():
             yield self._reported(report) if report is not None else None
 
-    def _listed(self, reports: Sequence[ExecutionReport], *, offered: str, named: str) -> tuple[ExecutionReport, ...]:
+    def _listed(
+        self, reports: Sequence[base.ExecutionReport], *, offered: str, named: str
+    ) -> tuple[base.ExecutionReport, ...]:
         if offered in self._removed:
             return ()
         changed = NO_IDS if self._removed & {"client_order_ids", named} else {}
         return tuple(structs.replace(report, **changed) for report in reports)
 
-    def _reported(self, report: ExecutionReport) -> ExecutionReport:
+    def _reported(self, report: base.ExecutionReport) -> base.ExecutionReport:
         changes: dict[str, Any] = {}
         if "client_order_ids" in self._removed:
             changes |= NO_IDS
@@ -125,7 +118,7 @@ class ReducedVenue(ForwardingVenue):
             changes |= {"cum_qty": None, "leaves_qty": None, "raw": None}
         return structs.replace(report, **changes)
 
-    async def _polled(self) -> AsyncIterator[ExecutionReport]:
+    async def _polled(self) -> AsyncIterator[base.ExecutionReport]:
         """Yield the trades and the open orders that changed since the last poll."""
         closed, seen = self._closed, set[str]()
         symbols = sorted(symbol.symbol_id for symbol in await self.inner.symbols())

@@ -36,7 +36,7 @@ async def test_differs_agrees_with_the_comparison(recorded: MemoryRecorder) -> N
                 differs = (
                     plan.difference(state.effective_intent(intent_id), state.observed_order(intent_id)) is not None
                 )
-                assert diff.differs(state, intent_id) == differs
+                assert diff.differs(state, record) == differs
                 if not differs:
                     plain[bool(record.live_orders), diff.differs_in_terms(record) is False] += 1
     assert plain[True, True] > plain[True, False], "most that work are plain"

@@ -218,9 +218,9 @@ def test_a_batch_costs_what_it_touches(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[str] = []
     differs = diff.differs
 
-    def counting(sides: diff.BothSides, intent_id: str) -> bool:
-        compared.append(intent_id)
-        return differs(sides, intent_id)
+    def counting(observed: diff.ObservedSide, record: Record) -> bool:
+        compared.append(record.intent_id)
+        return differs(observed, record)
 
     monkeypatch.setattr(diff, "differs", counting)
     tape.send("i7", "c1")

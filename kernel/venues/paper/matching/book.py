@@ -16,16 +16,7 @@ from msgspec import structs
 from kernel.models import Balance
 from kernel.order_spec import Side, SymbolMetadata
 from kernel.values import set_fields
-from kernel.venues.paper.matching.changes import (
-    AheadChanged,
-    Amended,
-    Corrected,
-    JournalEntry,
-    Opened,
-    OrderChange,
-    SymbolSet,
-    Traded,
-)
+from kernel.venues.paper.matching import changes
 from kernel.venues.paper.matching.config import PaperConfig
 from kernel.venues.paper.matching.matching_rules import Resting, rescale
 from kernel.venues.paper.matching.orders import PaperOrder, PaperTrade, Place, after, filled, opened
@@ -203,20 +194,20 @@ class PaperBook:
         sign = 1 if buys else -1
         return {symbol.base_asset: sign * base, symbol.quote_asset: -sign * (now - before)}
 
-    def apply(self, change: JournalEntry) -> None:
+    def apply(self, change: changes.JournalEntry) -> None:
         """Apply a change without checking it."""
         match change:
-            case Opened():
+            case changes.Opened():
                 self._enter(opened(change))
-            case Traded():
+            case changes.Traded():
                 self._trade(change)
-            case Corrected():
+            case changes.Corrected():
                 self._correct(change)
-            case AheadChanged():
+            case changes.AheadChanged():
                 versions = self._versions[change.order_id]
                 versions[-1] = replace(versions[-1], ahead=change.ahead)
                 return
-            case SymbolSet():
+            case changes.SymbolSet():
                 symbol = self.symbols[change.symbol_id]
                 self.symbols[change.symbol_id] = structs.replace(symbol, **set_fields(change))
                 return
@@ -241,17 +232,17 @@ class PaperBook:
             self._groups.setdefault(order.group_id, []).append(order.order_id)
         self._replace(None, order)
 
-    def _evolve(self, change: OrderChange) -> None:
+    def _evolve(self, change: changes.OrderChange) -> None:
         order = self.current(change.order_id)
         new = after(order, change)
-        if isinstance(change, Amended) and change.request_id is not None:
+        if isinstance(change, changes.Amended) and change.request_id is not None:
             self._name(new)
         self._replace(order, new)
 
     def _name(self, order: PaperOrder) -> None:
         self._by_client.setdefault(order.client_order_id, []).append((order.order_id, order.updated_ns))
 
-    def _trade(self, change: Traded) -> None:
+    def _trade(self, change: changes.Traded) -> None:
         self.last_trade_id = max(self.last_trade_id, change.trade_id)
         self._evolve(change)
         if not self.current(change.order_id).own:
@@ -267,7 +258,7 @@ class PaperBook:
         )
         self._move(change.fee_asset, change.at_ns, total=-change.fee)
 
-    def _correct(self, change: Corrected) -> None:
+    def _correct(self, change: changes.Corrected) -> None:
         trade = self.trades[change.trade_id]
         order = self.current(trade.order_id)
         new = filled(

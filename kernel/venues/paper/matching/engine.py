@@ -17,16 +17,7 @@ from kernel.errors import IntegrityError, NotFoundError, OutcomeUnknown, Rejecte
 from kernel.models import Balance, OrdStatus
 from kernel.order_spec import Side, StandardOrder, SymbolStatus, TimeInForce
 from kernel.values import as_json
-from kernel.venues.base import (
-    AmendDialect,
-    CancelRequest,
-    Dedupe,
-    ExecutionReport,
-    ModifyRequest,
-    Operation,
-    SubmitGroupRequest,
-    SubmitRequest,
-)
+from kernel.venues import base
 from kernel.venues.paper.matching.amend import amend, cancel_replaced
 from kernel.venues.paper.matching.book import PaperBook
 from kernel.venues.paper.matching.changes import OWN, Corrected, JournalEntry, JournalHead, OrderChange, SymbolSet
@@ -56,12 +47,12 @@ class PaperEngine:
         clock: Clock,
         seed: int = 0,
         journal: Journal | None = None,
-        on_report: Callable[[ExecutionReport], None] | None = None,
+        on_report: Callable[[base.ExecutionReport], None] | None = None,
     ) -> None:
         """Recover from the journal, or start empty; raises `IntegrityError` for the first bad line."""
         self.config = config
         self.clock = clock
-        self.fills: list[ExecutionReport] = []
+        self.fills: list[base.ExecutionReport] = []
         """The client's trades, corrections and busts, oldest first."""
         self._journal = journal
         self._on_report = on_report
@@ -98,7 +89,7 @@ class PaperEngine:
             return self.config.first_id
         return 1 if self._journal else max(self.clock.now_ns() // NS_PER_MS, 1)
 
-    def submit(self, request: SubmitRequest) -> ExecutionReport:
+    def submit(self, request: base.SubmitRequest) -> base.ExecutionReport:
         """Accept and match an order; returns its first report. Raises `Rejected`, or `OutcomeUnknown` for a used id."""
         self.expire_due()
         self.check_window(request)
@@ -110,7 +101,7 @@ class PaperEngine:
         update_groups(transaction)
         return self._commit(transaction)[0]
 
-    def submit_group(self, request: SubmitGroupRequest) -> tuple[ExecutionReport, ...]:
+    def submit_group(self, request: base.SubmitGroupRequest) -> tuple[base.ExecutionReport, ...]:
         """Accept all orders of a group or none; returns the first report of each. Raises as `submit` does."""
         self.expire_due()
         self.check_window(request)
@@ -127,7 +118,7 @@ class PaperEngine:
         reports = self._commit(transaction)
         return tuple(_answer(reports, opening) for opening in openings)
 
-    def cancel(self, request: CancelRequest, *, bare: bool = False) -> ExecutionReport:
+    def cancel(self, request: base.CancelRequest, *, bare: bool = False) -> base.ExecutionReport:
         """Cancel an order; returns the report. Raises `OutcomeUnknown` if no such order is open."""
         self.expire_due()
         self.check_window(request)
@@ -137,14 +128,14 @@ class PaperEngine:
         update_groups(transaction)
         return _answer(self._commit(transaction), change)
 
-    def modify(self, request: ModifyRequest) -> ExecutionReport:
+    def modify(self, request: base.ModifyRequest) -> base.ExecutionReport:
         """Change an order; returns the report of the change, or of the order that replaces it.
 
         Raises `Rejected`, or `OutcomeUnknown` for a used id or if no such order is open.
         """
         self.expire_due()
         self.check_window(request)
-        if self.config.amend is AmendDialect.NONE:
+        if self.config.amend is base.AmendDialect.NONE:
             raise Rejected("This venue does not amend orders.", code="-1020")
         self._check_id(request.client_order_id)
         target = self._open_target(request)
@@ -152,7 +143,7 @@ class PaperEngine:
         try:
             change = amend(transaction, target, request)
         except Rejected:
-            if self.config.amend is AmendDialect.CANCEL_REPLACE and not self.config.amend_atomic:
+            if self.config.amend is base.AmendDialect.CANCEL_REPLACE and not self.config.amend_atomic:
                 transaction = self._transaction()
                 cancel_replaced(transaction, target, request)
                 update_groups(transaction)
@@ -162,7 +153,7 @@ class PaperEngine:
 
     def order(
         self, symbol_id: str, client_order_id: str | None, exchange_order_id: str | None
-    ) -> ExecutionReport | None:
+    ) -> base.ExecutionReport | None:
         """Return a report of the client's newest order with an id, as the query shows it; None if it shows none."""
         if not self.config.lookup:
             raise OutcomeUnknown("This venue has no query by client order id.", code="-1020")
@@ -176,7 +167,7 @@ class PaperEngine:
             return None
         return status_report(found, asked=client_order_id) if found.open or self.config.lookup_closed else None
 
-    def open_orders(self, *, stale_ns: int = 0) -> tuple[ExecutionReport, ...]:
+    def open_orders(self, *, stale_ns: int = 0) -> tuple[base.ExecutionReport, ...]:
         """Return reports of the client's open orders, as the query shows them, oldest first."""
         self.expire_due()
         as_of_ns = self._as_of(self.config.read_lag.open_orders_ns, stale_ns)
@@ -187,7 +178,7 @@ class PaperEngine:
             found = [*(replace(stop, status=OrdStatus.NEW) for stop in stops), *found]
         return tuple(map(status_report, found))
 
-    def fills_since(self, since_ns: int, *, stale_ns: int = 0) -> tuple[ExecutionReport, ...]:
+    def fills_since(self, since_ns: int, *, stale_ns: int = 0) -> tuple[base.ExecutionReport, ...]:
         """Return the client's trades, corrections and busts since an instant, as the query shows them."""
         as_of_ns = self._as_of(self.config.read_lag.trades_ns, stale_ns)
         begin = bisect_left(self.fills, since_ns, key=_instant)
@@ -198,11 +189,11 @@ class PaperEngine:
         self.expire_due()
         return self.book.balances(as_of_ns=self._as_of(self.config.read_lag.open_orders_ns, stale_ns))
 
-    def charge(self, operation: Operation, *, times: int = 1) -> None:
+    def charge(self, operation: base.Operation, *, times: int = 1) -> None:
         """Count a call against the rate limits; raises `Rejected` with a retry delay if one is exceeded."""
         self.rates.charge(operation, times, now_ns=self.clock.now_ns())
 
-    def check_window(self, request: SubmitRequest | CancelRequest | SubmitGroupRequest) -> None:
+    def check_window(self, request: base.SubmitRequest | base.CancelRequest | base.SubmitGroupRequest) -> None:
         """Raise `Rejected` if a request has expired or is stamped in the future."""
         window_ns = self.config.validity_window_ns
         if window_ns is None:
@@ -359,15 +350,15 @@ class PaperEngine:
         if not CLIENT_ORDER_ID.fullmatch(client_order_id):
             raise Rejected("Illegal characters found in parameter 'newClientOrderId'.", code="-1100")
         named_ns = self.book.named_ns(client_order_id)
-        if named_ns is None or self.config.dedupe is Dedupe.NONE:
+        if named_ns is None or self.config.dedupe is base.Dedupe.NONE:
             return
         for_ns = self.config.dedupe_for_ns
         recent = for_ns is not None and self.clock.now_ns() <= named_ns + for_ns
         open_one = self.book.newest(client_order_id, open_only=True) is not None
-        if open_one or recent or self.config.dedupe is Dedupe.FOR_EVER:
+        if open_one or recent or self.config.dedupe is base.Dedupe.FOR_EVER:
             raise OutcomeUnknown("Duplicate order sent.", code="-2010", duplicate=True)
 
-    def _open_target(self, request: CancelRequest) -> PaperOrder:
+    def _open_target(self, request: base.CancelRequest) -> PaperOrder:
         if request.target_exchange_order_id is None:
             order = self.book.newest(request.target_client_order_id, open_only=True)
         else:
@@ -393,7 +384,7 @@ class PaperEngine:
         transaction.note(change)
         self._commit(transaction)
 
-    def _commit(self, transaction: Transaction, *, durable: bool = True) -> list[ExecutionReport]:
+    def _commit(self, transaction: Transaction, *, durable: bool = True) -> list[base.ExecutionReport]:
         """Journal, apply and report the changes. If the journal fails, nothing has happened."""
         assert not transaction.due, "`update_groups` ran"
         if self._journal is not None:
@@ -410,7 +401,7 @@ class PaperEngine:
                 self._on_report(report)
         return reports
 
-    def _apply(self, changes: Iterable[JournalEntry]) -> list[ExecutionReport]:
+    def _apply(self, changes: Iterable[JournalEntry]) -> list[base.ExecutionReport]:
         reports = []
         for change in changes:
             self.book.apply(change)
@@ -431,12 +422,12 @@ class PaperEngine:
         return self.clock.now_ns() - behind_ns + self._sequence.ratchet_ns if behind_ns else None
 
 
-def _answer(reports: list[ExecutionReport], change: JournalEntry) -> ExecutionReport:
+def _answer(reports: list[base.ExecutionReport], change: JournalEntry) -> base.ExecutionReport:
     assert isinstance(change, OrderChange), "the answer to a request reports a change of an order"
     return next(report for report in reports if report.exec_id == str(change.exec_id))
 
 
-def _instant(report: ExecutionReport) -> int:
+def _instant(report: base.ExecutionReport) -> int:
     return report.transact_time_ns or 0
 
 

@@ -8,17 +8,7 @@ from typing import Any
 
 from kernel.models import Liquidity, OrdStatus
 from kernel.order_spec import STOPPED, OcoMode, OrderType, Side, StandardOrder, TimeInForce
-from kernel.venues.paper.matching.changes import (
-    OWN,
-    Amended,
-    Closed,
-    Mirrored,
-    Opened,
-    OrderChange,
-    Released,
-    Traded,
-    Triggered,
-)
+from kernel.venues.paper.matching import changes
 from kernel.venues.paper.matching.matching_rules import Resting
 
 TERMS = (
@@ -96,7 +86,7 @@ class PaperOrder:
 
     @property
     def own(self) -> bool:
-        return self.account == OWN
+        return self.account == changes.OWN
 
     @property
     def linked(self) -> int | None:
@@ -149,11 +139,11 @@ class PaperTrade:
     """Id of its newest correction or bust."""
 
 
-def terms_of(order: StandardOrder | Opened | PaperOrder) -> dict[str, Any]:
+def terms_of(order: StandardOrder | changes.Opened | PaperOrder) -> dict[str, Any]:
     return {name: getattr(order, name) for name in TERMS}
 
 
-def opened(change: Opened) -> PaperOrder:
+def opened(change: changes.Opened) -> PaperOrder:
     order = PaperOrder(
         order_id=change.order_id,
         account=change.account,
@@ -177,7 +167,7 @@ def opened(change: Opened) -> PaperOrder:
     return _refill_display(order)
 
 
-def after(order: PaperOrder, change: OrderChange) -> PaperOrder:
+def after(order: PaperOrder, change: changes.OrderChange) -> PaperOrder:
     """Return the order after a change other than its opening."""
     return _AFTER[type(change)](order, change)
 
@@ -199,7 +189,7 @@ def _status(order: PaperOrder) -> OrdStatus:
     return OrdStatus.PARTIALLY_FILLED if order.cum_qty else OrdStatus.NEW
 
 
-def _traded(order: PaperOrder, change: Traded) -> PaperOrder:
+def _traded(order: PaperOrder, change: changes.Traded) -> PaperOrder:
     new = filled(order, quantity=change.quantity, notional=change.price * change.quantity, at_ns=change.at_ns)
     if not new.display_quantity:
         return new
@@ -209,11 +199,7 @@ def _traded(order: PaperOrder, change: Traded) -> PaperOrder:
     return _refill_display(replace(new, rank=change.exec_id, ahead=change.ahead))
 
 
-def _closed(order: PaperOrder, change: Closed) -> PaperOrder:
-    return replace(order, status=change.status, updated_ns=change.at_ns)
-
-
-def _amended(order: PaperOrder, change: Amended) -> PaperOrder:
+def _amended(order: PaperOrder, change: changes.Amended) -> PaperOrder:
     new = replace(
         order,
         client_order_id=order.client_order_id if change.request_id is None else change.request_id,
@@ -232,7 +218,7 @@ def _amended(order: PaperOrder, change: Amended) -> PaperOrder:
     return _refill_display(replace(new, rank=change.exec_id, ahead=change.ahead))
 
 
-def _released(order: PaperOrder, change: Released) -> PaperOrder:
+def _released(order: PaperOrder, change: changes.Released) -> PaperOrder:
     new = replace(
         order,
         status=OrdStatus.NEW,
@@ -245,7 +231,7 @@ def _released(order: PaperOrder, change: Released) -> PaperOrder:
     return _refill_display(new)
 
 
-def _triggered(order: PaperOrder, change: Triggered) -> PaperOrder:
+def _triggered(order: PaperOrder, change: changes.Triggered) -> PaperOrder:
     return replace(order, armed=False, rank=change.exec_id, ahead=change.ahead, updated_ns=change.at_ns)
 
 
@@ -255,11 +241,11 @@ def _refill_display(order: PaperOrder) -> PaperOrder:
     return order if shown is None else replace(order, shown=min(shown, order.leaves_qty))
 
 
-_AFTER: Mapping[type[OrderChange], Callable[[PaperOrder, Any], PaperOrder]] = {
-    Traded: _traded,
-    Closed: _closed,
-    Amended: _amended,
-    Released: _released,
-    Triggered: _triggered,
-    Mirrored: lambda order, change: replace(order, updated_ns=change.at_ns),
+_AFTER: Mapping[type[changes.OrderChange], Callable[[PaperOrder, Any], PaperOrder]] = {
+    changes.Traded: _traded,
+    changes.Closed: lambda order, change: replace(order, status=change.status, updated_ns=change.at_ns),
+    changes.Amended: _amended,
+    changes.Released: _released,
+    changes.Triggered: _triggered,
+    changes.Mirrored: lambda order, change: replace(order, updated_ns=change.at_ns),
 }

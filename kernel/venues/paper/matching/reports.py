@@ -14,19 +14,8 @@ from kernel.models import ExecType, OrdStatus
 from kernel.order_spec import StandardOrder, TimeInForce
 from kernel.values import as_json
 from kernel.venues.base import ExecutionReport
+from kernel.venues.paper.matching import changes
 from kernel.venues.paper.matching.book import PaperBook
-from kernel.venues.paper.matching.changes import (
-    Amended,
-    Closed,
-    Corrected,
-    JournalEntry,
-    Mirrored,
-    Opened,
-    OrderChange,
-    Released,
-    Traded,
-    Triggered,
-)
 from kernel.venues.paper.matching.orders import PaperOrder, PaperTrade, terms_of
 
 ORACLE_FIELDS = (
@@ -35,15 +24,23 @@ ORACLE_FIELDS = (
 )  # fmt: skip
 
 
-def report_of(change: JournalEntry, book: PaperBook) -> ExecutionReport | None:
+def report_of(change: changes.JournalEntry, book: PaperBook) -> ExecutionReport | None:
     """Return the report of a change that was just applied; None if it concerns no order of the client."""
     match change:
-        case Closed(is_reported=False):
+        case changes.Closed(is_reported=False):
             return None
-        case Opened() | Traded() | Closed() | Amended() | Released() | Triggered() | Mirrored():
+        case (
+            changes.Opened()
+            | changes.Traded()
+            | changes.Closed()
+            | changes.Amended()
+            | changes.Released()
+            | changes.Triggered()
+            | changes.Mirrored()
+        ):
             order = book.current(change.order_id)
             return _order_report(change, order) if order.own else None
-        case Corrected():
+        case changes.Corrected():
             trade = book.trades[change.trade_id]
             return _correction_report(change, book.current(trade.order_id), trade)
         case _:
@@ -71,33 +68,33 @@ def current_key(order: PaperOrder, trade: PaperTrade) -> str:
     return own if trade.last_exec_id is None else f"{own}:{trade.last_exec_id}"
 
 
-def _order_report(change: OrderChange, order: PaperOrder) -> ExecutionReport:
+def _order_report(change: changes.OrderChange, order: PaperOrder) -> ExecutionReport:
     common_fields: dict[str, Any] = {"exec_id": str(change.exec_id), "transact_time_ns": change.at_ns}
     match change:
-        case Opened():
+        case changes.Opened():
             common_fields["orig_client_order_id"] = change.orig_client_order_id
             common_fields["order"] = _terms(order) if change.has_type else None
             return _sealed(_fields(order, ExecType.PENDING_NEW if change.waits else change.reported_as) | common_fields)
-        case Released():
+        case changes.Released():
             return _sealed(_fields(order, ExecType.NEW) | common_fields)
-        case Triggered():
+        case changes.Triggered():
             return _sealed(_fields(order, ExecType.TRIGGERED) | common_fields)
-        case Mirrored():
+        case changes.Mirrored():
             status = OrdStatus.FILLED if change.cum_qty >= order.quantity else OrdStatus.PARTIALLY_FILLED
             total = {"ord_status": status, "cum_qty": change.cum_qty, "leaves_qty": order.quantity - change.cum_qty}
             return _sealed(_fields(order, ExecType.ORDER_STATUS) | common_fields | total)
-        case Amended():
+        case changes.Amended():
             common_fields |= {"orig_client_order_id": change.orig_client_order_id, "text": change.text}
             return _sealed(
                 _fields(order, ExecType.RESTATED if change.request_id is None else ExecType.REPLACED) | common_fields
             )
-        case Closed():
+        case changes.Closed():
             return _closing_report(change, order, common_fields)
-        case Traded():
+        case changes.Traded():
             return _trade_report(change, order, common_fields)
 
 
-def _trade_report(change: Traded, order: PaperOrder, common_fields: dict[str, Any]) -> ExecutionReport:
+def _trade_report(change: changes.Traded, order: PaperOrder, common_fields: dict[str, Any]) -> ExecutionReport:
     trade = {
         "fill_key": fill_key(order, change.trade_id),
         "last_qty": change.quantity,
@@ -109,7 +106,7 @@ def _trade_report(change: Traded, order: PaperOrder, common_fields: dict[str, An
     return _sealed(_fields(order, ExecType.TRADE) | common_fields | trade)
 
 
-def _closing_report(change: Closed, order: PaperOrder, common_fields: dict[str, Any]) -> ExecutionReport:
+def _closing_report(change: changes.Closed, order: PaperOrder, common_fields: dict[str, Any]) -> ExecutionReport:
     exec_type = ExecType.CANCELED if change.status is OrdStatus.CANCELED else ExecType.EXPIRED
     fields = _fields(order, exec_type) | common_fields | {"text": change.text}
     if change.request_id is not None:
@@ -119,7 +116,7 @@ def _closing_report(change: Closed, order: PaperOrder, common_fields: dict[str, 
     return _sealed(fields)
 
 
-def _correction_report(change: Corrected, order: PaperOrder, trade: PaperTrade) -> ExecutionReport:
+def _correction_report(change: changes.Corrected, order: PaperOrder, trade: PaperTrade) -> ExecutionReport:
     common_fields = {
         "exec_id": str(change.exec_id),
         "transact_time_ns": change.at_ns,
@@ -132,7 +129,7 @@ def _correction_report(change: Corrected, order: PaperOrder, trade: PaperTrade) 
     return _sealed(_fields(order, ExecType.TRADE_CORRECT) | common_fields | terms | {"liquidity": trade.liquidity})
 
 
-def _ref_key(change: Corrected, order: PaperOrder) -> str:
+def _ref_key(change: changes.Corrected, order: PaperOrder) -> str:
     own = fill_key(order, change.trade_id)
     return own if change.ref_exec_id is None else f"{own}:{change.ref_exec_id}"
 

@@ -16,20 +16,8 @@ from kernel.clock import NS_PER_S, Clock
 from kernel.models import ExecType, Liquidity, OrdStatus
 from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, TimeInForce
 from kernel.venues.base import TriggerDialect
+from kernel.venues.paper.matching import changes
 from kernel.venues.paper.matching.book import PaperBook, unit_of
-from kernel.venues.paper.matching.changes import (
-    OWN,
-    AheadChanged,
-    Amended,
-    Closed,
-    JournalEntry,
-    Mirrored,
-    Opened,
-    OrderChange,
-    Released,
-    Traded,
-    Triggered,
-)
 from kernel.venues.paper.matching.config import PaperConfig, TriggerReports
 from kernel.venues.paper.matching.market import PaperMarket
 from kernel.venues.paper.matching.matching_rules import (
@@ -111,7 +99,7 @@ class Transaction:
         self.book = book
         self.sequence = sequence.copy()
         """Replaces the engine's on commit."""
-        self.changes: list[JournalEntry] = []
+        self.changes: list[changes.JournalEntry] = []
         self.taken: list[DepthTaken] = []
         self.due: deque[tuple[int, int]] = deque()
         """Members of groups that traded (quantity) or ended (0), to which their groups have not reacted yet."""
@@ -171,7 +159,7 @@ class Transaction:
     def free(self, asset_id: str) -> int:
         found = self.book.free(asset_id)
         for change in self.changes:
-            if isinstance(change, Traded) and change.fee_asset == asset_id and self.order(change.order_id).own:
+            if isinstance(change, changes.Traded) and change.fee_asset == asset_id and self.order(change.order_id).own:
                 found -= change.fee
         units = {}
         for order in self._orders.values():
@@ -215,7 +203,7 @@ class Transaction:
         order: StandardOrder,
         *,
         client_order_id: str,
-        account: str = OWN,
+        account: str = changes.OWN,
         orig_client_order_id: str | None = None,
         membership: Membership | None = None,
         waits: bool = False,
@@ -224,13 +212,13 @@ class Transaction:
     ) -> PaperOrder:
         """Accept an order; `fields` are further fields of `Opened`. It trades only when it enters."""
         order_id = self.sequence.order_id()
-        change = Opened(
+        change = changes.Opened(
             **self.stamp(),
             order_id=order_id,
             account=account,
             client_order_id=client_order_id,
             expires_ns=self.expires_ns(order),
-            ahead=self._ahead(order.symbol_id, order.price, own=account == OWN and not waits),
+            ahead=self._ahead(order.symbol_id, order.price, own=account == changes.OWN and not waits),
             orig_client_order_id=orig_client_order_id,
             waits=waits,
             asked=asked,
@@ -283,7 +271,7 @@ class Transaction:
             order = self._succeed(order)
         else:
             ahead = self._ahead(order.symbol_id, order.price, own=order.own)
-            order = self._add(Triggered(**self.stamp(), order_id=order_id, ahead=ahead))
+            order = self._add(changes.Triggered(**self.stamp(), order_id=order_id, ahead=ahead))
         if order.own and self.exceeds_position(order):
             self.close(order.order_id, OrdStatus.CANCELED, text=WOULD_INCREASE)
         else:
@@ -293,11 +281,13 @@ class Transaction:
         """End a stop and open the order that its trigger makes."""
         told = self.config.trigger_reports
         if told is not TriggerReports.NEW:
-            self._add(Triggered(**self.stamp(), order_id=stop.order_id))
+            self._add(changes.Triggered(**self.stamp(), order_id=stop.order_id))
         ended = OrdStatus.CANCELED if told is TriggerReports.CANCELED else OrdStatus.EXPIRED
         is_reported = told in (TriggerReports.CANCELED, TriggerReports.EXPIRED)
         self._add(
-            Closed(**self.stamp(), order_id=stop.order_id, status=ended, text="triggered", is_reported=is_reported)
+            changes.Closed(
+                **self.stamp(), order_id=stop.order_id, status=ended, text="triggered", is_reported=is_reported
+            )
         )
         order_type = OrderType.MARKET if stop.price is None else OrderType.LIMIT
         terms = terms_of(stop) | {"order_type": order_type, "stop_price": None, "quantity": stop.leaves_qty}
@@ -316,7 +306,7 @@ class Transaction:
     def release(self, order: PaperOrder, *, quantity: int, grows: bool) -> PaperOrder:
         """Activate a pending order of a group. It trades only when it enters."""
         ahead = self._ahead(order.symbol_id, order.price, own=order.own)
-        change = Released(**self.stamp(), order_id=order.order_id, quantity=quantity, ahead=ahead, grows=grows)
+        change = changes.Released(**self.stamp(), order_id=order.order_id, quantity=quantity, ahead=ahead, grows=grows)
         return self._add(change)
 
     def amend(self, order: PaperOrder, *, quantity: int, request_id: str | None = None, **terms: Any) -> PaperOrder:
@@ -324,7 +314,7 @@ class Transaction:
         now: dict[str, Any] = {name: getattr(order, name) for name in ("price", "stop_price", "display_quantity")}
         now |= {"expires_ns": order.expires_ns, "asked": order.asked, "grows": order.grows} | terms
         keeps_place = quantity <= order.quantity and now["price"] == order.price
-        change = Amended(
+        change = changes.Amended(
             **self.stamp(),
             order_id=order.order_id,
             request_id=request_id,
@@ -344,10 +334,12 @@ class Transaction:
         request_id: str | None = None,
         bare: bool = False,
         text: str | None = None,
-    ) -> Closed:
+    ) -> changes.Closed:
         """End an order with an open quantity."""
         bare = request_id is not None and (bare or not self.config.cancel_reports_cum_qty)
-        change = Closed(**self.stamp(), order_id=order_id, status=status, request_id=request_id, bare=bare, text=text)
+        change = changes.Closed(
+            **self.stamp(), order_id=order_id, status=status, request_id=request_id, bare=bare, text=text
+        )
         order = self._add(change)
         if order.group_id is not None:
             self.due.append((order_id, 0))
@@ -356,7 +348,7 @@ class Transaction:
     def execute(self, matched: Match, *, taker: PaperOrder | None = None) -> None:
         """Execute a match, both sides of each trade under one trade id; without a taker it is a trade of the tape."""
         for order_id, ahead in matched.ahead.items():
-            self.changes.append(AheadChanged(order_id=order_id, ahead=ahead))
+            self.changes.append(changes.AheadChanged(order_id=order_id, ahead=ahead))
             self._orders[order_id] = replace(self.order(order_id), ahead=ahead)
         for execution in matched.executions:
             trade_id = self.sequence.trade_id()
@@ -367,7 +359,7 @@ class Transaction:
             elif taker is not None:
                 self.taken.append(DepthTaken(taker.symbol_id, taker.side, execution.price, execution.quantity))
 
-    def note(self, change: JournalEntry) -> None:
+    def note(self, change: changes.JournalEntry) -> None:
         """Add a change that affects no order of this transaction."""
         self.changes.append(change)
 
@@ -379,7 +371,7 @@ class Transaction:
         order = self.order(order_id)
         fee, fee_asset = fee_on(self.book, self.config, order, execution, liquidity)
         used_up = order.display_quantity and order.shown <= execution.quantity < order.leaves_qty
-        change = Traded(
+        change = changes.Traded(
             **self.stamp(),
             order_id=order_id,
             trade_id=trade_id,
@@ -392,13 +384,13 @@ class Transaction:
         )
         traded = self._add(change)
         if order.stop_id is not None and self.config.trigger_reports is TriggerReports.FILLED:
-            self._add(Mirrored(**self.stamp(), order_id=order.stop_id, cum_qty=traded.cum_qty))
+            self._add(changes.Mirrored(**self.stamp(), order_id=order.stop_id, cum_qty=traded.cum_qty))
         if order.own:
             self.moved.add(order.symbol_id)
         if order.group_id is not None:
             self.due.append((order_id, execution.quantity))
 
-    def _add(self, change: OrderChange) -> PaperOrder:
+    def _add(self, change: changes.OrderChange) -> PaperOrder:
         self.changes.append(change)
         order = self._orders[change.order_id] = after(self.order(change.order_id), change)
         return order

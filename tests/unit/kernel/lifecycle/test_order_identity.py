@@ -239,3 +239,23 @@ def test_an_order_that_a_bust_reopened_lives_on() -> None:
     assert owner(7) == "a"
     journal.hear("a", a_report(ExecType.ORDER_STATUS, at=9, ord_status=OrdStatus.FILLED, cum_qty=whole, **named))
     assert [owner(at) for at in (7, 9, 10)] == ["a", "a", None]
+
+
+def test_an_end_of_other_terms_is_not_that_of_an_order_adopted_without_client_order_id() -> None:
+    """A status of an ended order with other terms may be one that got the id later, unless a request of ours changed it."""
+    journal, order = Journal(), an_order(1)
+    shown = {"intent_id": "a", "symbol_id": "S", "client_order_id": "", "exchange_order_id": "7", "cum_qty": 0}
+    adopted = events.OrderStateObserved(
+        exec_type=ExecType.ORDER_STATUS, ord_status=OrdStatus.NEW, order_qty=1, leaves_qty=1, price=10, **shown
+    )
+    journal.append("a", events.IntentCreated(intent=an_intent(order, "a")), adopted)
+
+    def is_ours(price: int, quantity: int, leaves: int = 0) -> bool:
+        terms = {"order_qty": quantity, "price": price, "leaves_qty": leaves, "cum_qty": quantity - leaves}
+        status = a_report(ExecType.ORDER_STATUS, at=9, ord_status=OrdStatus.FILLED, side=Side.BUY, **terms, **NAMELESS)
+        return match(status, None, [journal.record("a")], margin_ns=MARGIN_NS).intent_id == "a"
+
+    assert [is_ours(*terms) for terms in ((10, 1), (10, 2), (11, 1), (11, 2, 1))] == [True, False, False, True]
+    change = an_attempt(AttemptKind.AMEND, "c-a", an_order(2), intent_id="a", target_exchange_order_id="7")
+    journal.append("a", change)
+    assert is_ours(10, 2)
