@@ -26,7 +26,6 @@ class Priority(IntEnum):
 
     @property
     def label(self) -> str:
-        """The label in metrics."""
         return ActionKind.RESOLVE.value if self is Priority.RESOLVE else self.name
 
 

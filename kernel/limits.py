@@ -38,7 +38,6 @@ class OpenRisk(msgspec.Struct, frozen=True):
     """The quantity without a price: market orders."""
 
     def largest(self, other: OpenRisk) -> OpenRisk:
-        """Return the maximum of each figure."""
         return replace(
             self,
             quantity=max(self.quantity, other.quantity),
@@ -47,7 +46,6 @@ class OpenRisk(msgspec.Struct, frozen=True):
         )
 
     def plus(self, other: OpenRisk) -> OpenRisk:
-        """Return the sum."""
         return replace(
             self,
             quantity=self.quantity + other.quantity,
@@ -56,11 +54,9 @@ class OpenRisk(msgspec.Struct, frozen=True):
         )
 
     def less(self, other: OpenRisk) -> OpenRisk:
-        """Return the difference."""
         return self.plus(other.negative())
 
     def negative(self) -> OpenRisk:
-        """Return the negated figures."""
         return replace(self, quantity=-self.quantity, notional=-self.notional, unpriced=-self.unpriced)
 
 
@@ -135,7 +131,6 @@ def working_risks(record: Record) -> tuple[OpenRisk, ...]:
 
 
 def largest_risks(risks: Iterable[OpenRisk]) -> tuple[OpenRisk, ...]:
-    """Return the largest risk of each symbol and side."""
     found: dict[tuple[str, Side], OpenRisk] = {}
     for risk in risks:
         key = (risk.symbol_id, risk.side)
@@ -196,12 +191,10 @@ class RiskChange(msgspec.Struct, frozen=True):
 
     @property
     def rest(self) -> int:
-        """The quantity left to fill."""
         return max(0, self.order.quantity - self.filled)
 
     @property
     def only_reduces(self) -> bool:
-        """True if it only reduces the quantity."""
         if self.rest == 0:
             return True
         added = self.added

@@ -328,7 +328,6 @@ def largest_taken(order: StandardOrder, symbol: SymbolMetadata) -> int:
 
 
 def rest_of(order: StandardOrder, quantity: int) -> StandardOrder:
-    """Return the order with another quantity."""
     if quantity == order.quantity:
         return order
     return structs.replace(order, quantity=quantity, display_quantity=displayed(order, quantity))
@@ -429,7 +428,6 @@ def open_question(order: OrderState) -> VenueOrder | None:
 
 
 def filled_by_others(order: OrderState, working: VenueOrder) -> int:
-    """Return the filled quantity of the intent's other orders."""
     earlier = order.earlier_orders or NO_EARLIER
     return sum((item.cum_qty for item in venue_orders_of(order) if item is not working), earlier.cum_qty)
 
@@ -460,5 +458,4 @@ def terms_agree(intent: OrderIntent, order: OrderState, live: VenueOrder) -> boo
 
 
 def displayed(order: StandardOrder, quantity: int) -> int | None:
-    """Return the display quantity of an order with this quantity."""
     return None if order.display_quantity is None else min(order.display_quantity, quantity)

@@ -169,6 +169,10 @@ class State:
         """Answer queries about evicted intents without holding them again; `rehydrated` is as in `apply`."""
         self._data.cache_streams(folded_alone(rehydrated)._data)
 
+    def follow(self, streams: Iterable[str]) -> None:
+        """Fold these streams only from now on: those that a partial state was folded from."""
+        self._fold.streams = frozenset(streams)
+
     async def reached(self, position: int) -> None:
         if position > self._data.position:
             await self._waiters.wait(position)

@@ -47,7 +47,6 @@ class SharedSequence(Generic[Entry]):
         self._count += 1
 
     def plus(self, entry: Entry) -> Self:
-        """Return these entries and one more."""
         entries, count = self._entries, self._count
         if not count or (count < len(entries) and entries[count] != entry):
             return type(self)((*self, entry))

@@ -166,10 +166,7 @@ class EventLog(ABC):
     ) -> list[str]:
         """Return the intents recorded with one of these ids up to a position: those of the venue's id first, newest first.
 
-        Args:
-            client_order_id: Id of a request sent for the intent (FIX ClOrdID, tag 11).
-            exchange_order_id: Venue id of one of its orders (FIX OrderID, tag 37), which a venue may give again.
-            upto: Last position to search.
+        `client_order_id` is a request's (FIX 11), `exchange_order_id` the venue's (FIX 37), which it may give again.
         """
 
     @abstractmethod

@@ -103,7 +103,6 @@ def observe(
 def newly_silent(
     observations: Mapping[str, Observation], beats: Mapping[str, Heartbeat], *, now_ns: int
 ) -> list[Heartbeat]:
-    """Return the heartbeats that lapse now."""
     return [
         beat
         for owner, beat in beats.items()

@@ -78,11 +78,9 @@ class LimitSettings(Model):
 
     @property
     def any(self) -> bool:
-        """True if there is any limit."""
         return self.default != UNLIMITED or bool(self.symbols)
 
     def of(self, symbol_id: str) -> Limits:
-        """Return the limits of a symbol."""
         own = self.symbols.get(symbol_id)
         if own is None:
             return self.default

@@ -76,26 +76,21 @@ class TradingStatus(msgspec.Struct, frozen=True):
         return "Running" if self.every is None else "Halted" if self.every.cancels else "Paused"
 
     def paused(self, event: events.Paused) -> TradingStatus:
-        """Return the status after a pause or halt."""
         halt = TradingHalt(bool(event.cancels), f"{event.actor}: {event.reason}".removesuffix(": "))
         if event.symbol_id is None:
             return replace(self, every=halt)
         return replace(self, symbols={**self.symbols, event.symbol_id: halt})
 
     def stormy(self, symbol_id: str, reason: str) -> TradingStatus:
-        """Return the status with a rejection storm in a symbol."""
         return self if symbol_id in self.storms else replace(self, storms={**self.storms, symbol_id: reason})
 
     def calm(self, symbol_id: str) -> TradingStatus:
-        """Return the status without a symbol's rejection storm."""
         return replace(self, storms={name: why for name, why in self.storms.items() if name != symbol_id})
 
     def quarantine(self, symbol_id: str, reason: str) -> TradingStatus:
-        """Return the status with a quarantined symbol."""
         return replace(self, quarantined={**self.quarantined, symbol_id: reason})
 
     def release(self, symbol_id: str) -> TradingStatus:
-        """Return the status without a symbol's quarantine."""
         kept = {name: why for name, why in self.quarantined.items() if name != symbol_id}
         return replace(self, quarantined=kept)
 

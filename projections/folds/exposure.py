@@ -51,7 +51,6 @@ class Exposures:
         return replace(known, position=position, last_price=self.last_prices.get(symbol_id))
 
     def of_intent(self, intent_id: str, *, record: Callable[[str], Record]) -> tuple[OpenRisk, ...]:
-        """An intent's open risk."""
         self._update(record)
         return self._open_risks.get(intent_id, ())
 

@@ -24,12 +24,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def run_with_client(target: LogTarget, work: Callable[[EventSourcedKernel], Awaitable[T]]) -> T:
-    """Run a coroutine on a kernel beside the leader."""
+def run_with_client(
+    target: LogTarget, work: Callable[[EventSourcedKernel], Awaitable[T]], *, places: tuple[str, str] | None = None
+) -> T:
+    """Run a coroutine on a kernel beside the leader; `places` is as in `open_client`."""
     from replay.host.bootstrap import open_client
 
     async def connected() -> T:
-        async with open_client(target.log, target.exchange, checkpoint_dir=target.checkpoint_dir) as kernel:
+        where = {"checkpoint_dir": target.checkpoint_dir}
+        async with open_client(target.log, target.exchange, places=places, **where) as kernel:
             return await work(kernel)
 
     return asyncio.run(connected())

@@ -238,7 +238,6 @@ class LogRecorder(ApplicationRecorder):
         desc: bool = False,
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
-        """Return the events of one stream."""
         query = RowQuery(stream_id=str(originator_id), after_version=gt, upto_version=lte, descending=desc, limit=limit)
         return [StoredEvent(row.stream_id, row.version, row.topic, row.state) for row in self.select(query)]
 
@@ -251,7 +250,6 @@ class LogRecorder(ApplicationRecorder):
         *,
         inclusive_of_start: bool = True,
     ) -> Sequence[Notification]:
-        """Return events by position."""
         after = None if start is None else start - 1 if inclusive_of_start else start
         query = RowQuery(after=after, upto=stop, topics=tuple(topics), limit=limit)
         return [
