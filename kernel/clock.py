@@ -22,7 +22,7 @@ class Clock(Protocol):
         """Return the current instant in Unix nanoseconds."""
 
     async def sleep_until(self, instant_ns: int) -> None:
-        """Return once `now_ns()` is at least `instant_ns`."""
+        """Return once `now_ns()` is at least `instant_ns`, or would be if the clock had not been set back meanwhile."""
 
 
 def elapsed_ns() -> int:
@@ -37,7 +37,8 @@ class SystemClock:
         return time.time_ns()
 
     async def sleep_until(self, instant_ns: int) -> None:
-        while (delay_ns := instant_ns - self.now_ns()) > 0:
+        end_ns = elapsed_ns() + instant_ns - self.now_ns()
+        while (delay_ns := min(instant_ns - self.now_ns(), end_ns - elapsed_ns())) > 0:
             await asyncio.sleep(delay_ns / NS_PER_S)
 
 

@@ -92,6 +92,8 @@ class BaseEvent(Value, dict=True, gc=True):
     """Stable name under which the event is stored: that of its class, unless the class sets another."""
     schema_version: ClassVar[int] = 1
     """Version of the payload's schema."""
+    recorded_envelope: ClassVar[Envelope | None] = None
+    """The envelope of a recorded event: each has its own in its `__dict__`."""
     upcasters: ClassVar[Mapping[int, Upcaster]] = {}
     """By version n: a pure function from its payload to that of version n + 1."""
 
@@ -103,7 +105,7 @@ class BaseEvent(Value, dict=True, gc=True):
     @property
     def envelope(self) -> Envelope:
         """The envelope; `ValueError` if the event has not been recorded."""
-        found: Envelope | None = self.__dict__.get(ENVELOPE)
+        found = self.recorded_envelope
         if found is None:
             raise ValueError(f"{self.topic} is not recorded, so it has no envelope")
         return found
@@ -111,7 +113,7 @@ class BaseEvent(Value, dict=True, gc=True):
     @property
     def recorded(self) -> bool:
         """True if the event comes from a log."""
-        return ENVELOPE in self.__dict__
+        return self.recorded_envelope is not None
 
     @property
     def position(self) -> int:

@@ -67,22 +67,24 @@ from kernel.order_spec import StandardOrder
 
 def evolve(record: Record, event: events.BaseEvent) -> Record:
     """Return the record after an event. An event without a change below only sets the version."""
-    kind, envelope = type(event), event.envelope if event.recorded else None
-    if kind in PLAIN_REPORTS and (plain := plain_report(record, event, envelope)) is not None:
-        return plain
+    kind, envelope = type(event), event.recorded_envelope
+    if envelope is not None and kind in PLAIN_REPORTS:
+        plain = plain_report(record, event, envelope)
+        if plain is not None:
+            return plain
     record = recalled(record, event)
     change = CHANGES.get(kind)
     after = change(record, event) if change is not None else record
     if envelope is None:
         return after
-    if kind not in COMMAND_EVENTS:
-        return replace(after, version=envelope.version)
-    return replace(
-        after,
-        version=envelope.version,
-        correlation_id=envelope.origin.correlation_id,
-        command_position=envelope.position,
-    )
+    changes: dict[str, Any] = {"version": envelope.version, "last_position": envelope.position}
+    if after.has_order is not record.has_order:
+        changes["order_position"] = envelope.position if after.has_order else 0
+    if (after.intent is None) is not (record.intent is None):
+        changes["created_position"] = 0 if after.intent is None else envelope.position
+    if kind in COMMAND_EVENTS:
+        changes |= {"correlation_id": envelope.origin.correlation_id, "command_position": envelope.position}
+    return replace(after, **changes)
 
 
 def intent_created(record: Record, event: events.IntentCreated) -> Record:
@@ -264,12 +266,12 @@ def with_attempt(record: Record, attempt: Attempt) -> Record:
     return replace(record, attempts=keep_attempts(attempts))
 
 
-def plain_report(record: Record, event: Any, envelope: events.Envelope | None) -> Record | None:
+def plain_report(record: Record, event: Any, envelope: events.Envelope) -> Record | None:
     """Apply a report about the only order of an intent, as `reported` does; None if anything about them is unusual."""
     orders = record.orders
     if len(orders) > 1 or record.amends is not NO_ENTRIES or record.settled is not NONE_SETTLED:
         return None
-    now_ns, version = (envelope.recorded_at_ns, envelope.version) if envelope is not None else (0, record.version)
+    now_ns = envelope.recorded_at_ns
     before = orders[0] if orders else plain_order(record, event, now_ns)
     facts = plain_change(before, event, now_ns) if before is not None else None
     if facts is None:
@@ -285,7 +287,9 @@ def plain_report(record: Record, event: Any, envelope: events.Envelope | None) -
             attempts = tuple([resolved_attempt(item, facts) for item in attempts])
     return replace(
         record,
-        version=version,
+        version=envelope.version,
+        last_position=envelope.position,
+        order_position=record.order_position if record.has_order else envelope.position,
         orders=(facts,),
         attempts=attempts if attempts is record.attempts else keep_attempts(attempts),
         recorded=None,

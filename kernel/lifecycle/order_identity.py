@@ -9,10 +9,10 @@ gives order ids again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import msgspec
 from msgspec import structs
 
 from kernel import events
@@ -29,8 +29,7 @@ Observed = Report | events.ExternalOrderObserved
 REFUSALS = frozenset({ExecType.CANCEL_REJECTED, ExecType.REPLACE_REJECTED})
 
 
-@dataclass(frozen=True, slots=True)
-class OrderMatch:
+class OrderMatch(msgspec.Struct, frozen=True):
     """The intent that a report belongs to; None for an external order."""
 
     intent_id: str | None = None

@@ -36,8 +36,9 @@ CONCERN_ALL = (events.IntentCreated, events.IntentDeleted, events.OrderStateReco
 
 def with_settled(record: Record) -> Record:
     """Return a record with all but the newest orders settled, as far as nothing more is expected of them."""
-    if record.settled is not NONE_SETTLED:
-        record = with_last_filled(record)
+    if len(record.orders) <= KEPT and record.settled is NONE_SETTLED:
+        return record
+    record = with_last_filled(record)
     if len(record.orders) <= KEPT:
         return record
     last_filled, names = newest_filled(record.orders), names_in_use(record)

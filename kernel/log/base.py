@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Generator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -61,8 +60,7 @@ class Appended(msgspec.Struct, frozen=True):
     """The command id was recorded before: the positions are those of the first append."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """The end of the log."""
 
     position: int
@@ -94,8 +92,7 @@ class StoredRow(NamedTuple):
     chain_hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class StreamHead:
+class StreamHead(msgspec.Struct, frozen=True):
     """A stream's version, by its events and by the table of streams that writers use."""
 
     stream_id: str
@@ -105,8 +102,7 @@ class StreamHead:
     """Version in the table of streams; None when the stream is not listed."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogSettings:
+class LogSettings(msgspec.Struct, frozen=True):
     """Bounds of a log."""
 
     queue_commands_max: int = 10_000

@@ -8,7 +8,8 @@ venue's answers. Steps 1 to 6 of the protocol; H numbers in comments name its ru
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from kernel import events
 from kernel import plan as planning

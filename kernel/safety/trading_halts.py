@@ -8,8 +8,10 @@ queries always go on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from kernel import events
 from kernel.models import AttemptKind
@@ -25,17 +27,16 @@ class TradingHalt(NamedTuple):
     """Actor and reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class TradingStatus:
+class TradingStatus(msgspec.Struct, frozen=True):
     """Everything that stops requests, except pauses of single intents."""
 
     every: TradingHalt | None = None
     """Pause or halt of all intents."""
-    symbols: Mapping[str, TradingHalt] = field(default_factory=dict)
+    symbols: Mapping[str, TradingHalt] = {}
     """Symbol → pause or halt."""
-    storms: Mapping[str, str] = field(default_factory=dict)
+    storms: Mapping[str, str] = {}
     """Symbol → the repeated rejection."""
-    quarantined: Mapping[str, str] = field(default_factory=dict)
+    quarantined: Mapping[str, str] = {}
     """Symbol → why its data at the venue do not fit the log: only cancels are sent."""
 
     def halted(self, symbol_id: str) -> bool:

@@ -7,7 +7,8 @@ and one with limits pays for what changed, never for what is live.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from kernel.lifecycle import Record
 from kernel.limits import NOTHING, Exposure, OpenRisk, open_risks, working_risks
