@@ -131,7 +131,7 @@ def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
     attempt = Attempt(
         number=event.number,
         kind=kind,
-        position=event.position if event.recorded else 0,
+        position=event.recorded_envelope.position if event.recorded_envelope is not None else 0,
         outcome=AttemptOutcome.PENDING,
         client_order_id=event.client_order_id,
         target_client_order_id=event.target_client_order_id,
@@ -145,6 +145,8 @@ def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
         send_by_ns=event.send_by_ns,
         valid_until_ns=event.valid_until_ns,
         absent_after_ns=event.absent_after_ns,
+        text="",  # a default costs a call
+        duplicate=False,
     )
     return replace(
         record,
