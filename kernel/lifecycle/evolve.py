@@ -66,12 +66,15 @@ from kernel.order_spec import StandardOrder
 
 
 def evolve(record: Record, event: events.BaseEvent) -> Record:
-    """Return the record after an event. An event without a change below only sets the version."""
+    """Return the record after an event."""
+    envelope = event.recorded_envelope
+    plain = plain_report(record, event, envelope) if envelope is not None and type(event) in PLAIN_REPORTS else None
+    return plain if plain is not None else evolve_any(record, event)
+
+
+def evolve_any(record: Record, event: events.BaseEvent) -> Record:
+    """Do what `evolve` does, for any event; one without a change below only sets the version."""
     kind, envelope = type(event), event.recorded_envelope
-    if envelope is not None and kind in PLAIN_REPORTS:
-        plain = plain_report(record, event, envelope)
-        if plain is not None:
-            return plain
     record = recalled(record, event)
     change = CHANGES.get(kind)
     after = change(record, event) if change is not None else record
