@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -54,6 +55,8 @@ class Header:
     code_hash: str
     """Fold version of the code that wrote it (`kernel.platform.version`)."""
     records: int
+    open_orders: dict[str, int]
+    """Symbol → number of its intents whose order is, or may be, open."""
     format: str = FORMAT
 
 
@@ -74,6 +77,7 @@ class CheckpointImage:
             chain_hash=self.chain_hash.hex(),
             code_hash=fold_version(),
             records=len(self.records),
+            open_orders=Counter(self.snapshot.indexes.open_in.values()),
         )
         yield msgspec.json.encode(header)
         yield encode(self.snapshot)
@@ -119,6 +123,13 @@ def parsed_header(line: bytes) -> Header:
     if header.format != FORMAT:
         raise CheckpointError(f"the format is {header.format!r}; this version reads {FORMAT!r}")
     return header
+
+
+def checked_header(path: Path) -> Header:
+    """Read the header of a file that is checked as a whole. Raises as `read`."""
+    with opened(path) as file:
+        checked_lines(file)
+    return read_header(path)
 
 
 def read(path: Path) -> State:

@@ -5,8 +5,9 @@ Made and restored by `StateData`, stored by `checkpoint`. Everything is a copy: 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from kernel.groups import Group
 from kernel.lifecycle import OrderRequest
@@ -21,8 +22,7 @@ from projections.folds.trades_cursors import TradesCursors
 from projections.retention.policy import RetentionPolicy
 
 
-@dataclass(frozen=True)
-class Evicted:
+class Evicted(msgspec.Struct, frozen=True):
     """Counts the intents that are no longer in memory."""
 
     intents: int = 0
@@ -31,8 +31,7 @@ class Evicted:
     """Running SHA-256 in hex over the evicted records."""
 
 
-@dataclass(frozen=True)
-class IndexSnapshot:
+class IndexSnapshot(msgspec.Struct, frozen=True):
     """The indexes that cannot be derived from the records."""
 
     live: list[str]
@@ -41,8 +40,7 @@ class IndexSnapshot:
     by_exchange_order_id: dict[str, tuple[str, ...]]
 
 
-@dataclass(frozen=True)
-class StateSnapshot:
+class StateSnapshot(msgspec.Struct, frozen=True):
     """A state without its records."""
 
     position: int

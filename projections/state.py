@@ -16,7 +16,6 @@ from typing import Any
 from msgspec.structs import replace
 
 from kernel import events
-from kernel.commands.place_group import venue_managed_quantity
 from kernel.groups import ExitReport, Group, quantity_at_risk
 from kernel.lifecycle import OrderRequest, Record, finding_id, is_disagreement_due, order_requests, order_state
 from kernel.lifecycle.record import as_exit, is_refused
@@ -44,7 +43,7 @@ from projections.folds import ledger
 from projections.folds.expected_balances import expected_balances, external_risks
 from projections.retention.policy import RetentionPolicy
 from projections.snapshot import StateSnapshot
-from projections.state_data import StateData, with_quantity
+from projections.state_data import StateData, venue_managed_quantity, with_quantity
 from projections.state_fold import Fold, Observer
 
 DERIVED_STATES_MAX = 1_000
@@ -169,6 +168,10 @@ class State:
     def cache_streams(self, rehydrated: Sequence[events.BaseEvent]) -> None:
         """Answer queries about evicted intents without holding them again; `rehydrated` is as in `apply`."""
         self._data.cache_streams(folded_alone(rehydrated)._data)
+
+    def follow(self, streams: Iterable[str]) -> None:
+        """Fold these streams only from now on: those that a partial state was folded from."""
+        self._fold.streams = frozenset(streams)
 
     async def reached(self, position: int) -> None:
         if position > self._data.position:

@@ -367,3 +367,21 @@ def with_quantity(record: Record, quantity: int) -> Record:
         return record
     order = replace(intent.order, quantity=quantity)
     return replace(record, intent=replace(intent, order=order))
+
+
+def venue_managed_quantity(record: Record, *, sent: bool) -> int:
+    """Return the effective total of a member whose group the venue manages.
+
+    Before the group is sent, it is the intent's; then what the venue permits, unless the intent changed since. An ended
+    order is not placed again.
+    """
+    intent = record.intent
+    assert intent is not None, "a group's member has an intent"
+    if not sent:
+        return intent.order.quantity
+    if not record.live_orders:
+        return record.cum_qty
+    working = record.live_orders[-1]
+    if working.generation and working.generation < intent.generation:
+        return intent.order.quantity
+    return working.quantity + record.cum_qty - working.cum_qty

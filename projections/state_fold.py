@@ -36,6 +36,8 @@ class Fold:
     def __init__(self, data: StateData, observer: Observer | None) -> None:
         self._data = data
         self.observer = observer
+        self.streams: frozenset[str] | None = None
+        """The only streams that are folded; None: all."""
 
     def apply(self, part: Sequence[events.BaseEvent]) -> dict[str, None]:
         """Fold events that follow `position`; returns the intents that they touch, in order. Raises `IntegrityError`."""
@@ -49,7 +51,8 @@ class Fold:
             envelope = event.envelope
             if envelope.position != data.position + 1:
                 raise IntegrityError(f"the next event has position {envelope.position}", position=data.position + 1)
-            self.fold(event, envelope, touched)
+            if self.streams is None or envelope.stream_id in self.streams:
+                self.fold(event, envelope, touched)
             data.position = envelope.position
         return touched
 

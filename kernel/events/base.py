@@ -21,17 +21,14 @@ HEARTBEAT_STREAM_PREFIX = "heartbeat:"
 
 
 def intent_stream(intent_id: str) -> str:
-    """Return the name of an intent's stream."""
     return INTENT_STREAM_PREFIX + intent_id
 
 
 def group_stream(group_id: str) -> str:
-    """Return the name of a group's stream."""
     return GROUP_STREAM_PREFIX + group_id
 
 
 def heartbeat_stream(owner: str) -> str:
-    """Return the name of an owner's heartbeat stream."""
     return HEARTBEAT_STREAM_PREFIX + owner
 
 
@@ -120,42 +117,34 @@ class BaseEvent(Value, dict=True, gc=True):
 
     @property
     def position(self) -> int:
-        """Position in the log."""
         return self.envelope.position
 
     @property
     def stream_id(self) -> str:
-        """The event's stream."""
         return self.envelope.stream_id
 
     @property
     def version(self) -> int:
-        """Position in the stream."""
         return self.envelope.version
 
     @property
     def recorded_at_ns(self) -> int:
-        """When it was recorded, Unix nanoseconds."""
         return self.envelope.recorded_at_ns
 
     @property
     def actor(self) -> str:
-        """The writer."""
         return self.envelope.origin.actor
 
     @property
     def evidence(self) -> Evidence:
-        """Source of the fact."""
         return self.envelope.origin.evidence
 
     @property
     def correlation_id(self) -> str | None:
-        """Id of the command that led to the event."""
         return self.envelope.origin.correlation_id
 
     @property
     def causation_position(self) -> int | None:
-        """Position of the event that caused this one."""
         return self.envelope.origin.causation_position
 
     def with_envelope(self, envelope: Envelope) -> Self:

@@ -57,7 +57,6 @@ class SharedSequence(Generic[Entry]):
         self._count = count + 1
 
     def plus(self, entry: Entry) -> Self:
-        """Return these entries and one more."""
         entries, count = self._entries, self._count
         if not count:
             return type(self)((entry,))

@@ -37,20 +37,11 @@ _NUMBER_AND_LENGTH = struct.Struct(">IQI")
 _POSITION = struct.Struct(">Q")
 
 
-def field(value: bytes) -> bytes:
-    """Return a byte string after its length."""
-    return _LENGTH.pack(len(value)) + value
-
-
-def number(value: int) -> bytes:
-    """Return a number from 0 to 2^64 - 1 as a field; raises `struct.error` for others."""
-    return _NUMBER.pack(8, value)
-
-
 @lru_cache(maxsize=1_000)
 def leaf_middle(topic: str, schema_version: int) -> bytes:
     """Return a leaf's input between the version and `recorded_at_ns`."""
-    return field(topic.encode()) + number(schema_version)
+    kind = topic.encode()
+    return _LENGTH.pack(len(kind)) + kind + _NUMBER.pack(8, schema_version)
 
 
 def leaf_hash(row: tuple[Any, ...]) -> bytes:

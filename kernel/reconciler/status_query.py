@@ -112,7 +112,6 @@ class StatusQuerier:
             del self._last_queries[intent_id]
 
     async def resolve(self, step: AttemptResolution) -> QueryOutcome:
-        """Resolve an attempt, by a query if one is needed."""
         match step:
             case AttemptResolution(how=ResolutionMethod.FIND_ORDER):
                 return await self.find_order(step.order, step.attempt, may_resend=step.may_resend)

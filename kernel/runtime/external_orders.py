@@ -13,7 +13,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from msgspec import structs
 
@@ -127,7 +127,7 @@ class ExternalOrders:
     ) -> None:
         reused = self.reused(report, found)
         if report.client_order_id and not reused:
-            found = replace(found, candidates=())  # told before, and the report is surely not about them
+            found = structs.replace(found, candidates=())  # told before, and the report is surely not about them
         also = [*self._unexpected(report, found), *reused]
         await self.writer.external(report, source, also=also, found=found, epoch=self.epoch, unchanged=unchanged)
 
@@ -221,8 +221,8 @@ class ExternalOrders:
     async def _trader(self, finding: Finding) -> str | None:
         """Return the intent whose order made the trades of a finding; None while they count for an external order.
 
-        Where an order of an intent already had the id, the trades of the external order must have moved, or a newer order
-        have taken its place: an ended external order is not kept for ever.
+        Where an order of an intent may have had the id already, the trades of the external order must have moved, or a
+        newer order have taken its place: an ended external order is not kept for ever.
         """
         _, _, subject = finding.finding_id.partition(":")
         prefixes = {f"{finding.symbol_id}/{side}/": side for side in Side}
@@ -235,7 +235,8 @@ class ExternalOrders:
         ]
         if any(map(self.state.external_trades, shown)):
             return None
-        moved = any(item.cum_qty for item in shown)
+        is_unique = not prefix and self.venue.capabilities.order_ids_unique
+        moved = is_unique or any(item.cum_qty for item in shown)
         for intent_id, facts in reversed(await self.writer.orders_under(order_id)):
             fits = facts.order.symbol_id == finding.symbol_id and side in (None, facts.order.side)
             if fits and ((moved and facts.cum_qty) or facts.first_seen_ns >= finding.raised_at_ns):

@@ -41,7 +41,6 @@ class Groups:
         self._of.update(members)
 
     def put(self, group: Group) -> None:
-        """Replace a group, or add it."""
         self.by_id[group.group_id] = group
         if group.parent is None or not group.symbol_id:
             return

@@ -46,7 +46,6 @@ class OpenPosition(msgspec.Struct, frozen=True, gc=False):
 
 
 def booked(position: OpenPosition, booking: Booking) -> OpenPosition:
-    """A position after a booking."""
     fees = with_fee(position.fees, booking)
     quantity, traded = position.quantity, booking.signed_quantity
     if quantity * traded >= 0:

@@ -15,7 +15,7 @@ import pytest
 from msgspec import structs
 
 from kernel import EventSourcedKernel, events
-from kernel.clock import LoopClock, SeededIds
+from kernel.clock import NS_PER_S, LoopClock, SeededIds
 from kernel.lifecycle import client_order_id
 from kernel.log import EventLog, open_log
 from kernel.log.engine.records import event_of
@@ -62,13 +62,15 @@ class Account:
     kernels: int = 0
 
     @asynccontextmanager
-    async def kernel(self, policy: ExternalOrderPolicy, **settings: Any) -> AsyncIterator[EventSourcedKernel]:
+    async def kernel(
+        self, policy: ExternalOrderPolicy, *, clock: LoopClock | None = None, **settings: Any
+    ) -> AsyncIterator[EventSourcedKernel]:
         """Yield a leading kernel with this policy."""
         self.kernels += 1
         made = KernelSettings(external_orders=policy, relist_interval_s=20, **settings)
         venue = PaperVenue(exchange=self.exchange)
         ids = SeededIds(self.kernels + 1)
-        async with open_kernel(self.log, venue=venue, clock=self.clock, ids=ids, settings=made) as kernel:
+        async with open_kernel(self.log, venue=venue, clock=clock or self.clock, ids=ids, settings=made) as kernel:
             await kernel.wait_ready(10)
             yield kernel
 
@@ -300,6 +302,21 @@ async def test_an_ignored_trade_is_booked_once_when_its_order_is_adopted() -> No
             assert standing(kernel) == []
             assert [*kernel.state.external_orders()] == []
             assert (await kernel.get_order_state(f"ext-{order_id}")).status.cum_qty == 4 * LOT
+
+
+@virtual_time
+async def test_an_ignored_trade_that_a_host_with_a_wrong_clock_recorded_is_resolved_too() -> None:
+    """Its finding may seem newer than the adoption: where order ids are unique, the order with its id is the one."""
+    async with an_account() as account:
+        ahead = LoopClock(origin_ns=account.clock.origin_ns + 1000 * NS_PER_S)
+        async with account.kernel(IGNORE, clock=ahead) as kernel:
+            await account.place("web-1")
+            await account.trade(4)
+            assert FindingKind.UNEXPECTED_TRADE in {item.kind for item in standing(kernel)}
+        async with account.kernel(ADOPT) as kernel:
+            await asyncio.sleep(100)
+            assert await position(kernel) == 4
+            assert standing(kernel) == []
 
 
 @virtual_time
