@@ -631,12 +631,6 @@ def evidence_order(item: CumEvidence) -> tuple[int, int, int]:
     return (item.time_ns, item.cum_qty, -1 if item.margin_ns is None else item.margin_ns)
 
 
-def with_peak(facts: OrderFacts, total: CumEvidence) -> OrderFacts:
-    """Take a total that a report by client order id told."""
-    peak = higher(facts.peak, total)
-    return facts if peak is facts.peak else replace(facts, peak=peak)
-
-
 def higher(known: CumEvidence | None, total: CumEvidence) -> CumEvidence | None:
     """Return a total (venue time 0: none was told) if it is larger than the known one, or was as large earlier."""
     if not total.time_ns or not total.cum_qty:
