@@ -43,10 +43,11 @@ class LazyCommand(NamedTuple):
 def load(target: str) -> Any:
     """Import the object at "module:attribute"."""
     module, _, attribute = target.partition(":")
-    gc.disable()  # what modules make stays
+    gc.disable()
     try:
         return getattr(importlib.import_module(module), attribute)
     finally:
+        gc.freeze()  # what modules make stays
         gc.enable()
 
 
