@@ -48,7 +48,7 @@ class StateSnapshot(msgspec.Struct, frozen=True):
     exchange_id: str
     created_at_ns: int
     epoch: int
-    gates: TradingStatus
+    trading_status: TradingStatus
     trades_cursors: TradesCursors
     confirmed: tuple[int, int]
     balances_at_ns: int | None
@@ -69,6 +69,6 @@ class StateSnapshot(msgspec.Struct, frozen=True):
     externals: list[ExternalEntry]
     dead_requests: dict[str, OrderRequest]
     heartbeats: dict[str, Heartbeat]
-    transfer_keys: list[str]
-    keeping: RetentionPolicy
-    let_go: Evicted
+    transfer_keys: set[str]
+    retention: RetentionPolicy
+    evicted: Evicted

@@ -41,6 +41,8 @@ DEAD_MAX = 256
 UNKNOWN_RECORD = Record("")
 COPIED = (
     "position", "log_id", "exchange_id", "created_at_ns", "epoch", "confirmed", "balances_at_ns", "venue_version",
+    "trading_status", "trades_cursors", "recorded_limits", "ledger", "dead_requests", "heartbeats", "transfer_keys",
+    "retention", "evicted",
 )  # fmt: skip
 """Fields that a snapshot copies under the same name."""
 
@@ -184,10 +186,7 @@ class StateData:
         """A copy of everything but the records."""
         indexes = self.indexes
         return StateSnapshot(
-            **{name: getattr(self, name) for name in COPIED},
-            gates=self.trading_status,
-            trades_cursors=deepcopy(self.trades_cursors),
-            recorded_limits=dict(self.recorded_limits),
+            **{name: deepcopy(getattr(self, name)) for name in COPIED},
             indexes=IndexSnapshot(
                 live=list(indexes.live),
                 open_in=dict(indexes.open_in),
@@ -200,28 +199,18 @@ class StateData:
             symbols=self.reference.symbols(),
             assets=self.reference.assets(),
             findings=self.findings.all(),
-            ledger=deepcopy(self.ledger),
             last_prices=dict(self.exposures.last_prices),
             storm_rejections=self.storms.rejections,
             storm_window_ns=self.storms.window_ns,
             storms=self.storms.recent(),
             externals=list(self.externals.entries.values()),
-            dead_requests=dict(self.dead_requests),
-            heartbeats=dict(self.heartbeats),
-            transfer_keys=sorted(self.transfer_keys),
-            keeping=self.retention,
-            let_go=self.evicted,
         )
 
     def restore(self, snapshot: StateSnapshot, records: Iterable[Record]) -> None:
         """Become the state that `snapshot` and `records` were taken from; only a new state may."""
         assert self.position == 0, "only a new state can be restored"
-        self.retention = snapshot.keeping
         for name in COPIED:
             setattr(self, name, getattr(snapshot, name))
-        self.trading_status = snapshot.gates
-        self.trades_cursors = snapshot.trades_cursors
-        self.recorded_limits = snapshot.recorded_limits
         for record in records:
             self.records[record.intent_id] = record
             if record.intent is not None:
@@ -233,14 +222,9 @@ class StateData:
         self.groups.outside.update(snapshot.outside)
         self.reference.restore(snapshot.symbols, snapshot.assets)
         self.findings.restore(snapshot.findings)
-        self.ledger = snapshot.ledger
         self.exposures.last_prices.update(snapshot.last_prices)
         self.storms.restore(snapshot.storm_rejections, snapshot.storm_window_ns, snapshot.storms)
         self.externals.restore(snapshot.externals)
-        self.dead_requests.update(snapshot.dead_requests)
-        self.heartbeats.update(snapshot.heartbeats)
-        self.transfer_keys.update(snapshot.transfer_keys)
-        self.evicted = snapshot.let_go
         for intent_id in self.indexes.live:
             self.exposures.mark(intent_id, live=True)
         for intent_id in self.records:
