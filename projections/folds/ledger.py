@@ -74,13 +74,9 @@ def with_fee(fees: dict[str, int], booking: Booking) -> dict[str, int]:
 def position_of_holding(symbol_id: str, position: OpenPosition) -> Position:
     average = abs(position.cost) // abs(position.quantity) if position.quantity else None
     return Position(
-        symbol_id=symbol_id,
-        quantity=position.quantity,
-        avg_px=average,
-        cost=position.cost,
-        realized_pnl=position.realized_pnl,
-        fees=dict(sorted(position.fees.items())),
-    )
+        symbol_id=symbol_id, quantity=position.quantity, avg_px=average, cost=position.cost,
+        realized_pnl=position.realized_pnl, fees=dict(sorted(position.fees.items())),
+    )  # fmt: skip
 
 
 def bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[Booking]:
