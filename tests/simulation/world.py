@@ -534,7 +534,7 @@ class World:
             self.exchange.capabilities = told
         names = frozenset(plan.world.get("venue", "plain").split("+"))
         self.personality = Personality(
-            names, self.clock.now_ns, self._symbol_of, self._client_id_of, self._created_ns_of, self._in_use_until_ns
+            names, self.clock.now_ns, self._symbol_of, self._client_id_of, self._in_use_until_ns
         )
         self.audit.personality = self.personality
         self.audit.hides_ids = self.personality.capabilities(self.exchange.capabilities).hides_client_ids
@@ -575,10 +575,6 @@ class World:
     def _client_id_of(self, order_id: str) -> str:
         order = self.exchange.engine.book.order(int(order_id))
         return order.client_order_id if order is not None else ""
-
-    def _created_ns_of(self, order_id: str) -> int:
-        order = self.exchange.engine.book.order(int(order_id))
-        return order.created_ns if order is not None else 0
 
     def _in_use_until_ns(self, order_id: str) -> float:
         order = self.exchange.engine.book.order(int(order_id))
