@@ -24,7 +24,6 @@ import msgspec
 
 from kernel.errors import KernelError, UnsafeFileError
 from kernel.lifecycle import Record
-from kernel.lifecycle.settled_orders import numbered
 from kernel.lifecycle.shared_sequence import as_list, from_list
 from kernel.platform.private_files import check_directory, make_directory, open_private, replacing
 from kernel.platform.version import fold_version
@@ -146,14 +145,10 @@ def read(path: Path) -> State:
         state = State()
         try:
             snapshot = decode_snapshot(file.readline())
-            state.restore(snapshot, map(record_of, islice(file, header.records)))
+            state.restore(snapshot, map(decode_record, islice(file, header.records)))
         except (ValueError, KeyError) as problem:
             raise CheckpointError(f"the state cannot be read: {problem}") from problem
         return state
-
-
-def record_of(line: bytes) -> Record:
-    return numbered(decode_record(line))
 
 
 def checked_lines(file: Iterable[bytes]) -> int:

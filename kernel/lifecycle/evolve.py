@@ -66,12 +66,15 @@ from kernel.order_spec import StandardOrder
 
 
 def evolve(record: Record, event: events.BaseEvent) -> Record:
-    """Return the record after an event. An event without a change below only sets the version."""
+    """Return the record after an event."""
+    envelope = event.recorded_envelope
+    plain = plain_report(record, event, envelope) if envelope is not None and type(event) in PLAIN_REPORTS else None
+    return plain if plain is not None else evolve_any(record, event)
+
+
+def evolve_any(record: Record, event: events.BaseEvent) -> Record:
+    """Do what `evolve` does, for any event; one without a change below only sets the version."""
     kind, envelope = type(event), event.recorded_envelope
-    if envelope is not None and kind in PLAIN_REPORTS:
-        plain = plain_report(record, event, envelope)
-        if plain is not None:
-            return plain
     record = recalled(record, event)
     change = CHANGES.get(kind)
     after = change(record, event) if change is not None else record
@@ -92,17 +95,8 @@ def intent_created(record: Record, event: events.IntentCreated) -> Record:
     if not record.deleted:
         return with_intent(record, event.intent)
     retired = tuple(replace(facts, retired=True) for facts in record.orders)
-    fresh = replace(
-        record,
-        deleted=False,
-        orders=retired,
-        attempts=(),
-        has_order=False,
-        recorded=None,
-        last_sync_ns=0,
-        wanted_most=0,
-    )
-    return with_intent(fresh, event.intent)
+    fresh = {"attempts": (), "has_order": False, "recorded": None, "last_sync_ns": 0, "wanted_most": 0}
+    return with_intent(replace(record, deleted=False, orders=retired, **fresh), event.intent)
 
 
 def with_intent(record: Record, intent: OrderIntent) -> Record:
@@ -128,24 +122,16 @@ def cancel_requested(record: Record, event: events.IntentCancelRequested) -> Rec
 
 def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
     kind, order = event.kind, event.order
+    envelope, terms = event.recorded_envelope, order if kind is AttemptKind.AMEND else None
     attempt = Attempt(
-        number=event.number,
-        kind=kind,
-        position=event.position if event.recorded else 0,
-        outcome=AttemptOutcome.PENDING,
-        client_order_id=event.client_order_id,
-        target_client_order_id=event.target_client_order_id,
-        target_exchange_order_id=event.target_exchange_order_id,
-        new_order=bool(event.new_order),
-        quantity=order.quantity if kind is AttemptKind.AMEND else None,
-        price=order.price if kind is AttemptKind.AMEND else None,
-        generation=event.generation,
-        epoch=event.epoch,
-        stamp_ns=event.stamp_ns,
-        send_by_ns=event.send_by_ns,
-        valid_until_ns=event.valid_until_ns,
-        absent_after_ns=event.absent_after_ns,
-    )
+        number=event.number, kind=kind, position=envelope.position if envelope is not None else 0,
+        outcome=AttemptOutcome.PENDING, client_order_id=event.client_order_id,
+        target_client_order_id=event.target_client_order_id, target_exchange_order_id=event.target_exchange_order_id,
+        new_order=bool(event.new_order), quantity=terms.quantity if terms else None, price=terms.price if terms else None,
+        generation=event.generation, epoch=event.epoch, stamp_ns=event.stamp_ns, send_by_ns=event.send_by_ns,
+        valid_until_ns=event.valid_until_ns, absent_after_ns=event.absent_after_ns,
+        text="", duplicate=False,  # a default costs a call
+    )  # fmt: skip
     return replace(
         record,
         attempts=keep_attempts((*record.attempts, attempt)),
@@ -286,17 +272,11 @@ def plain_report(record: Record, event: Any, envelope: events.Envelope) -> Recor
                 return None
             attempts = tuple([resolved_attempt(item, facts) for item in attempts])
     return replace(
-        record,
-        version=envelope.version,
-        last_position=envelope.position,
+        record, version=envelope.version, last_position=envelope.position, orders=(facts,), recorded=None, has_order=True,
         order_position=record.order_position if record.has_order else envelope.position,
-        orders=(facts,),
         attempts=attempts if attempts is record.attempts else keep_attempts(attempts),
-        recorded=None,
-        has_order=True,
-        last_sync_ns=now_ns if now_ns > record.last_sync_ns else record.last_sync_ns,
-        last_report_ns=now_ns if now_ns > record.last_report_ns else record.last_report_ns,
-    )
+        last_sync_ns=max(record.last_sync_ns, now_ns), last_report_ns=max(record.last_report_ns, now_ns),
+    )  # fmt: skip
 
 
 def plain_order(record: Record, event: events.OrderReport, now_ns: int) -> OrderFacts | None:
@@ -546,16 +526,11 @@ def new_facts(
     now_ns: int,
 ) -> OrderFacts:
     return OrderFacts(
-        exchange_order_id=event.exchange_order_id or "",
-        client_order_ids=(client_id,),
-        order=order,
+        exchange_order_id=event.exchange_order_id or "", client_order_ids=(client_id,), order=order,
         quantity=event.order_qty if event.order_qty is not None else order.quantity,
-        price=event.price if event.price is not None else order.price,
-        generation=generation,
-        first_seen_ns=now_ns,
-        last_seen_ns=now_ns,
-        sent_ns=min([item.stamp_ns for item in sent], default=None),
-    )
+        price=event.price if event.price is not None else order.price, generation=generation,
+        first_seen_ns=now_ns, last_seen_ns=now_ns, sent_ns=min([item.stamp_ns for item in sent], default=None),
+    )  # fmt: skip
 
 
 def named(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:

@@ -96,14 +96,6 @@ def is_past(facts: OrderFacts, record: Record) -> bool:
     return status is OrdStatus.CANCELED and is_solicited(facts, record)
 
 
-def numbered(record: Record) -> Record:
-    """Return a record of a checkpoint; of one from before orders had places, as it would be folded now."""
-    if len(record.orders) < 2 or record.orders[-1].place:
-        return record
-    orders = tuple([replace(facts, place=place) for place, facts in enumerate(record.orders)])
-    return with_settled(replace(record, orders=orders))
-
-
 def recalled(record: Record, about: events.BaseEvent | Report) -> Record:
     """Return a record with the settled orders that an event or a report may be about among its orders again."""
     if record.settled is NONE_SETTLED or not record.settled:

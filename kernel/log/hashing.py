@@ -67,24 +67,16 @@ def verify_rows(rows: Iterable[StoredRow], *, after: int, chain: bytes) -> bytes
 
     Raises `IntegrityError` with the first bad position: a gap, a wrong leaf or a broken chain.
     """
-    expected = after + 1
-    for row in rows:
-        chain = verify_row(row, expected=expected, chain=chain)
-        expected += 1
+    for expected, row in enumerate(rows, after + 1):
+        if row.position != expected:
+            raise IntegrityError(f"this event is missing, the next one is at {row.position}", position=expected)
+        try:
+            leaf = leaf_hash(row)
+        except IMPOSSIBLE as problem:
+            raise IntegrityError(f"a column has an impossible value: {problem}", position=expected) from problem
+        if leaf != row.leaf_hash:
+            raise IntegrityError("a column was changed: the leaf hash does not match", position=expected)
+        chain = chain_hash(chain, expected, leaf)
+        if chain != row.chain_hash:
+            raise IntegrityError("the chain hash does not follow from the event before", position=expected)
     return chain
-
-
-def verify_row(row: StoredRow, *, expected: int, chain: bytes) -> bytes:
-    """Check a row against its expected position and the chain hash before it, and return its chain hash."""
-    if row.position != expected:
-        raise IntegrityError(f"this event is missing, the next one is at {row.position}", position=expected)
-    try:
-        leaf = leaf_hash(row)
-    except IMPOSSIBLE as problem:
-        raise IntegrityError(f"a column has an impossible value: {problem}", position=expected) from problem
-    if leaf != row.leaf_hash:
-        raise IntegrityError("a column was changed: the leaf hash does not match", position=expected)
-    computed = chain_hash(chain, expected, leaf)
-    if computed != row.chain_hash:
-        raise IntegrityError("the chain hash does not follow from the event before", position=expected)
-    return computed

@@ -42,11 +42,12 @@ class OpenPosition(msgspec.Struct, frozen=True, gc=False):
     quantity: int = 0
     cost: int = 0
     realized_pnl: int = 0
-    fees: tuple[tuple[str, int], ...] = ()
+    fees: dict[str, int] = {}
+    """Asset to the fees of the symbol's trades."""
 
 
 def booked(position: OpenPosition, booking: Booking) -> OpenPosition:
-    fees = with_fee(position.fees, booking)
+    fees = with_fee(position.fees, booking) if booking.fee else position.fees
     quantity, traded = position.quantity, booking.signed_quantity
     if quantity * traded >= 0:
         return OpenPosition(quantity + traded, position.cost + traded * booking.price, position.realized_pnl, fees)
@@ -64,12 +65,10 @@ def booked(position: OpenPosition, booking: Booking) -> OpenPosition:
     )
 
 
-def with_fee(fees: tuple[tuple[str, int], ...], booking: Booking) -> tuple[tuple[str, int], ...]:
+def with_fee(fees: dict[str, int], booking: Booking) -> dict[str, int]:
     if not booking.fee or booking.fee_asset is None:
         return fees
-    totals = dict(fees)
-    totals[booking.fee_asset] = totals.get(booking.fee_asset, 0) + booking.fee
-    return tuple(sorted(totals.items()))
+    return fees | {booking.fee_asset: fees.get(booking.fee_asset, 0) + booking.fee}
 
 
 def position_of_holding(symbol_id: str, position: OpenPosition) -> Position:
@@ -80,7 +79,7 @@ def position_of_holding(symbol_id: str, position: OpenPosition) -> Position:
         avg_px=average,
         cost=position.cost,
         realized_pnl=position.realized_pnl,
-        fees=dict(position.fees),
+        fees=dict(sorted(position.fees.items())),
     )
 
 
@@ -136,8 +135,11 @@ def added_alone(before: OrderFacts | None, after: OrderFacts) -> list[Booking] |
     if not added or len(added) > 1:
         return None if added is None or added else []
     order, entry = after.order, added[0]
-    trade = Booking(order.symbol_id, entry.quantity if order.side is Side.BUY else -entry.quantity, entry.price)
-    return [trade, *fee_bookings(trade, entry)]
+    quantity = entry.quantity if order.side is Side.BUY else -entry.quantity
+    if entry.fees is None and entry.fee and entry.fee_asset is not None:
+        return [Booking(order.symbol_id, quantity, entry.price, entry.fee, entry.fee_asset)]
+    trade = Booking(order.symbol_id, quantity, entry.price)
+    return [trade, *fee_bookings(trade, entry)] if entry.fees else [trade]
 
 
 def fee_bookings(trade: Booking, reported: HasFees) -> list[Booking]:

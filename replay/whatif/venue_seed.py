@@ -79,12 +79,11 @@ def orders_at(state: State) -> list[PaperOrder]:
 
     Raises `ValidationError` for an order id that the paper exchange cannot have.
     """
-    found: list[tuple[int, PaperOrder]] = []
+    found = []
     for intent_id in state.live_intent_ids():
         record = state.record(intent_id)
-        known = (facts for facts in record.orders if facts.exchange_order_id)
-        found += [(facts.first_seen_ns, paper_order(state, record, facts)) for facts in known]
-    return [order for _, order in sorted(found, key=lambda item: (item[0], item[1].order_id))]
+        found += [paper_order(state, record, facts) for facts in record.orders if facts.exchange_order_id]
+    return sorted(found, key=lambda order: (order.created_ns, order.order_id))
 
 
 def paper_order(state: State, record: Record, facts: OrderFacts) -> PaperOrder:
@@ -105,6 +104,7 @@ def paper_order(state: State, record: Record, facts: OrderFacts) -> PaperOrder:
             "quantity": facts.quantity,
             "price": None if order.order_type in (OrderType.MARKET, OrderType.STOP) else facts.price,
         },
+        created_ns=facts.first_seen_ns,
         updated_ns=max(facts.first_seen_ns, facts.last_seen_ns),
         rank=int(facts.exchange_order_id),
         asked=max(facts.quantity, order.quantity) if native else facts.quantity,

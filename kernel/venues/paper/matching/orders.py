@@ -34,6 +34,7 @@ class PaperOrder:
     quantity: int
     price: int | None
     time_in_force: TimeInForce
+    created_ns: int
     updated_ns: int
     rank: int
     """Report id of its arrival at this price; at one price the lower rank is served first."""
@@ -150,6 +151,7 @@ def opened(change: changes.Opened) -> PaperOrder:
     shared = {name: getattr(change, name) for name in SHARED}
     order = PaperOrder(
         **shared | {"asked": change.quantity if change.asked is None else change.asked},
+        created_ns=change.at_ns,
         updated_ns=change.at_ns,
         rank=change.exec_id,
         status=OrdStatus.PENDING_NEW if change.waits else OrdStatus.NEW,
