@@ -7,6 +7,7 @@ not found or another error, 3 timeout, 4 conflict, 5 refused, 6 not ready, 130 i
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -103,7 +104,10 @@ def cli(session: Session, debug: bool) -> None:
 def main() -> None:
     """The entry point of `orderctl`."""
     configure_logging(debug="--debug" in sys.argv or bool(os.environ.get("ORDERCTL_DEBUG")))
-    cli(prog_name="orderctl")
+    try:
+        cli(prog_name="orderctl")
+    finally:
+        gc.freeze()  # no search for garbage in what ends with the process
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ Read by `plan`, the decision, the work queue, the rate limiter and the metrics. 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+
+import msgspec
 
 from kernel.models import AttemptKind
 from kernel.venues.base import Operation
@@ -25,7 +26,6 @@ class Priority(IntEnum):
 
     @property
     def label(self) -> str:
-        """The label in metrics."""
         return ActionKind.RESOLVE.value if self is Priority.RESOLVE else self.name
 
 
@@ -44,8 +44,7 @@ class ActionKind(StrEnum):
     """Place the remaining quantity of the intent."""
 
 
-@dataclass(frozen=True, slots=True)
-class ActionRule:
+class ActionRule(msgspec.Struct, frozen=True):
     """Priority, attempt and venue call of an action."""
 
     priority: Priority

@@ -1,6 +1,7 @@
 """The interface that strategies call: the seed's `ExchangeKernel`.
 
-Implemented by `controller.EventSourcedKernel`. Commands return once they are durable; queries answer from memory.
+Implemented by `controller.EventSourcedKernel`, which describes arguments and errors. Commands return once they are durable;
+queries answer from memory.
 """
 
 from __future__ import annotations
@@ -29,69 +30,23 @@ class ExchangeKernel(ABC):
 
     @abstractmethod
     async def place_order(self, order: StandardOrder, metadata: dict[str, Any] | None = None) -> str:
-        """Place an order.
-
-        Args:
-            order: The terms, at the symbol's scales.
-            metadata: JSON data of the strategy; the kernel never reads it.
-
-        Returns:
-            The intent id, once the intent is durable.
-
-        Raises:
-            ValidationError: The order violates constraints of its symbol.
-            ExchangeError: The exchange rejected the order.
-        """
+        """Place an order; return its intent id once the intent is durable. The kernel never reads `metadata` (JSON)."""
 
     @abstractmethod
     async def place_order_group(self, group: StandardOrderGroup, metadata: dict[str, Any] | None = None) -> list[str]:
-        """Place contingent orders, whole or not at all.
-
-        Args:
-            group: The orders and how they depend on each other.
-            metadata: JSON data of the strategy, for each intent.
-
-        Returns:
-            An intent id for each order, in order, once they are durable.
-
-        Raises:
-            ValidationError: The group or one of its orders violates constraints.
-            ExchangeError: The exchange rejected an order.
-        """
+        """Place contingent orders, whole or not at all; return an intent id for each, in order, once they are durable."""
 
     @abstractmethod
     async def cancel_order(self, intent_id: str) -> None:
-        """Cancel an order.
-
-        Args:
-            intent_id: The intent of the order.
-
-        Raises:
-            NotFoundError: There is no such intent.
-            ExchangeError: The order ended before it could be canceled.
-        """
+        """Cancel an order. Raises `ExchangeError` if it ended before it could be canceled."""
 
     @abstractmethod
     async def modify_order(self, intent_id: str, new_order: StandardOrder) -> None:
-        """Change the terms of an order.
-
-        Args:
-            intent_id: The intent of the order.
-            new_order: All terms; `quantity` is the new total, filled part included.
-
-        Raises:
-            NotFoundError: There is no such intent.
-            ValidationError: The new terms violate constraints.
-            ExchangeError: The exchange rejected the change, or the order has ended.
-        """
+        """Change the terms of an order to `new_order`, whose `quantity` is the new total, filled part included."""
 
     @abstractmethod
     async def cancel_all_orders(self, symbol_id: str | None = None) -> int:
-        """Cancel all live orders, or those of one symbol.
-
-        Returns:
-            The number of intents that this canceled.
-        """
+        """Cancel all live orders, or those of one symbol; return the number of intents that this canceled."""
 
     @abstractmethod
     async def get_order_intent(self, intent_id: str) -> OrderIntent:
@@ -147,18 +102,7 @@ class ExchangeKernel(ABC):
 
     @abstractmethod
     def subscribe_events(self, callback: EventCallback, event_filter: dict[str, Any] | None = None) -> str:
-        """Call back for each event that matches a filter.
-
-        Args:
-            callback: Receives the events in order, from now on.
-            event_filter: Value or list of values by `event_type`, `symbol_id`, `intent_id`, `group_id` or `actor`.
-
-        Returns:
-            The id of the subscription.
-
-        Raises:
-            ValidationError: The filter has an unknown key or event type.
-        """
+        """Call back, in order and from now on, for each event that matches a filter; return the id of the subscription."""
 
     @abstractmethod
     def unsubscribe_events(self, subscription_id: str) -> None:

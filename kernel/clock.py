@@ -9,7 +9,7 @@ import asyncio
 import os
 import random
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
@@ -22,7 +22,7 @@ class Clock(Protocol):
         """Return the current instant in Unix nanoseconds."""
 
     async def sleep_until(self, instant_ns: int) -> None:
-        """Return once `now_ns()` is at least `instant_ns`."""
+        """Return once `now_ns()` is at least `instant_ns`, or would be if the clock had not been set back meanwhile."""
 
 
 def elapsed_ns() -> int:
@@ -37,8 +37,23 @@ class SystemClock:
         return time.time_ns()
 
     async def sleep_until(self, instant_ns: int) -> None:
-        while (delay_ns := instant_ns - self.now_ns()) > 0:
+        end_ns = elapsed_ns() + instant_ns - self.now_ns()
+        while (delay_ns := min(instant_ns - self.now_ns(), end_ns - elapsed_ns())) > 0:
             await asyncio.sleep(delay_ns / NS_PER_S)
+
+
+async def wait_for(clock: Clock, *, event: asyncio.Event | None, due_ns: int | None) -> None:
+    """Wait for an event or an instant, whichever comes first; None for neither."""
+    waiting: list[asyncio.Future[Any]] = []
+    if event is not None:
+        waiting.append(asyncio.ensure_future(event.wait()))
+    if due_ns is not None:
+        waiting.append(asyncio.ensure_future(clock.sleep_until(due_ns)))
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 class LoopClock(SystemClock):

@@ -17,7 +17,7 @@ from kernel.clock import NS_PER_S, Clock, IdFactory, SeededIds, SystemClock
 from kernel.commands import operator, waiters
 from kernel.commands.limit_gate import ProposedOrder
 from kernel.commands.place_group import PlaceGroup, check_changeable, new_members, symbols_of
-from kernel.commands.validation import new_intent
+from kernel.commands.validation import new_intent, symbol_named
 from kernel.errors import ExchangeError, NotFoundError, Violation, WaitTimeoutError
 from kernel.lease import Lease
 from kernel.lifecycle import CancelIntent, ModifyIntent, PlaceOrder
@@ -579,9 +579,8 @@ class EventSourcedKernel(ExchangeKernel):
             return known
         timeout_s = self._settings.ack_timeout_s if self._runtime.leader is not None else 0
         missing = self._runtime.readiness.missing()
-        return await waiters.awaited_symbol(
-            symbol_id, self.state, self._runtime.waiters, timeout_s=timeout_s, missing=missing
-        )
+        await self._runtime.waiters.until(lambda: any(self.state.symbols()), intent_id=None, timeout_s=timeout_s)
+        return symbol_named(self.state, symbol_id, missing=missing)
 
     async def get_order_intent(self, intent_id: str) -> OrderIntent:
         return await self.intent_store.get_intent(intent_id)

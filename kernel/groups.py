@@ -72,12 +72,10 @@ class Group:
         return self.parent not in (None, intent_id) and not self.native
 
     def with_fill(self, intent_id: str, cum_qty: int) -> Group:
-        """Return the group with a member's new filled quantity."""
         first = intent_id if self.first is None and cum_qty > 0 else self.first
         return replace(self, filled={**self.filled, intent_id: cum_qty}, first=first)
 
     def with_fee(self, asset_id: str, fee: int) -> Group:
-        """Return the group with another fee of its fills."""
         return replace(self, fees={**self.fees, asset_id: self.fees.get(asset_id, 0) + fee})
 
 

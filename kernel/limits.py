@@ -9,10 +9,11 @@ intended on one side fills, and nothing on the other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
-from msgspec import structs
+import msgspec
+from msgspec.structs import replace
 
 from kernel.errors import Violation
 from kernel.lifecycle import Record
@@ -20,11 +21,12 @@ from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.record import is_refused, order_under
 from kernel.models import AttemptKind, Desired
 from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata
-from kernel.safety.limit_settings import PERCENT_DECIMALS, Limits
+
+if TYPE_CHECKING:  # the projections, which compute risks, do without pydantic
+    from kernel.safety.limit_settings import Limits
 
 
-@dataclass(frozen=True, slots=True)
-class OpenRisk:
+class OpenRisk(msgspec.Struct, frozen=True):
     """The open risk of one intent on one side of a symbol, in scaled integers."""
 
     symbol_id: str
@@ -36,7 +38,6 @@ class OpenRisk:
     """The quantity without a price: market orders."""
 
     def largest(self, other: OpenRisk) -> OpenRisk:
-        """Return the maximum of each figure."""
         return replace(
             self,
             quantity=max(self.quantity, other.quantity),
@@ -45,7 +46,6 @@ class OpenRisk:
         )
 
     def plus(self, other: OpenRisk) -> OpenRisk:
-        """Return the sum."""
         return replace(
             self,
             quantity=self.quantity + other.quantity,
@@ -54,16 +54,13 @@ class OpenRisk:
         )
 
     def less(self, other: OpenRisk) -> OpenRisk:
-        """Return the difference."""
         return self.plus(other.negative())
 
     def negative(self) -> OpenRisk:
-        """Return the negated figures."""
         return replace(self, quantity=-self.quantity, notional=-self.notional, unpriced=-self.unpriced)
 
 
-@dataclass(frozen=True, slots=True)
-class Exposure:
+class Exposure(msgspec.Struct, frozen=True):
     """The exposure in one symbol, in scaled integers."""
 
     position: int = 0
@@ -134,7 +131,6 @@ def working_risks(record: Record) -> tuple[OpenRisk, ...]:
 
 
 def largest_risks(risks: Iterable[OpenRisk]) -> tuple[OpenRisk, ...]:
-    """Return the largest risk of each symbol and side."""
     found: dict[tuple[str, Side], OpenRisk] = {}
     for risk in risks:
         key = (risk.symbol_id, risk.side)
@@ -183,8 +179,7 @@ def booked_qty(record: Record) -> int:
     return sum((booked(facts) for facts in record.current_orders), record.settled.traded_qty)
 
 
-@dataclass(frozen=True, slots=True)
-class RiskChange:
+class RiskChange(msgspec.Struct, frozen=True):
     """A proposed order and what it replaces."""
 
     order: StandardOrder
@@ -196,12 +191,10 @@ class RiskChange:
 
     @property
     def rest(self) -> int:
-        """The quantity left to fill."""
         return max(0, self.order.quantity - self.filled)
 
     @property
     def only_reduces(self) -> bool:
-        """True if it only reduces the quantity."""
         if self.rest == 0:
             return True
         added = self.added
@@ -210,7 +203,7 @@ class RiskChange:
         if added.quantity or added.notional or added.unpriced:
             return False
         same = {"quantity": self.known.quantity, "display_quantity": self.known.display_quantity}
-        return structs.replace(self.order, **same) == self.known
+        return replace(self.order, **same) == self.known
 
     @property
     def added(self) -> OpenRisk:
@@ -314,8 +307,8 @@ def collar(limits: Limits, change: RiskChange, symbol: SymbolMetadata, price: in
     base = order.stop_price if order.order_type is OrderType.STOP_LIMIT else price
     if percent is None or base is None or order.price is None:
         return None
-    distance = abs(order.price - base)
-    if distance * 100 * 10**PERCENT_DECIMALS <= int(percent.scaleb(PERCENT_DECIMALS)) * base:
+    distance, (numerator, denominator) = abs(order.price - base), percent.as_integer_ratio()
+    if distance * 100 * denominator <= numerator * base:
         return None
     known = change.known
     comparable = known is not None and known.stop_price == order.stop_price

@@ -161,14 +161,7 @@ def expiry_violations(order: StandardOrder, *, now_ns: int) -> list[Violation]:
 
 
 def order_inconsistencies(order: StandardOrder) -> list[Violation]:
-    """Return the rules that an order breaks whatever its symbol is.
-
-    Args:
-        order: The order; it may be built without validation.
-
-    Returns:
-        One violation for each broken rule.
-    """
+    """Return a violation for each rule that an order, validated or not, breaks whatever its symbol is."""
     kind, tif = order.order_type, order.time_in_force
     found = [] if order.quantity > 0 else [Violation("quantity", "minimum", "more than 0", "0")]
     presences = (
@@ -279,17 +272,7 @@ class SymbolMetadata(Value):
         return to_scaled(price, decimals=self.price_decimals, field="price")
 
     def quantity_from_decimal(self, quantity: Decimal | str | int) -> int:
-        """Return a decimal quantity as an integer at the quantity scale.
-
-        Args:
-            quantity: The quantity in the base asset, as a `Decimal`, text or whole number; no float.
-
-        Returns:
-            `quantity × 10^quantity_decimals`.
-
-        Raises:
-            ValidationError: The quantity is no decimal, negative, too large, or has more places than the scale.
-        """
+        """Return a decimal quantity as an integer at the quantity scale; otherwise as `price_from_decimal`."""
         return to_scaled(quantity, decimals=self.quantity_decimals, field="quantity")
 
     def price_to_decimal(self, price: int) -> Decimal:

@@ -6,9 +6,9 @@ rules are those of the protocol between log and wire; H8, H13, … in comments n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+import msgspec
 from msgspec import structs
 
 from kernel.actions import ActionKind
@@ -29,8 +29,7 @@ from kernel.order_spec import OcoMode, Side, StandardOrder, SymbolMetadata, Symb
 from kernel.venues.base import AmendDialect, VenueCapabilities
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(msgspec.Struct, frozen=True):
     """One difference between an intent and its order."""
 
     kind: ActionKind
@@ -38,16 +37,14 @@ class Difference:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Nothing:
+class Nothing(msgspec.Struct, frozen=True):
     """Do nothing: intent and order agree, or nothing may be done."""
 
     label: ClassVar[str] = "nothing"
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Resolve:
+class Resolve(msgspec.Struct, frozen=True):
     """Find evidence for the outcome of this attempt."""
 
     kind: ClassVar[ActionKind] = ActionKind.RESOLVE
@@ -56,8 +53,7 @@ class Resolve:
     attempt: Attempt
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """Query the status of this order."""
 
     kind: ClassVar[ActionKind] = ActionKind.ASK
@@ -68,8 +64,7 @@ class Ask:
     """True if the only reason is the age of the last confirmation: nothing waits for the answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(msgspec.Struct, frozen=True):
     """Cancel this order."""
 
     kind: ClassVar[ActionKind] = ActionKind.CANCEL
@@ -78,8 +73,7 @@ class Cancel:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Modify:
+class Modify(msgspec.Struct, frozen=True):
     """Change this order to new terms; `terms.quantity` is its total, filled part included."""
 
     kind: ClassVar[ActionKind] = ActionKind.MODIFY
@@ -89,8 +83,7 @@ class Modify:
     terms: StandardOrder
 
 
-@dataclass(frozen=True, slots=True)
-class Submit:
+class Submit(msgspec.Struct, frozen=True):
     """Place this order: the remaining quantity of the intent."""
 
     kind: ClassVar[ActionKind] = ActionKind.SUBMIT
@@ -99,8 +92,7 @@ class Submit:
     order: StandardOrder
 
 
-@dataclass(frozen=True, slots=True)
-class RejectLocally:
+class RejectLocally(msgspec.Struct, frozen=True):
     """Reject the rest locally, as the symbol does not take it: the generation ends, nothing is sent."""
 
     label: ClassVar[str] = "refuse"
@@ -116,8 +108,7 @@ class RejectLocally:
         return ActionKind.SUBMIT if self.working is None else ActionKind.MODIFY
 
 
-@dataclass(frozen=True, slots=True)
-class TakeLess:
+class TakeLess(msgspec.Struct, frozen=True):
     """Let this total count instead of the intent's: the symbol takes no more of the rest, or its date has passed."""
 
     label: ClassVar[str] = "take less"
@@ -126,8 +117,7 @@ class TakeLess:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class WaitUntil:
+class WaitUntil(msgspec.Struct, frozen=True):
     """Do nothing before this instant (None: until something changes)."""
 
     label: ClassVar[str] = "wait"
@@ -338,7 +328,6 @@ def largest_taken(order: StandardOrder, symbol: SymbolMetadata) -> int:
 
 
 def rest_of(order: StandardOrder, quantity: int) -> StandardOrder:
-    """Return the order with another quantity."""
     if quantity == order.quantity:
         return order
     return structs.replace(order, quantity=quantity, display_quantity=displayed(order, quantity))
@@ -439,7 +428,6 @@ def open_question(order: OrderState) -> VenueOrder | None:
 
 
 def filled_by_others(order: OrderState, working: VenueOrder) -> int:
-    """Return the filled quantity of the intent's other orders."""
     earlier = order.earlier_orders or NO_EARLIER
     return sum((item.cum_qty for item in venue_orders_of(order) if item is not working), earlier.cum_qty)
 
@@ -470,5 +458,4 @@ def terms_agree(intent: OrderIntent, order: OrderState, live: VenueOrder) -> boo
 
 
 def displayed(order: StandardOrder, quantity: int) -> int | None:
-    """Return the display quantity of an order with this quantity."""
     return None if order.display_quantity is None else min(order.display_quantity, quantity)

@@ -7,8 +7,9 @@ order. It uses no clock and suspends only in `reached`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from kernel.events import BaseEvent
 from kernel.groups import ExitReport, Group
@@ -22,8 +23,7 @@ from kernel.safety.trading_halts import TradingStatus
 from kernel.venues.base import ExecutionReport
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(msgspec.Struct, frozen=True):
     """The changes that a batch of events made."""
 
     touched: tuple[str, ...]

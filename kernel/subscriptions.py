@@ -52,7 +52,6 @@ def values_of(value: Any) -> frozenset[Any]:
 
 
 def intent_id_of(event: events.BaseEvent) -> str | None:
-    """Return the intent that an event is about, if any."""
     if event.recorded and event.stream_id.startswith(events.INTENT_STREAM_PREFIX):
         return event.stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
     return getattr(event, "intent_id", None)
@@ -75,7 +74,6 @@ def symbol_id_of(event: events.BaseEvent) -> str | None:
 
 
 def group_id_of(event: events.BaseEvent) -> str | None:
-    """Return the group that an event is about, if it names one."""
     if isinstance(event, events.IntentCreated | events.IntentModified):
         return event.intent.group_id
     return getattr(event, "group_id", None)
@@ -118,7 +116,6 @@ class Subscriptions:
         task.cancel()
 
     async def close(self) -> None:
-        """End all subscriptions."""
         tasks = list(self._tasks.values())
         self._tasks.clear()
         for task in tasks:

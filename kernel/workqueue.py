@@ -66,7 +66,6 @@ class WorkQueue:
         return self._metrics.ages_s()
 
     def is_working(self, key: str) -> bool:
-        """Return whether a worker has a key."""
         return key in self._working
 
     def add(self, key: str, priority: Priority = Priority.RESYNC) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +24,6 @@ import msgspec
 
 from kernel.errors import KernelError, UnsafeFileError
 from kernel.lifecycle import Record
-from kernel.lifecycle.settled_orders import numbered
 from kernel.lifecycle.shared_sequence import as_list, from_list
 from kernel.platform.private_files import check_directory, make_directory, open_private, replacing
 from kernel.platform.version import fold_version
@@ -54,6 +54,8 @@ class Header:
     code_hash: str
     """Fold version of the code that wrote it (`kernel.platform.version`)."""
     records: int
+    open_orders: dict[str, int]
+    """Symbol → number of its intents whose order is, or may be, open."""
     format: str = FORMAT
 
 
@@ -74,6 +76,7 @@ class CheckpointImage:
             chain_hash=self.chain_hash.hex(),
             code_hash=fold_version(),
             records=len(self.records),
+            open_orders=Counter(self.snapshot.indexes.open_in.values()),
         )
         yield msgspec.json.encode(header)
         yield encode(self.snapshot)
@@ -121,6 +124,13 @@ def parsed_header(line: bytes) -> Header:
     return header
 
 
+def checked_header(path: Path) -> Header:
+    """Read the header of a file that is checked as a whole. Raises as `read`."""
+    with opened(path) as file:
+        checked_lines(file)
+    return read_header(path)
+
+
 def read(path: Path) -> State:
     """Read the state in a file, which is checked as a whole first and then restored line by line, to save memory.
 
@@ -135,14 +145,10 @@ def read(path: Path) -> State:
         state = State()
         try:
             snapshot = decode_snapshot(file.readline())
-            state.restore(snapshot, map(record_of, islice(file, header.records)))
+            state.restore(snapshot, map(decode_record, islice(file, header.records)))
         except (ValueError, KeyError) as problem:
             raise CheckpointError(f"the state cannot be read: {problem}") from problem
         return state
-
-
-def record_of(line: bytes) -> Record:
-    return numbered(decode_record(line))
 
 
 def checked_lines(file: Iterable[bytes]) -> int:

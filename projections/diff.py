@@ -36,12 +36,14 @@ def differs_in_terms(record: Record) -> bool | None:
         return None
     live, is_open_question = [], False
     for facts in orders:
-        if facts.inferred_qty or facts.end_acted or facts.in_doubt_ns is not None:
+        known = facts.quantities
+        if known.cum_qty != known.traded_qty or facts.end_acted or facts.in_doubt_ns is not None:
             return None
-        if facts.live:
-            live.append(facts)
-        elif facts.final_cum_qty is None:
-            is_open_question = True
+        if facts.final_cum_qty is None:
+            if facts.live:
+                live.append(facts)
+            else:
+                is_open_question = True
     ended = intent.desired is Desired.CANCELED or is_refused(record)
     if len(orders) == 1 and live:
         if intent.desired is Desired.CANCELED:

@@ -27,7 +27,7 @@ class FieldDifference(NamedTuple):
 
 ABSENT = "<absent>"
 NOT_FOLDED = frozenset({
-    "derived", "indexes", "_marked", "_open_risks", "_sums", "position", "last_positions", "terminal", "cached",
+    "derived", "indexes", "_marked", "_open_risks", "_sums", "position", "terminal", "cached",
     "cached_groups", "retention",
 })  # fmt: skip
 """Attributes that are caches, lookups or settings, not folded from events."""

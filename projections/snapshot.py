@@ -5,8 +5,9 @@ Made and restored by `StateData`, stored by `checkpoint`. Everything is a copy: 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from kernel.groups import Group
 from kernel.lifecycle import OrderRequest
@@ -21,8 +22,7 @@ from projections.folds.trades_cursors import TradesCursors
 from projections.retention.policy import RetentionPolicy
 
 
-@dataclass(frozen=True)
-class Evicted:
+class Evicted(msgspec.Struct, frozen=True):
     """Counts the intents that are no longer in memory."""
 
     intents: int = 0
@@ -31,20 +31,16 @@ class Evicted:
     """Running SHA-256 in hex over the evicted records."""
 
 
-@dataclass(frozen=True)
-class IndexSnapshot:
+class IndexSnapshot(msgspec.Struct, frozen=True):
     """The indexes that cannot be derived from the records."""
 
-    created: dict[str, int]
-    with_order: dict[str, int]
     live: list[str]
     open_in: dict[str, str]
     by_client_order_id: dict[str, str]
     by_exchange_order_id: dict[str, tuple[str, ...]]
 
 
-@dataclass(frozen=True)
-class StateSnapshot:
+class StateSnapshot(msgspec.Struct, frozen=True):
     """A state without its records."""
 
     position: int
@@ -75,5 +71,4 @@ class StateSnapshot:
     heartbeats: dict[str, Heartbeat]
     transfer_keys: list[str]
     keeping: RetentionPolicy
-    heard: dict[str, int]
     let_go: Evicted

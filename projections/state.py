@@ -10,12 +10,12 @@ import asyncio
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from msgspec.structs import replace
 
 from kernel import events
-from kernel.commands.place_group import venue_managed_quantity
 from kernel.groups import ExitReport, Group, quantity_at_risk
 from kernel.lifecycle import OrderRequest, Record, finding_id, is_disagreement_due, order_requests, order_state
 from kernel.lifecycle.record import as_exit, is_refused
@@ -43,7 +43,7 @@ from projections.folds import ledger
 from projections.folds.expected_balances import expected_balances, external_risks
 from projections.retention.policy import RetentionPolicy
 from projections.snapshot import StateSnapshot
-from projections.state_data import StateData, with_quantity
+from projections.state_data import StateData, venue_managed_quantity, with_quantity
 from projections.state_fold import Fold, Observer
 
 DERIVED_STATES_MAX = 1_000
@@ -139,7 +139,7 @@ class State:
     def _update_live(self, intent_id: str) -> bool:
         """Update the indexes of live and terminal intents; whether the intent's two sides differ."""
         data = self._data
-        record, group = data.record(intent_id), data.groups.of(intent_id)
+        record, group = data.records.get(intent_id) or data.record(intent_id), data.groups.of(intent_id)
         unresolved = record.unresolved  # always counts, without deriving the order state
         differs = bool(unresolved) or self._differs(record, group)
         waits = group is not None and self.awaits_parent(intent_id)
@@ -150,7 +150,8 @@ class State:
 
     def _differs(self, record: Record, group: Group | None) -> bool:
         """Return whether the sides of an intent without an unresolved attempt differ, or a report about it is due."""
-        if diff.differs(self, self._grouped(record)):
+        plain = group is None and record.accepted is None
+        if diff.differs(self, record if plain else self._grouped(record)):
             return True
         return is_disagreement_due(record) if group is None else self.is_report_due(record.intent_id)
 
@@ -167,6 +168,10 @@ class State:
     def cache_streams(self, rehydrated: Sequence[events.BaseEvent]) -> None:
         """Answer queries about evicted intents without holding them again; `rehydrated` is as in `apply`."""
         self._data.cache_streams(folded_alone(rehydrated)._data)
+
+    def follow(self, streams: Iterable[str]) -> None:
+        """Fold these streams only from now on: those that a partial state was folded from."""
+        self._fold.streams = frozenset(streams)
 
     async def reached(self, position: int) -> None:
         if position > self._data.position:
@@ -268,8 +273,6 @@ class State:
     def _grouped(self, record: Record) -> Record:
         """A record with its effective intent: with the quantity that the group permits, and the accepted terms."""
         group, intent = self._data.group_of(record.intent_id), record.intent
-        if group is None and record.accepted is None:
-            return record
         if group is not None and intent is not None and not group.native:
             permitted = self._data.permitted_quantity(group, intent.intent_id, intent.order.quantity)
             record = with_quantity(record, permitted)
@@ -384,7 +387,7 @@ class State:
         return replace(state, last_sync_at=ended_ns // 1_000_000_000)
 
     def intents(self) -> Iterable[OrderIntent]:
-        return self._intents_of(self._data.indexes.created)
+        return self._intents_of(self._data.records)
 
     def intents_of_symbol(self, symbol_id: str) -> Iterable[OrderIntent]:
         return self._intents_of(self._data.indexes.by_symbol.get(symbol_id, {}))
@@ -394,19 +397,20 @@ class State:
         return self._intents_of(self._data.indexes.by_group.get(group_id, {}))
 
     def _intents_of(self, intent_ids: Iterable[str]) -> Iterable[OrderIntent]:
-        ordered = sorted(intent_ids, key=self._data.indexes.created.__getitem__)
-        return (intent for intent_id in ordered if (intent := self.intent(intent_id)) is not None)
+        created = [(item.created_position, item.intent) for item in map(self.record, intent_ids) if item.intent]
+        return [intent for _, intent in sorted(created, key=itemgetter(0))]
 
     def intent_symbols(self) -> list[str]:
         return sorted({*self._data.indexes.by_symbol, *self._data.trades_cursors.evicted})
 
     def order_states(self) -> Iterable[OrderState]:
-        with_order = self._data.indexes.with_order
-        ordered = sorted(with_order, key=with_order.__getitem__)
-        return (state for intent_id in ordered if (state := self.order_state(intent_id)) is not None)
+        having = [record for record in self._data.records.values() if record.has_order]
+        ordered = sorted(having, key=attrgetter("order_position"))
+        return (state for record in ordered if (state := self.order_state(record.intent_id)) is not None)
 
     def live_intent_ids(self) -> list[str]:
-        return self._data.indexes.live_in_order()
+        """See `KernelState`. First those that were deleted, or are not created yet."""
+        return sorted(self._data.indexes.live, key=lambda intent_id: self.record(intent_id).created_position)
 
     def intent_id_of(self, *, client_order_id: str | None = None, exchange_order_id: str | None = None) -> str | None:
         by_venue = self.intent_ids_of_order(exchange_order_id or "")

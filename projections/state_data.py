@@ -61,8 +61,6 @@ class StateData:
         """Begin and end (ns) of the newest complete list of open orders: it confirms orders that were live before it."""
         self.balances_at_ns: int | None = None
         self.records: dict[str, Record] = {}
-        self.last_positions: dict[str, int] = {}
-        """Intent to the position of its newest event."""
         self.terminal = TerminalIndex()
         self.evicted = Evicted()
         self.cached: dict[str, Record] = {}
@@ -191,8 +189,6 @@ class StateData:
             trades_cursors=deepcopy(self.trades_cursors),
             recorded_limits=dict(self.recorded_limits),
             indexes=IndexSnapshot(
-                created=dict(indexes.created),
-                with_order=dict(indexes.with_order),
                 live=list(indexes.live),
                 open_in=dict(indexes.open_in),
                 by_client_order_id=dict(indexes.by_client_order_id),
@@ -214,7 +210,6 @@ class StateData:
             heartbeats=dict(self.heartbeats),
             transfer_keys=sorted(self.transfer_keys),
             keeping=self.retention,
-            heard=dict(self.last_positions),
             let_go=self.evicted,
         )
 
@@ -245,7 +240,6 @@ class StateData:
         self.dead_requests.update(snapshot.dead_requests)
         self.heartbeats.update(snapshot.heartbeats)
         self.transfer_keys.update(snapshot.transfer_keys)
-        self.last_positions.update((ids[name], position) for name, position in snapshot.heard.items())
         self.evicted = snapshot.let_go
         for intent_id in self.indexes.live:
             self.exposures.mark(intent_id, live=True)
@@ -254,8 +248,6 @@ class StateData:
 
     def _restore_indexes(self, stored: IndexSnapshot, ids: Mapping[str, str]) -> None:
         indexes = self.indexes
-        indexes.created.update((ids[name], position) for name, position in stored.created.items())
-        indexes.with_order.update((ids[name], position) for name, position in stored.with_order.items())
         indexes.live.update((ids[name], None) for name in stored.live)
         indexes.by_client_order_id.update((key, ids[name]) for key, name in stored.by_client_order_id.items())
         indexes.by_exchange_order_id.update(
@@ -275,7 +267,7 @@ class StateData:
         """File an intent, with those of its group, as terminal or not."""
         group = self.groups.of(intent_id)
         if group is None and intent_id not in self.indexes.live and intent_id in self.records:
-            self.terminal.add(intent_id, self.last_positions[intent_id])
+            self.terminal.add(intent_id, self.records[intent_id].last_position)
             return
         unit = self._unit(intent_id)
         # What was closed outside a group is not in its streams, from which it would be rehydrated.
@@ -284,7 +276,7 @@ class StateData:
             for name in unit:
                 self.terminal.drop(name)
             return
-        position = max(self.last_positions[name] for name in unit)
+        position = max(self.records[name].last_position for name in unit)
         for name in unit:
             self.terminal.add(name, position)
 
@@ -337,8 +329,8 @@ class StateData:
         intent_id = record.intent_id
         digest = hashlib.sha256(self.evicted.digest.encode() + encoded(record)).hexdigest()
         self.evicted = Evicted(self.evicted.intents + 1, digest)
-        for held in (self.records, self.last_positions, self.derived):
-            held.pop(intent_id, None)
+        del self.records[intent_id]
+        self.derived.pop(intent_id, None)
         self.indexes.evict(record)
         if record.intent is not None and record.intent.order.symbol_id not in self.indexes.by_symbol:
             self.trades_cursors.evicted[record.intent.order.symbol_id] = None
@@ -350,8 +342,7 @@ class StateData:
         for intent_id, record in other.records.items():
             self.cached.pop(intent_id, None)
             self.records[intent_id] = record
-            self.last_positions[intent_id] = other.last_positions[intent_id]
-            self.indexes.rehydrate(other.indexes, record)
+            self.indexes.rehydrate(record)
         self.groups.restore(other.groups.by_id.values(), other.groups.members())
         for group in other.groups.by_id.values():
             self.groups.put(self.rehydrated(group))
@@ -376,3 +367,21 @@ def with_quantity(record: Record, quantity: int) -> Record:
         return record
     order = replace(intent.order, quantity=quantity)
     return replace(record, intent=replace(intent, order=order))
+
+
+def venue_managed_quantity(record: Record, *, sent: bool) -> int:
+    """Return the effective total of a member whose group the venue manages.
+
+    Before the group is sent, it is the intent's; then what the venue permits, unless the intent changed since. An ended
+    order is not placed again.
+    """
+    intent = record.intent
+    assert intent is not None, "a group's member has an intent"
+    if not sent:
+        return intent.order.quantity
+    if not record.live_orders:
+        return record.cum_qty
+    working = record.live_orders[-1]
+    if working.generation and working.generation < intent.generation:
+        return intent.order.quantity
+    return working.quantity + record.cum_qty - working.cum_qty

@@ -13,6 +13,7 @@ from kernel import events
 from kernel.errors import IntegrityError
 from kernel.groups import Group
 from kernel.lifecycle import OrderRequest, Record, evolve, finding_id, order_requests, stop_requests
+from kernel.lifecycle.order_facts import NONE_SETTLED
 from kernel.lifecycle.order_identity import has_id, has_terms_of, holds_trade
 from kernel.lifecycle.settled_orders import recalled, with_settled
 from kernel.models import AttemptOutcome, Evidence, FindingKind, LookScope, OrderIntent
@@ -35,6 +36,8 @@ class Fold:
     def __init__(self, data: StateData, observer: Observer | None) -> None:
         self._data = data
         self.observer = observer
+        self.streams: frozenset[str] | None = None
+        """The only streams that are folded; None: all."""
 
     def apply(self, part: Sequence[events.BaseEvent]) -> dict[str, None]:
         """Fold events that follow `position`; returns the intents that they touch, in order. Raises `IntegrityError`."""
@@ -48,7 +51,8 @@ class Fold:
             envelope = event.envelope
             if envelope.position != data.position + 1:
                 raise IntegrityError(f"the next event has position {envelope.position}", position=data.position + 1)
-            self.fold(event, envelope, touched)
+            if self.streams is None or envelope.stream_id in self.streams:
+                self.fold(event, envelope, touched)
             data.position = envelope.position
         return touched
 
@@ -74,15 +78,17 @@ class Fold:
         self, intent_id: str, event: events.BaseEvent, envelope: events.Envelope, touched: dict[str, None]
     ) -> tuple[Record, Record]:
         data = self._data
-        before = recalled(data.records.get(intent_id) or data.record(intent_id), event)
+        before = data.records.get(intent_id) or data.record(intent_id)
+        if before.settled is not NONE_SETTLED:
+            before = recalled(before, event)
         after = evolve(before, event)
         data.records[intent_id] = with_settled(after)
-        data.last_positions[intent_id] = envelope.position
         data.derived.pop(intent_id, None)
         touched[intent_id] = None
-        data.indexes.apply(before, after, event, envelope.position)
         group = data.groups.of(intent_id)
         changed = self._apply_orders(before, after, event, group) if after.orders is not before.orders else []
+        if after.intent is not before.intent:
+            data.indexes.refile(before, after)
         if (fold := INTENT_FOLDS.get(type(event))) is not None:
             fold(self, before, event)
         elif after.intent is not before.intent and group is not None:
@@ -94,6 +100,7 @@ class Fold:
     def _apply_orders(self, before: Record, after: Record, event: events.BaseEvent, group: Group | None) -> list[Group]:
         """Apply what an event changed in an intent's orders; returns the groups that it changed."""
         data = self._data
+        data.indexes.put_orders(before, after)
         if data.externals.entries:
             self._adopt(after, event)
         for facts in (*before.orders, *after.orders):
@@ -317,6 +324,9 @@ def account_lag_ns(capabilities: Mapping[str, Any]) -> int:
 
 INTENT_FOLDS: dict[type[events.BaseEvent], Callable[..., None]] = {
     events.IntentCreated: lambda fold, before, event: fold._data.groups.intent_created(event),
+    events.AttemptStarted: lambda fold, before, event: fold._data.indexes.put_client_ids(
+        before.intent_id, [event.client_order_id]
+    ),
     events.AttemptFailed: Fold._note_rejection,
     events.OrderRejected: Fold._note_rejection,
     events.AttemptResolved: Fold._note_dead,

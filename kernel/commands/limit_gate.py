@@ -60,7 +60,6 @@ class Reservations:
         self._sum(reservation.added, reservation.orders)
 
     def drop(self, reservation: Reservation) -> None:
-        """Remove a reservation, if it is still held."""
         held = self._by_intent.get(reservation.intent_id, {})
         if reservation not in held:
             return
@@ -171,7 +170,7 @@ class LimitGate:
 
     def admitted(self, record: Record, command: IntentCommand) -> AbstractContextManager[None]:
         """Reserve the risk of a command while it is appended; `ValidationError` if it exceeds a limit."""
-        if not isinstance(command, (PlaceOrder, ModifyIntent)) or not (settings := self._settings()):
+        if not isinstance(command, (PlaceOrder, ModifyIntent)) or not (settings := self.settings()):
             return nullcontext()
         change = self._change(record, command.intent.order if isinstance(command, PlaceOrder) else command.order)
         found = self._exceeded(record.intent_id, change, command.symbol, settings)
@@ -186,7 +185,7 @@ class LimitGate:
 
     def admitted_group(self, command: PlaceGroup) -> AbstractContextManager[None]:
         """Reserve the risk of a group while it is appended; `ValidationError` if it exceeds a limit."""
-        settings = self._settings()
+        settings = self.settings()
         members = [(item.intent_id, item.order, command.symbols[item.order.symbol_id]) for item in command.intents]
         reservations: list[Reservation] = []
         found: list[Violation] = []
@@ -221,7 +220,7 @@ class LimitGate:
         for reservation in reservations:
             self._reservations.drop(reservation)
 
-    def _settings(self) -> list[LimitSettings]:
+    def settings(self) -> list[LimitSettings]:
         """Return the limits to enforce; `ValidationError` if the recorded ones cannot be read."""
         raw = self._state.recorded_limits
         if raw is not self._read[0]:
@@ -239,7 +238,7 @@ class LimitGate:
         self, orders: Sequence[ProposedOrder], groups: Sequence[tuple[OcoMode, Sequence[ProposedOrder]]] = ()
     ) -> list[tuple[str, Violation]]:
         """Return the limits that these orders and new groups would exceed together; commands per second do not count."""
-        if not (settings := self._settings()):
+        if not (settings := self.settings()):
             return []
         found: list[tuple[str, Violation]] = []
         held: list[Reservation] = []
@@ -278,7 +277,6 @@ class LimitGate:
 
 
 def group_changes(mode: OcoMode, members: Sequence[ProposedOrder]) -> list[tuple[str, RiskChange, SymbolMetadata]]:
-    """Return the risk that each order of a new group adds."""
     quantities = quantities_at_risk(mode, [order for _, order, _ in members])
     return [
         (intent_id, RiskChange(order, order.quantity - quantity), symbol)

@@ -118,24 +118,6 @@ def check_changeable(group: Group | None, intent_id: str) -> None:
         )
 
 
-def venue_managed_quantity(record: Record, *, sent: bool) -> int:
-    """Return the effective total of a member whose group the venue manages.
-
-    Before the group is sent, it is the intent's; then what the venue permits, unless the intent changed since. An ended
-    order is not placed again.
-    """
-    intent = record.intent
-    assert intent is not None, "a group's member has an intent"
-    if not sent:
-        return intent.order.quantity
-    if not record.live_orders:
-        return record.cum_qty
-    working = record.live_orders[-1]
-    if working.generation and working.generation < intent.generation:
-        return intent.order.quantity
-    return working.quantity + record.cum_qty - working.cum_qty
-
-
 def quantities_at_risk(mode: OcoMode, orders: Sequence[StandardOrder]) -> list[int]:
     """Return the quantity at risk of each order of a new group. Children reverse their parent, so they count with their
     excess only."""

@@ -9,12 +9,10 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from kernel.commands.validation import symbol_named
 from kernel.errors import ExchangeError, ValidationError, Violation
 from kernel.lifecycle import Record, disagreement_text, order_state
 from kernel.lifecycle.record import primary_order
 from kernel.models import AttemptOutcome, Desired, OrderIntent, OrderState, OrdStatus, ReconciliationStatus
-from kernel.order_spec import SymbolMetadata
 from kernel.plan import difference
 from kernel.state import KernelState
 
@@ -29,7 +27,6 @@ class IntentWaiters:
         self._problem: BaseException | None = None
 
     def notify(self, intent_ids: Iterable[str]) -> None:
-        """Wake the waiters of these intents."""
         for intent_id in intent_ids:
             for waiter in self._waiting.get(intent_id, ()):
                 waiter.set()
@@ -133,14 +130,6 @@ def too_late(record: Record) -> ExchangeError | None:
     if last is not None and record.intent is not None and 0 < last.generation < record.intent.generation - 1:
         return None
     return ExchangeError(f"too late to cancel: the order is {state.status.ord_status}", intent_id=record.intent_id)
-
-
-async def awaited_symbol(
-    symbol_id: str, state: KernelState, waiters: IntentWaiters, *, timeout_s: float, missing: tuple[str, ...]
-) -> SymbolMetadata:
-    """Return a symbol that is not known yet, after waiting for the first reference data; raises as `symbol_named`."""
-    await waiters.until(lambda: any(state.symbols()), intent_id=None, timeout_s=timeout_s)
-    return symbol_named(state, symbol_id, missing=missing)
 
 
 def check_wait(wait: str) -> None:

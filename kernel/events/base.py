@@ -21,17 +21,14 @@ HEARTBEAT_STREAM_PREFIX = "heartbeat:"
 
 
 def intent_stream(intent_id: str) -> str:
-    """Return the name of an intent's stream."""
     return INTENT_STREAM_PREFIX + intent_id
 
 
 def group_stream(group_id: str) -> str:
-    """Return the name of a group's stream."""
     return GROUP_STREAM_PREFIX + group_id
 
 
 def heartbeat_stream(owner: str) -> str:
-    """Return the name of an owner's heartbeat stream."""
     return HEARTBEAT_STREAM_PREFIX + owner
 
 
@@ -95,6 +92,8 @@ class BaseEvent(Value, dict=True, gc=True):
     """Stable name under which the event is stored: that of its class, unless the class sets another."""
     schema_version: ClassVar[int] = 1
     """Version of the payload's schema."""
+    recorded_envelope: ClassVar[Envelope | None] = None
+    """The envelope of a recorded event: each has its own in its `__dict__`."""
     upcasters: ClassVar[Mapping[int, Upcaster]] = {}
     """By version n: a pure function from its payload to that of version n + 1."""
 
@@ -106,7 +105,7 @@ class BaseEvent(Value, dict=True, gc=True):
     @property
     def envelope(self) -> Envelope:
         """The envelope; `ValueError` if the event has not been recorded."""
-        found: Envelope | None = self.__dict__.get(ENVELOPE)
+        found = self.recorded_envelope
         if found is None:
             raise ValueError(f"{self.topic} is not recorded, so it has no envelope")
         return found
@@ -114,46 +113,38 @@ class BaseEvent(Value, dict=True, gc=True):
     @property
     def recorded(self) -> bool:
         """True if the event comes from a log."""
-        return ENVELOPE in self.__dict__
+        return self.recorded_envelope is not None
 
     @property
     def position(self) -> int:
-        """Position in the log."""
         return self.envelope.position
 
     @property
     def stream_id(self) -> str:
-        """The event's stream."""
         return self.envelope.stream_id
 
     @property
     def version(self) -> int:
-        """Position in the stream."""
         return self.envelope.version
 
     @property
     def recorded_at_ns(self) -> int:
-        """When it was recorded, Unix nanoseconds."""
         return self.envelope.recorded_at_ns
 
     @property
     def actor(self) -> str:
-        """The writer."""
         return self.envelope.origin.actor
 
     @property
     def evidence(self) -> Evidence:
-        """Source of the fact."""
         return self.envelope.origin.evidence
 
     @property
     def correlation_id(self) -> str | None:
-        """Id of the command that led to the event."""
         return self.envelope.origin.correlation_id
 
     @property
     def causation_position(self) -> int | None:
-        """Position of the event that caused this one."""
         return self.envelope.origin.causation_position
 
     def with_envelope(self, envelope: Envelope) -> Self:

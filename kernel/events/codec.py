@@ -13,6 +13,7 @@ import msgspec
 from kernel.errors import SchemaError
 from kernel.events import attempts, control, heartbeats, intents, observations, reports
 from kernel.events.base import ENVELOPE, BaseEvent, Envelope
+from kernel.order_spec import UINT64_MAX
 from kernel.values import Value
 
 AnyValue = TypeVar("AnyValue", bound=Value)
@@ -44,6 +45,8 @@ FLOAT = re.compile(rb'("(?:[^"\\]|\\.)*")|(\de)(\d)')
 DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
 WIDE = b"0" * 20
 """Twenty digits: more than msgspec can bound."""
+LONG_NUMBER = re.compile(rb"\d{20,}")
+WIDEST = b"%d" % UINT64_MAX
 EXPONENT = re.compile(rb"e\d\d+(?:[,}\]]|\Z)")
 """What ends such a number, and hardly any text: most values are searched once, and fast."""
 
@@ -108,12 +111,17 @@ def decoded(kind: type[AnyValue], state: bytes, *, is_canonical: bool = False) -
     """
     value: AnyValue = decoder(kind)(state)
     is_canonical = is_canonical or written(value) == state or canonical_json(value) == state
-    if not is_canonical or WIDE in state.translate(DIGITS):
+    if not is_canonical or (WIDE in state.translate(DIGITS) and is_wide(state)):
         from kernel.values.edge import adapter
 
         read_once(state)
         value = adapter(kind).validate_json(state, strict=True)
     return value
+
+
+def is_wide(state: bytes) -> bool:
+    """Return whether a text may have a number above the bound of wide fields."""
+    return any(len(digits) > len(WIDEST) or digits > WIDEST for digits in LONG_NUMBER.findall(state))
 
 
 @cache

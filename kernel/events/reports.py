@@ -68,13 +68,13 @@ class OrderTriggered(OrderReport):
     """A stop order was triggered."""
 
 
-class OrderFilled(OrderReport):
-    """A trade of the order."""
+class TradeReport(OrderReport):
+    """Base of a trade and of its correction."""
 
     side: Side
     """Side of the order."""
     fill_key: str
-    """Permanent unique key of the trade in the account."""
+    """Permanent unique key of the trade, or of the correction, in the account."""
     last_qty: Uint64
     """Traded quantity."""
     last_px: Uint64
@@ -85,6 +85,11 @@ class OrderFilled(OrderReport):
     """Asset of the fee."""
     fees: dict[AssetId, Int] | None = None
     """Every fee of the trade by asset, where the venue reports several; then `fee` and `fee_asset` are None."""
+
+
+class OrderFilled(TradeReport):
+    """A trade of the order."""
+
     liquidity: Liquidity | None = None
     """The liquidity side of the fill."""
 
@@ -96,25 +101,11 @@ class FillInferred(OrderReport):
     """The venue's cum_qty less the known trades, at this position."""
 
 
-class FillCorrected(OrderReport):
-    """A trade was corrected."""
+class FillCorrected(TradeReport):
+    """A trade was corrected: quantity, price and fees are the corrected ones."""
 
-    side: Side
-    """Side of the order."""
-    fill_key: str
-    """Key of the correction."""
     ref_fill_key: str
     """Key of the trade, or of the earlier correction, that it replaces."""
-    last_qty: Uint64
-    """Corrected quantity."""
-    last_px: Uint64
-    """Corrected price."""
-    fee: Int | None = None
-    """Corrected fee."""
-    fee_asset: AssetId | None = None
-    """Asset of the fee."""
-    fees: dict[AssetId, Int] | None = None
-    """Every corrected fee by asset, where the venue reports several; then `fee` and `fee_asset` are None."""
 
 
 class FillBusted(OrderReport):

@@ -66,10 +66,9 @@ def with_terms(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
 def with_totals(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     if event.cum_qty is None:
         return facts
-    known = order_facts.with_evidence(facts, venue_ns(event), event.cum_qty, event.life_margin_ns)
-    if event.life_margin_ns is not None:
-        return known
-    return order_facts.with_peak(known, CumEvidence(venue_ns(event), event.cum_qty))
+    total = CumEvidence(venue_ns(event), event.cum_qty, event.life_margin_ns)
+    peak = order_facts.higher(facts.peak, total) if total.margin_ns is None else facts.peak
+    return replace(facts, evidence=order_facts.with_total(facts.evidence, total), peak=peak)
 
 
 def filled(facts: OrderFacts, event: events.OrderFilled | events.FillCorrected) -> OrderFacts:
@@ -316,13 +315,7 @@ def plain_change(facts: OrderFacts, event: Any, now_ns: int) -> OrderFacts | Non
             return None
         trades = trades.plus(trade_entry(event))
     return replace(
-        facts,
-        exchange_order_id=venue_id,
-        accepted=True,
-        trades=trades,
-        evidence=evidence,
-        peak=peak,
+        facts, exchange_order_id=venue_id, accepted=True, trades=trades, evidence=evidence, peak=peak, last_seen_ns=seen_ns,
         quantity_ns=facts.quantity_ns if quantity is None or time_ns < facts.quantity_ns else time_ns,
         price_ns=facts.price_ns if price is None or time_ns < facts.price_ns else time_ns,
-        last_seen_ns=seen_ns,
-    )
+    )  # fmt: skip

@@ -5,9 +5,6 @@ Called by the command handlers and the event-sourced stores. Pure: the instant i
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
-
 import msgspec
 from msgspec.structs import replace
 
@@ -23,14 +20,12 @@ from kernel.values import as_json
 TOO_LATE = frozenset({OrdStatus.FILLED, OrdStatus.EXPIRED, OrdStatus.REJECTED})
 
 
-class IntentCommand(ABC):
+class IntentCommand(msgspec.Struct, frozen=True):
     """Something that a user asks of one intent."""
 
-    __slots__ = ()
-
-    @abstractmethod
     def decide(self, record: Record) -> list[events.BaseEvent]:
         """Return the events of the command, or raise its refusal."""
+        raise NotImplementedError
 
 
 def decide(record: Record, command: IntentCommand) -> list[events.BaseEvent]:
@@ -46,8 +41,7 @@ def decide(record: Record, command: IntentCommand) -> list[events.BaseEvent]:
     return command.decide(record)
 
 
-@dataclass(frozen=True, slots=True)
-class CreateIntent(IntentCommand):
+class CreateIntent(IntentCommand, frozen=True):
     """Create an intent. With `symbol`, the order must satisfy the symbol's constraints."""
 
     intent: OrderIntent
@@ -63,8 +57,7 @@ class CreateIntent(IntentCommand):
         return [events.IntentCreated(intent=self.intent)]
 
 
-@dataclass(frozen=True, slots=True)
-class PlaceOrder(IntentCommand):
+class PlaceOrder(IntentCommand, frozen=True):
     """Create an intent with an id chosen by the client; repeating it with the same order is a no-op."""
 
     intent: OrderIntent
@@ -84,8 +77,7 @@ class PlaceOrder(IntentCommand):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateIntent(IntentCommand):
+class UpdateIntent(IntentCommand, frozen=True):
     """Replace an intent's record."""
 
     intent: OrderIntent
@@ -96,8 +88,7 @@ class UpdateIntent(IntentCommand):
         return [events.IntentModified(intent=next_intent(known, self.intent, now_ns=self.now_ns))]
 
 
-@dataclass(frozen=True, slots=True)
-class ModifyIntent(IntentCommand):
+class ModifyIntent(IntentCommand, frozen=True):
     """Change an intent's order; repeating it is a no-op."""
 
     intent_id: str
@@ -128,8 +119,7 @@ class ModifyIntent(IntentCommand):
         return [events.IntentModified(intent=next_intent(known, intent, now_ns=self.now_ns))]
 
 
-@dataclass(frozen=True, slots=True)
-class CancelIntent(IntentCommand):
+class CancelIntent(IntentCommand, frozen=True):
     """Cancel an intent."""
 
     intent_id: str
@@ -153,8 +143,7 @@ class CancelIntent(IntentCommand):
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class PauseIntent(IntentCommand):
+class PauseIntent(IntentCommand, frozen=True):
     """Send nothing for an intent."""
 
     intent_id: str
@@ -165,8 +154,7 @@ class PauseIntent(IntentCommand):
         return [] if record.paused else [events.Paused(intent_id=record.intent_id, reason=self.reason)]
 
 
-@dataclass(frozen=True, slots=True)
-class ResumeIntent(IntentCommand):
+class ResumeIntent(IntentCommand, frozen=True):
     """Resume sending for an intent."""
 
     intent_id: str
@@ -176,8 +164,7 @@ class ResumeIntent(IntentCommand):
         return [events.Resumed(intent_id=record.intent_id)] if record.paused else []
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteIntent(IntentCommand):
+class DeleteIntent(IntentCommand, frozen=True):
     """Delete an intent's record."""
 
     intent_id: str
@@ -189,8 +176,7 @@ class DeleteIntent(IntentCommand):
         return [events.IntentDeleted(intent_id=record.intent_id)]
 
 
-@dataclass(frozen=True, slots=True)
-class CreateState(IntentCommand):
+class CreateState(IntentCommand, frozen=True):
     """Record an order state that must not exist."""
 
     state: OrderState
@@ -202,8 +188,7 @@ class CreateState(IntentCommand):
         return recorded(record, self.state, created=True, now_ns=self.now_ns)
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateState(IntentCommand):
+class UpdateState(IntentCommand, frozen=True):
     """Record an order state that must exist."""
 
     state: OrderState
@@ -214,8 +199,7 @@ class UpdateState(IntentCommand):
         return recorded(record, self.state, created=False, now_ns=self.now_ns)
 
 
-@dataclass(frozen=True, slots=True)
-class ForgetState(IntentCommand):
+class ForgetState(IntentCommand, frozen=True):
     """Delete an order state that must exist."""
 
     intent_id: str

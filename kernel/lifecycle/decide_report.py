@@ -93,7 +93,6 @@ def event_of(
     attempt_position: int | None,
     life_margin_ns: int | None = None,
 ) -> events.OrderReport:
-    """Return the event that records a report."""
     missing = [name for name in REQUIRED_FIELDS.get(report.exec_type, ()) if getattr(report, name) is None]
     if not any(getattr(report, name) for name in ID_FIELDS):
         missing.append("an order id")

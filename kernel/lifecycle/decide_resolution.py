@@ -7,8 +7,6 @@ contained like any late one: live at once, reported as a finding, and canceled.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kernel import events
 from kernel.errors import ConflictError, ValidationError, Violation
 from kernel.lifecycle.attribution import OrderRequest, attribution, attribution_reports, order_requests
@@ -25,8 +23,7 @@ RESOLVED_AS = (AttemptOutcome.DEAD, AttemptOutcome.REJECTED)
 NS_PER_S = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class ResolveAttempt(IntentCommand):
+class ResolveAttempt(IntentCommand, frozen=True):
     """Resolve an attempt whose outcome no evidence can show."""
 
     intent_id: str
@@ -66,8 +63,7 @@ class ResolveAttempt(IntentCommand):
         return [verdict, *(closed(record, facts, self) for facts in missed), *resolved]
 
 
-@dataclass(frozen=True, slots=True)
-class AttributeOrder(IntentCommand):
+class AttributeOrder(IntentCommand, frozen=True):
     """Resolve an unknown submit by an external order: it is the submit's order, with all its trades (H20).
 
     Or the order that the trigger of an ended stop made (H23).
@@ -109,8 +105,7 @@ class AttributeOrder(IntentCommand):
         return request
 
 
-@dataclass(frozen=True, slots=True)
-class ResolveFinding(IntentCommand):
+class ResolveFinding(IntentCommand, frozen=True):
     """Close a finding."""
 
     finding_id: str
@@ -124,8 +119,7 @@ class ResolveFinding(IntentCommand):
         return [events.FindingResolved(finding_id=self.finding_id, text=self.text)]
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptTerms(IntentCommand):
+class AcceptTerms(IntentCommand, frozen=True):
     """Let the terms that work count instead of the intent's, and close the finding that the venue disagrees."""
 
     finding_id: str

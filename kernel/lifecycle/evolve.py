@@ -66,23 +66,28 @@ from kernel.order_spec import StandardOrder
 
 
 def evolve(record: Record, event: events.BaseEvent) -> Record:
-    """Return the record after an event. An event without a change below only sets the version."""
-    kind, envelope = type(event), event.envelope if event.recorded else None
-    if kind in PLAIN_REPORTS and (plain := plain_report(record, event, envelope)) is not None:
-        return plain
+    """Return the record after an event."""
+    envelope = event.recorded_envelope
+    plain = plain_report(record, event, envelope) if envelope is not None and type(event) in PLAIN_REPORTS else None
+    return plain if plain is not None else evolve_any(record, event)
+
+
+def evolve_any(record: Record, event: events.BaseEvent) -> Record:
+    """Do what `evolve` does, for any event; one without a change below only sets the version."""
+    kind, envelope = type(event), event.recorded_envelope
     record = recalled(record, event)
     change = CHANGES.get(kind)
     after = change(record, event) if change is not None else record
     if envelope is None:
         return after
-    if kind not in COMMAND_EVENTS:
-        return replace(after, version=envelope.version)
-    return replace(
-        after,
-        version=envelope.version,
-        correlation_id=envelope.origin.correlation_id,
-        command_position=envelope.position,
-    )
+    changes: dict[str, Any] = {"version": envelope.version, "last_position": envelope.position}
+    if after.has_order is not record.has_order:
+        changes["order_position"] = envelope.position if after.has_order else 0
+    if (after.intent is None) is not (record.intent is None):
+        changes["created_position"] = 0 if after.intent is None else envelope.position
+    if kind in COMMAND_EVENTS:
+        changes |= {"correlation_id": envelope.origin.correlation_id, "command_position": envelope.position}
+    return replace(after, **changes)
 
 
 def intent_created(record: Record, event: events.IntentCreated) -> Record:
@@ -90,17 +95,8 @@ def intent_created(record: Record, event: events.IntentCreated) -> Record:
     if not record.deleted:
         return with_intent(record, event.intent)
     retired = tuple(replace(facts, retired=True) for facts in record.orders)
-    fresh = replace(
-        record,
-        deleted=False,
-        orders=retired,
-        attempts=(),
-        has_order=False,
-        recorded=None,
-        last_sync_ns=0,
-        wanted_most=0,
-    )
-    return with_intent(fresh, event.intent)
+    fresh = {"attempts": (), "has_order": False, "recorded": None, "last_sync_ns": 0, "wanted_most": 0}
+    return with_intent(replace(record, deleted=False, orders=retired, **fresh), event.intent)
 
 
 def with_intent(record: Record, intent: OrderIntent) -> Record:
@@ -126,24 +122,16 @@ def cancel_requested(record: Record, event: events.IntentCancelRequested) -> Rec
 
 def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
     kind, order = event.kind, event.order
+    envelope, terms = event.recorded_envelope, order if kind is AttemptKind.AMEND else None
     attempt = Attempt(
-        number=event.number,
-        kind=kind,
-        position=event.position if event.recorded else 0,
-        outcome=AttemptOutcome.PENDING,
-        client_order_id=event.client_order_id,
-        target_client_order_id=event.target_client_order_id,
-        target_exchange_order_id=event.target_exchange_order_id,
-        new_order=bool(event.new_order),
-        quantity=order.quantity if kind is AttemptKind.AMEND else None,
-        price=order.price if kind is AttemptKind.AMEND else None,
-        generation=event.generation,
-        epoch=event.epoch,
-        stamp_ns=event.stamp_ns,
-        send_by_ns=event.send_by_ns,
-        valid_until_ns=event.valid_until_ns,
-        absent_after_ns=event.absent_after_ns,
-    )
+        number=event.number, kind=kind, position=envelope.position if envelope is not None else 0,
+        outcome=AttemptOutcome.PENDING, client_order_id=event.client_order_id,
+        target_client_order_id=event.target_client_order_id, target_exchange_order_id=event.target_exchange_order_id,
+        new_order=bool(event.new_order), quantity=terms.quantity if terms else None, price=terms.price if terms else None,
+        generation=event.generation, epoch=event.epoch, stamp_ns=event.stamp_ns, send_by_ns=event.send_by_ns,
+        valid_until_ns=event.valid_until_ns, absent_after_ns=event.absent_after_ns,
+        text="", duplicate=False,  # a default costs a call
+    )  # fmt: skip
     return replace(
         record,
         attempts=keep_attempts((*record.attempts, attempt)),
@@ -264,12 +252,12 @@ def with_attempt(record: Record, attempt: Attempt) -> Record:
     return replace(record, attempts=keep_attempts(attempts))
 
 
-def plain_report(record: Record, event: Any, envelope: events.Envelope | None) -> Record | None:
+def plain_report(record: Record, event: Any, envelope: events.Envelope) -> Record | None:
     """Apply a report about the only order of an intent, as `reported` does; None if anything about them is unusual."""
     orders = record.orders
     if len(orders) > 1 or record.amends is not NO_ENTRIES or record.settled is not NONE_SETTLED:
         return None
-    now_ns, version = (envelope.recorded_at_ns, envelope.version) if envelope is not None else (0, record.version)
+    now_ns = envelope.recorded_at_ns
     before = orders[0] if orders else plain_order(record, event, now_ns)
     facts = plain_change(before, event, now_ns) if before is not None else None
     if facts is None:
@@ -284,15 +272,11 @@ def plain_report(record: Record, event: Any, envelope: events.Envelope | None) -
                 return None
             attempts = tuple([resolved_attempt(item, facts) for item in attempts])
     return replace(
-        record,
-        version=version,
-        orders=(facts,),
+        record, version=envelope.version, last_position=envelope.position, orders=(facts,), recorded=None, has_order=True,
+        order_position=record.order_position if record.has_order else envelope.position,
         attempts=attempts if attempts is record.attempts else keep_attempts(attempts),
-        recorded=None,
-        has_order=True,
-        last_sync_ns=now_ns if now_ns > record.last_sync_ns else record.last_sync_ns,
-        last_report_ns=now_ns if now_ns > record.last_report_ns else record.last_report_ns,
-    )
+        last_sync_ns=max(record.last_sync_ns, now_ns), last_report_ns=max(record.last_report_ns, now_ns),
+    )  # fmt: skip
 
 
 def plain_order(record: Record, event: events.OrderReport, now_ns: int) -> OrderFacts | None:
@@ -542,16 +526,11 @@ def new_facts(
     now_ns: int,
 ) -> OrderFacts:
     return OrderFacts(
-        exchange_order_id=event.exchange_order_id or "",
-        client_order_ids=(client_id,),
-        order=order,
+        exchange_order_id=event.exchange_order_id or "", client_order_ids=(client_id,), order=order,
         quantity=event.order_qty if event.order_qty is not None else order.quantity,
-        price=event.price if event.price is not None else order.price,
-        generation=generation,
-        first_seen_ns=now_ns,
-        last_seen_ns=now_ns,
-        sent_ns=min([item.stamp_ns for item in sent], default=None),
-    )
+        price=event.price if event.price is not None else order.price, generation=generation,
+        first_seen_ns=now_ns, last_seen_ns=now_ns, sent_ns=min([item.stamp_ns for item in sent], default=None),
+    )  # fmt: skip
 
 
 def named(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:

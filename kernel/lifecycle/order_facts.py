@@ -289,6 +289,7 @@ class SettledOrders(SharedSequence[OrderFacts]):
     """
 
     __slots__ = ("cum_notional", "cum_qty", "gaps", "last_filled", "reduced_qty", "traded_qty")
+    short = 0
 
     def __init__(self, entries: Iterable[OrderFacts] = ()) -> None:
         self.cum_qty = 0
@@ -309,6 +310,12 @@ class SettledOrders(SharedSequence[OrderFacts]):
         replaced = () if entry.replaced is None else (replaced_key(entry.replaced.client_order_id),)
         return entry.all_ids.union(replaced)
 
+    def _copy(self) -> Self:
+        copy = super()._copy()
+        for name in SettledOrders.__slots__:
+            setattr(copy, name, getattr(self, name))
+        return copy
+
     def _take(self, entry: OrderFacts) -> None:
         super()._take(entry)
         self._add(entry, 1)
@@ -324,7 +331,7 @@ class SettledOrders(SharedSequence[OrderFacts]):
 
     def plus(self, entry: OrderFacts) -> Self:
         """Return these orders and one more."""
-        places = self._places.get(next(iter(entry.all_ids)), ())
+        places = self._entries.places.get(next(iter(entry.all_ids)), ())
         gap = next((place for place in places if place in self.gaps and self._entries[place] == entry), None)
         if gap is None:
             return super().plus(entry)
@@ -339,7 +346,7 @@ class SettledOrders(SharedSequence[OrderFacts]):
             return type(self)()
         left, gaps = self._copy(), set(self.gaps)
         for entry in found:
-            places = self._places[next(iter(entry.all_ids))]
+            places = self._entries.places[next(iter(entry.all_ids))]
             gaps.update(place for place in places if self._entries[place] is entry)
             left._add(entry, -1)
         left.gaps = frozenset(gaps)
@@ -348,7 +355,7 @@ class SettledOrders(SharedSequence[OrderFacts]):
         return left
 
     def under(self, key: str) -> list[OrderFacts]:
-        places = self._places.get(key, ())
+        places = self._entries.places.get(key, ())
         return [self._entries[place] for place in places if place < self._count and place not in self.gaps]
 
     def replacing(self, client_order_id: str) -> list[OrderFacts]:
@@ -622,12 +629,6 @@ def replaces(item: CumEvidence, other: CumEvidence) -> bool:
 
 def evidence_order(item: CumEvidence) -> tuple[int, int, int]:
     return (item.time_ns, item.cum_qty, -1 if item.margin_ns is None else item.margin_ns)
-
-
-def with_peak(facts: OrderFacts, total: CumEvidence) -> OrderFacts:
-    """Take a total that a report by client order id told."""
-    peak = higher(facts.peak, total)
-    return facts if peak is facts.peak else replace(facts, peak=peak)
 
 
 def higher(known: CumEvidence | None, total: CumEvidence) -> CumEvidence | None:

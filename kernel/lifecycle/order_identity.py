@@ -9,10 +9,10 @@ gives order ids again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import msgspec
 from msgspec import structs
 
 from kernel import events
@@ -29,8 +29,7 @@ Observed = Report | events.ExternalOrderObserved
 REFUSALS = frozenset({ExecType.CANCEL_REJECTED, ExecType.REPLACE_REJECTED})
 
 
-@dataclass(frozen=True, slots=True)
-class OrderMatch:
+class OrderMatch(msgspec.Struct, frozen=True):
     """The intent that a report belongs to; None for an external order."""
 
     intent_id: str | None = None
@@ -58,13 +57,8 @@ def match(
 ) -> OrderMatch:
     """Return to which intent a report belongs.
 
-    Args:
-        report: The report.
-        by_client_id: The intent that has one of its client order ids; None if there is none.
-        by_order_id: The intents with an order that has its venue order id.
-        margin_ns: See `life_margin_ns`.
-        external: The known external order that it may be about.
-        external_trades: Its trades that count.
+    `by_client_id` has one of its client order ids, `by_order_id` have an order with its venue order id; `external` is the
+    known external order that it may be about, with the trades that count. For `margin_ns` see `life_margin_ns`.
     """
     changed = {record.intent_id for record in by_order_id if record.amends}
     known = [

@@ -59,5 +59,4 @@ def is_open(facts: OrderFacts) -> bool:
 
 
 def ord_status(facts: OrderFacts) -> OrdStatus:
-    """Return the status of one venue order."""
     return next(state.status for state in STATUS_PRECEDENCE if state.holds(facts))

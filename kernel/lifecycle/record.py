@@ -62,6 +62,12 @@ class Record(Facts, frozen=True, gc=False):
     intent_id: str
     version: int = 0
     """Version of the intent's stream."""
+    last_position: int = 0
+    """Position of its newest event."""
+    created_position: int = 0
+    """Position at which its intent was created; 0 without one."""
+    order_position: int = 0
+    """Position at which its order state began; 0 without one."""
     intent: OrderIntent | None = None
     """None before it is created (a store may record an order state first) and after it is deleted."""
     correlation_id: str | None = None

@@ -36,8 +36,9 @@ CONCERN_ALL = (events.IntentCreated, events.IntentDeleted, events.OrderStateReco
 
 def with_settled(record: Record) -> Record:
     """Return a record with all but the newest orders settled, as far as nothing more is expected of them."""
-    if record.settled is not NONE_SETTLED:
-        record = with_last_filled(record)
+    if len(record.orders) <= KEPT and record.settled is NONE_SETTLED:
+        return record
+    record = with_last_filled(record)
     if len(record.orders) <= KEPT:
         return record
     last_filled, names = newest_filled(record.orders), names_in_use(record)
@@ -93,14 +94,6 @@ def is_past(facts: OrderFacts, record: Record) -> bool:
     if status is OrdStatus.FILLED:
         return not stops(venue_order(facts, record), as_exit(intent))
     return status is OrdStatus.CANCELED and is_solicited(facts, record)
-
-
-def numbered(record: Record) -> Record:
-    """Return a record of a checkpoint; of one from before orders had places, as it would be folded now."""
-    if len(record.orders) < 2 or record.orders[-1].place:
-        return record
-    orders = tuple([replace(facts, place=place) for place, facts in enumerate(record.orders)])
-    return with_settled(replace(record, orders=orders))
 
 
 def recalled(record: Record, about: events.BaseEvent | Report) -> Record:

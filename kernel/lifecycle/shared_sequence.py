@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import cache
 from types import GenericAlias
-from typing import Any, Generic, Self, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Generic, Self, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -16,6 +15,13 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     """Base of what is folded from events. It is stored in checkpoints only, which leave the defaults out."""
 
 
+class Entries(list[Entry]):
+    """The list that sequences share."""
+
+    places: dict[str, tuple[int, ...]] = {}  # noqa: RUF012 -- replaced, never changed
+    """Key → indexes in the list, once it is long."""
+
+
 class SharedSequence(Generic[Entry]):
     """An immutable sequence of tuples, each found by its first item, to which adding one takes constant time.
 
@@ -23,12 +29,12 @@ class SharedSequence(Generic[Entry]):
     the list; a shorter one copies it first.
     """
 
-    __slots__ = ("_count", "_entries", "_places")
+    __slots__ = ("_count", "_entries")
+    short: ClassVar[int] = 8
+    """The most entries that are searched one by one; a longer list has a dictionary of their places."""
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
-        self._entries: list[Entry] = []
-        self._places: dict[str, tuple[int, ...]] = {}
-        """Key → indexes in the list; shared like the list."""
+        self._entries: Entries[Entry] = Entries()
         self._count = 0
         for entry in entries:
             self._take(entry)
@@ -40,16 +46,21 @@ class SharedSequence(Generic[Entry]):
 
     def _take(self, entry: Entry) -> None:
         """Include the next entry of the list, appending it if needed."""
-        if self._count == len(self._entries):
-            self._entries.append(entry)
-            for key in self.keys_of(entry):
-                self._places[key] = (*self._places.get(key, ()), self._count)
-        self._count += 1
+        entries, count = self._entries, self._count
+        if count == len(entries):
+            entries.append(entry)
+            if count >= self.short:
+                places = entries.places = entries.places or {}
+                for place in (count,) if places else range(count + 1):
+                    for key in self.keys_of(entries[place]):
+                        places[key] = (*places.get(key, ()), place)
+        self._count = count + 1
 
     def plus(self, entry: Entry) -> Self:
-        """Return these entries and one more."""
         entries, count = self._entries, self._count
-        if not count or (count < len(entries) and entries[count] != entry):
+        if not count:
+            return type(self)((entry,))
+        if count < len(entries) and entries[count] != entry:
             return type(self)((*self, entry))
         grown = self._copy()
         grown._take(entry)
@@ -57,16 +68,16 @@ class SharedSequence(Generic[Entry]):
 
     def _copy(self) -> Self:
         """Return an equal value that shares the list."""
-        kind: Any = type(self)
-        copy: Self = object.__new__(kind)
-        for name in slot_names(kind):
-            object.__setattr__(copy, name, getattr(self, name))
+        copy: Self = object.__new__(type(self))
+        copy._entries, copy._count = self._entries, self._count
         return copy
 
     def under(self, key: str) -> list[Entry]:
         """Return the entries with a key, oldest first."""
-        places = self._places.get(key, ())
-        return [self._entries[place] for place in places if place < self._count] if places else []
+        entries: Any = self._entries
+        if len(entries) <= self.short:
+            return [entry for entry in entries[: self._count] if entry[0] == key]
+        return [entries[place] for place in entries.places.get(key, ()) if place < self._count]
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries[: self._count])
@@ -92,11 +103,6 @@ class SharedSequence(Generic[Entry]):
     def entry_type(cls, source: Any) -> Any:
         """Return the type of the entries of this class, annotated as `source`."""
         return get_args(source)[0]
-
-
-@cache
-def slot_names(kind: type[object]) -> tuple[str, ...]:
-    return tuple(name for base in kind.__mro__ for name in getattr(base, "__slots__", ()))
 
 
 def as_list(value: object) -> object:

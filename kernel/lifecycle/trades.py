@@ -5,8 +5,9 @@ Used by `order_facts`, and by the ledger, which books the trades that one value 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from kernel.lifecycle.shared_sequence import SharedSequence
 
@@ -82,6 +83,12 @@ class Trades(SharedSequence[TradeEntry]):
     def entry_type(cls, source: Any) -> Any:
         return TradeEntry
 
+    def _copy(self) -> Self:
+        copy = super()._copy()
+        copy.quantity, copy.notional = self.quantity, self.notional
+        copy.corrected, copy.bounded = self.corrected, self.bounded
+        return copy
+
     def _take(self, entry: TradeEntry) -> None:
         super()._take(entry)
         self.quantity += entry.quantity
@@ -102,9 +109,10 @@ class Trades(SharedSequence[TradeEntry]):
         return self._entries[known._count : self._count] if begun and known._count <= self._count else None
 
     def reused_keys(self) -> list[str]:
-        if len(self._places) == len(self._entries):
+        if len(self._entries.places) == len(self._entries):
             return []
-        return sorted(key for key, places in self._places.items() if len(places) > 1 and places[1] < self._count)
+        times = Counter([entry.fill_key for entry in self])
+        return sorted(key for key, count in times.items() if count > 1)
 
 
 NO_TRADES = Trades()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Generator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -61,8 +60,7 @@ class Appended(msgspec.Struct, frozen=True):
     """The command id was recorded before: the positions are those of the first append."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """The end of the log."""
 
     position: int
@@ -94,8 +92,7 @@ class StoredRow(NamedTuple):
     chain_hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class StreamHead:
+class StreamHead(msgspec.Struct, frozen=True):
     """A stream's version, by its events and by the table of streams that writers use."""
 
     stream_id: str
@@ -105,8 +102,7 @@ class StreamHead:
     """Version in the table of streams; None when the stream is not listed."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogSettings:
+class LogSettings(msgspec.Struct, frozen=True):
     """Bounds of a log."""
 
     queue_commands_max: int = 10_000
@@ -170,10 +166,7 @@ class EventLog(ABC):
     ) -> list[str]:
         """Return the intents recorded with one of these ids up to a position: those of the venue's id first, newest first.
 
-        Args:
-            client_order_id: Id of a request sent for the intent (FIX ClOrdID, tag 11).
-            exchange_order_id: Venue id of one of its orders (FIX OrderID, tag 37), which a venue may give again.
-            upto: Last position to search.
+        `client_order_id` is a request's (FIX 11), `exchange_order_id` the venue's (FIX 37), which it may give again.
         """
 
     @abstractmethod

@@ -37,20 +37,11 @@ _NUMBER_AND_LENGTH = struct.Struct(">IQI")
 _POSITION = struct.Struct(">Q")
 
 
-def field(value: bytes) -> bytes:
-    """Return a byte string after its length."""
-    return _LENGTH.pack(len(value)) + value
-
-
-def number(value: int) -> bytes:
-    """Return a number from 0 to 2^64 - 1 as a field; raises `struct.error` for others."""
-    return _NUMBER.pack(8, value)
-
-
 @lru_cache(maxsize=1_000)
 def leaf_middle(topic: str, schema_version: int) -> bytes:
     """Return a leaf's input between the version and `recorded_at_ns`."""
-    return field(topic.encode()) + number(schema_version)
+    kind = topic.encode()
+    return _LENGTH.pack(len(kind)) + kind + _NUMBER.pack(8, schema_version)
 
 
 def leaf_hash(row: tuple[Any, ...]) -> bytes:
@@ -76,24 +67,16 @@ def verify_rows(rows: Iterable[StoredRow], *, after: int, chain: bytes) -> bytes
 
     Raises `IntegrityError` with the first bad position: a gap, a wrong leaf or a broken chain.
     """
-    expected = after + 1
-    for row in rows:
-        chain = verify_row(row, expected=expected, chain=chain)
-        expected += 1
+    for expected, row in enumerate(rows, after + 1):
+        if row.position != expected:
+            raise IntegrityError(f"this event is missing, the next one is at {row.position}", position=expected)
+        try:
+            leaf = leaf_hash(row)
+        except IMPOSSIBLE as problem:
+            raise IntegrityError(f"a column has an impossible value: {problem}", position=expected) from problem
+        if leaf != row.leaf_hash:
+            raise IntegrityError("a column was changed: the leaf hash does not match", position=expected)
+        chain = chain_hash(chain, expected, leaf)
+        if chain != row.chain_hash:
+            raise IntegrityError("the chain hash does not follow from the event before", position=expected)
     return chain
-
-
-def verify_row(row: StoredRow, *, expected: int, chain: bytes) -> bytes:
-    """Check a row against its expected position and the chain hash before it, and return its chain hash."""
-    if row.position != expected:
-        raise IntegrityError(f"this event is missing, the next one is at {row.position}", position=expected)
-    try:
-        leaf = leaf_hash(row)
-    except IMPOSSIBLE as problem:
-        raise IntegrityError(f"a column has an impossible value: {problem}", position=expected) from problem
-    if leaf != row.leaf_hash:
-        raise IntegrityError("a column was changed: the leaf hash does not match", position=expected)
-    computed = chain_hash(chain, expected, leaf)
-    if computed != row.chain_hash:
-        raise IntegrityError("the chain hash does not follow from the event before", position=expected)
-    return computed

@@ -22,7 +22,6 @@ Span = tuple[int, int]
 
 
 def node(left: bytes, right: bytes) -> bytes:
-    """Return the hash of two child hashes."""
     return sha256(b"".join((NODE_DOMAIN, left, right))).digest()
 
 
@@ -77,7 +76,6 @@ class SpanRoots:
         self._roots: dict[Span, bytes] = {}
 
     def add(self, leaf: bytes) -> None:
-        """Add the next leaf."""
         index, self._index = self._index, self._index + 1
         if not self._ahead or index < self._ahead[-1][0]:
             return

@@ -22,7 +22,6 @@ import logging
 import os
 import pwd
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -72,6 +71,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
     Raises `UnsafeFileError` for a device, a named pipe or a socket, which a file must not replace.
     """
+    import tempfile  # what only reads does without
+
     check_replaceable(path)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -171,7 +172,6 @@ def _others_can_write(status: os.stat_result) -> bool:
 
 
 def _is_own_group(gid: int) -> bool:
-    """Return whether a group is the private group of this user."""
     try:
         user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(gid)
     except KeyError:

@@ -8,7 +8,8 @@ venue's answers. Steps 1 to 6 of the protocol; H numbers in comments name its ru
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from kernel import events
 from kernel import plan as planning
@@ -114,7 +115,6 @@ def next_action(inputs: RunInputs) -> planning.Action:
 
 
 def venue_step(inputs: RunInputs, action: planning.Action) -> Decision:
-    """Return the step that performs a planned action."""
     intent, order = inputs.intent, inputs.order
     match action:
         case planning.Resolve(attempt=attempt) if order is not None:
@@ -203,7 +203,6 @@ def accept_terms(inputs: RunInputs, action: planning.Action) -> ReportFindings |
 
 
 def asked_of(record: Record, item: VenueOrder) -> int:
-    """Return the quantity that was requested of a venue order last."""
     facts = facts_of(record, item)
     return requested_of(record, facts).quantity if facts is not None else item.quantity
 

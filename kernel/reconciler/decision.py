@@ -132,7 +132,6 @@ Decision = planning.Nothing | planning.WaitUntil | BackOff | ReportFindings | Ta
 
 
 def attempt_of(decision: Decision, intent_id: str) -> events.AttemptStarted | None:
-    """Return the attempt that a decision starts for an intent."""
     match decision:
         case SendOrder(started=started) | LocalRejection(started=started):
             return started

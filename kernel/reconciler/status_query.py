@@ -59,7 +59,7 @@ from kernel.reconciler.status_answer import (
 from kernel.reconciler.suspect_query import SuspectQuerier
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
-from kernel.streams.event_writer import EventWriter, ReportSource, query_source
+from kernel.streams.event_writer import EventWriter
 from kernel.venues.base import ExecutionReport, VenueCapabilities, lists_complete
 from kernel.venues.guard import GuardedVenue
 
@@ -112,7 +112,6 @@ class StatusQuerier:
             del self._last_queries[intent_id]
 
     async def resolve(self, step: AttemptResolution) -> QueryOutcome:
-        """Resolve an attempt, by a query if one is needed."""
         match step:
             case AttemptResolution(how=ResolutionMethod.FIND_ORDER):
                 return await self.find_order(step.order, step.attempt, may_resend=step.may_resend)
@@ -143,7 +142,7 @@ class StatusQuerier:
             self._last_queries.pop(order.intent_id, None)
             return QueryOutcome(resolved=True)
         if named := [report for report in answer.others if attempt.client_order_id in client_ids_of(report)]:
-            await self.suspects.ingest(named, self._source(answer.began_ns))
+            await self.suspects.ingest(named, self.suspects.source(answer.began_ns))
         if any(other.client_order_id == attempt.client_order_id for other in self.state.external_orders()):
             raise OutcomeUnknown(f"another order has the client order id {attempt.client_order_id}")
         suspects: list[ExternalOrder] = []
@@ -214,13 +213,7 @@ class StatusQuerier:
                 )
                 await self._fact(record.intent_id, [closed], Evidence.INFERRED)
             case attempt_resolution.ProvenAbsent(text=text, inferred=inferred):
-                resolved = events.AttemptResolved(
-                    intent_id=record.intent_id,
-                    attempt_position=attempt.position,
-                    outcome=AttemptOutcome.DEAD,
-                    text=text,
-                    began_ns=answer.began_ns,
-                )
+                resolved = dead(record, attempt, text, began_ns=answer.began_ns)
                 evidence = Evidence.INFERRED if inferred else Evidence.QUERY
                 made = [absent, resolved, *unknown_resolved(record, "resolved")]
                 also = self._no_new_external_order()
@@ -292,13 +285,7 @@ class StatusQuerier:
         return outcome
 
     async def _resolve(self, record: Record, attempt: Attempt, text: str, *, began_ns: int | None = None) -> None:
-        event = events.AttemptResolved(
-            intent_id=record.intent_id,
-            attempt_position=attempt.position,
-            outcome=AttemptOutcome.DEAD,
-            text=text,
-            began_ns=began_ns,
-        )
+        event = dead(record, attempt, text, began_ns=began_ns)
         others = any(item.client_order_id != attempt.client_order_id for item in record.unresolved)
         made = [event] if others else [event, *unknown_resolved(record, "resolved")]
         await self._verdict(record.intent_id, made, Evidence.QUERY, version=record.version)
@@ -373,13 +360,17 @@ class StatusQuerier:
 
     async def _query_trades(self, record: Record, item: VenueOrder) -> None:
         """Query the trades since the order was first seen: the venue counts more than is known (H16)."""
-        answer = await self._query_lists(
-            record, item.client_order_id, item.exchange_order_id or None, since_ns=traded_since(record, item)
-        )
-        if answer.reports:
-            await self._record_found(record, answer, item.client_order_id, item.exchange_order_id or None)
-        elif self.venue.capabilities.sees_closed:
+        answer = await self._list_trades(record, item)
+        if not answer.reports and self.venue.capabilities.sees_closed:
             await self._query_known(record, item)
+
+    async def _list_trades(self, record: Record, item: VenueOrder) -> StatusAnswer:
+        exchange_order_id = item.exchange_order_id or None
+        since_ns = traded_since(record, item)
+        answer = await self._query_lists(record, item.client_order_id, exchange_order_id, since_ns=since_ns)
+        if answer.reports:
+            await self._record_found(record, answer, item.client_order_id, exchange_order_id)
+        return answer
 
     async def _final_by_trades(self, record: Record, item: VenueOrder) -> QueryOutcome:
         """Find the final quantity of an order closed for an unknown reason, or that cannot be looked up (H15).
@@ -392,11 +383,7 @@ class StatusQuerier:
         due_ns = max(item.closed_ns or 0, voided_ns) + lag_ns + capabilities.hosts_skew_ns
         if self.clock.now_ns() < due_ns:
             return QueryOutcome(resolved=False, again_ns=due_ns)
-        answer = await self._query_lists(
-            record, item.client_order_id, item.exchange_order_id or None, since_ns=traded_since(record, item)
-        )
-        if answer.reports:
-            await self._record_found(record, answer, item.client_order_id, item.exchange_order_id or None)
+        answer = await self._list_trades(record, item)
         record = self.state.record(record.intent_id)
         facts = facts_of(record, item)
         if answer.listed or facts is None or facts.live or facts.final_cum_qty is not None:
@@ -468,17 +455,12 @@ class StatusQuerier:
         if client_order_id and not client_ids_of(report):
             report = structs.replace(report, client_order_id=client_order_id)
         if await self._owner(report, began_ns) != intent_id:
-            await self.suspects.ingest([report], self._source(began_ns))
+            await self.suspects.ingest([report], self.suspects.source(began_ns))
             raise OutcomeUnknown(f"asked for an order of intent {intent_id}, the venue showed another one: {report}")
         return report
 
     async def _owner(self, report: ExecutionReport, began_ns: int) -> str | None:
-        return (await self.writer.match(report, self._source(began_ns))).intent_id
-
-    def _source(self, began_ns: int) -> ReportSource:
-        return query_source(
-            f"venue:{self.state.exchange_id}", began_ns, self.venue.capabilities, lead_ns=self.venue.lead_ns()
-        )
+        return (await self.writer.match(report, self.suspects.source(began_ns))).intent_id
 
     @property
     def _margin_ns(self) -> int | None:
@@ -546,7 +528,7 @@ class StatusQuerier:
         await self._fact(record.intent_id, [found, *resolved], Evidence.QUERY)
 
     async def _report(self, intent_id: str, reports: Sequence[ExecutionReport], answer: StatusAnswer) -> None:
-        await self.writer.report(intent_id, reports, self._source(answer.began_ns))
+        await self.writer.report(intent_id, reports, self.suspects.source(answer.began_ns))
 
     async def _fact(self, intent_id: str, made: Sequence[events.BaseEvent], evidence: Evidence) -> None:
         actor = f"venue:{self.state.exchange_id}"
@@ -585,6 +567,16 @@ class StatusQuerier:
 def unresolved(record: Record, attempt: Attempt) -> Attempt | None:
     known = record.attempt_at(attempt.position)
     return known if known is not None and known.outcome in UNRESOLVED else None
+
+
+def dead(record: Record, attempt: Attempt, text: str, *, began_ns: int | None) -> events.AttemptResolved:
+    return events.AttemptResolved(
+        intent_id=record.intent_id,
+        attempt_position=attempt.position,
+        outcome=AttemptOutcome.DEAD,
+        text=text,
+        began_ns=began_ns,
+    )
 
 
 async def answer_within(timeout_s: float, question: Awaitable[Answer]) -> Answer:

@@ -60,7 +60,7 @@ class SuspectQuerier:
 
         Those of the intent's ended stops, or of its unresolved submits.
         """
-        source = self._source(began_ns)
+        source = self.source(began_ns)
         await self.ingest(others, source)
         for order in self._suspects(intent_id, of_stops=of_stops):
             if not order.queried:
@@ -72,7 +72,7 @@ class SuspectQuerier:
             return stop_suspects(self.state, intent_id, self.venue.capabilities)
         return unresolved_suspects(self.state, self.state.record(intent_id), self.venue.capabilities)
 
-    def _source(self, began_ns: int) -> ReportSource:
+    def source(self, began_ns: int) -> ReportSource:
         return query_source(
             f"venue:{self.state.exchange_id}", began_ns, self.venue.capabilities, lead_ns=self.venue.lead_ns()
         )
@@ -86,7 +86,7 @@ class SuspectQuerier:
             logger.info("the status of external order %s is not known: %s", order.exchange_order_id, problem)
             return
         if report is not None:
-            await self.ingest([report], self._source(began_ns))
+            await self.ingest([report], self.source(began_ns))
         taken = events.VenueSnapshotTaken(
             scopes=(LookScope.ORDER,),
             complete=True,
@@ -96,7 +96,7 @@ class SuspectQuerier:
             exchange_order_id=order.exchange_order_id,
             found=report is not None,
         )
-        source = self._source(began_ns)
+        source = self.source(began_ns)
         await self.writer.append(
             events.VENUE_STREAM, [taken], actor=source.actor, evidence=source.evidence, is_fact=True
         )

@@ -13,7 +13,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from msgspec import structs
 
@@ -127,7 +127,7 @@ class ExternalOrders:
     ) -> None:
         reused = self.reused(report, found)
         if report.client_order_id and not reused:
-            found = replace(found, candidates=())  # told before, and the report is surely not about them
+            found = structs.replace(found, candidates=())  # told before, and the report is surely not about them
         also = [*self._unexpected(report, found), *reused]
         await self.writer.external(report, source, also=also, found=found, epoch=self.epoch, unchanged=unchanged)
 

@@ -57,7 +57,6 @@ class StreamWatch:
     """When a stream that had failed was last reconnected."""
 
     def connected(self, now_ns: int, *, heartbeat_ns: int | None) -> None:
-        """Begin to watch a new stream."""
         self._heartbeat_ns, self._heard_ns, self._heard_any = heartbeat_ns, now_ns, False
         self._found_ns = self._probe_at_ns = None
         self._failed = False

@@ -47,5 +47,4 @@ def gap_text(scope: str, *, from_ns: int, until_ns: int) -> str:
 
 
 def utc(instant_ns: int) -> str:
-    """Return an instant in UTC to the second."""
     return datetime.fromtimestamp(instant_ns // NS_PER_S, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

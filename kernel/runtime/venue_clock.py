@@ -13,9 +13,8 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
 
-from kernel.clock import NS_PER_S, Clock, elapsed_ns
+from kernel.clock import NS_PER_S, Clock, elapsed_ns, wait_for
 from kernel.errors import VenueError
 from kernel.models import FindingKind
 from kernel.runtime.finding_writer import FindingWriter
@@ -148,12 +147,5 @@ class VenueClock:
 
     async def _sleep(self, interval_ns: int) -> None:
         """Wait for the interval, or for the first refusal."""
-        sleep = self.clock.sleep_until(self.clock.now_ns() + interval_ns)
-        waiting: list[asyncio.Future[Any]] = [asyncio.ensure_future(sleep)]
-        if not self._refused.is_set():
-            waiting.append(asyncio.ensure_future(self._refused.wait()))
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waiting:
-                task.cancel()
+        event = None if self._refused.is_set() else self._refused
+        await wait_for(self.clock, event=event, due_ns=self.clock.now_ns() + interval_ns)

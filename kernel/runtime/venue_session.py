@@ -18,7 +18,7 @@ from typing import Any
 
 from kernel import events
 from kernel.actions import Priority
-from kernel.clock import NS_PER_MS, Clock, IdFactory
+from kernel.clock import NS_PER_MS, Clock, IdFactory, wait_for
 from kernel.errors import OutcomeUnknown, VenueError
 from kernel.lifecycle import Record
 from kernel.lifecycle.order_facts import OrderFacts
@@ -291,7 +291,7 @@ class VenueSession:
                         self._report_silence()
                         self._end(self._silence)
             self._watch_changed.clear()
-            await self._first_of(self._watch_changed, self._watch.due_ns())
+            await wait_for(self.clock, event=self._watch_changed, due_ns=self._watch.due_ns())
 
     async def _record_reports(self, queue: asyncio.Queue[ExecutionReport | None]) -> None:
         """Record reports in batches of those waiting, until the stream ends.
@@ -373,18 +373,8 @@ class VenueSession:
             if not complete:
                 await self._pause(failures)
                 continue
-            await self._first_of(self._relist_requested, self.clock.now_ns() + ns(self.settings.relist_interval_s))
-
-    async def _first_of(self, event: asyncio.Event, due_ns: int | None) -> None:
-        """Wait for an event or an instant, whichever comes first; None for no instant."""
-        waiting: list[asyncio.Future[Any]] = [asyncio.ensure_future(event.wait())]
-        if due_ns is not None:
-            waiting.append(asyncio.ensure_future(self.clock.sleep_until(due_ns)))
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waiting:
-                task.cancel()
+            due_ns = self.clock.now_ns() + ns(self.settings.relist_interval_s)
+            await wait_for(self.clock, event=self._relist_requested, due_ns=due_ns)
 
     async def _refresh_forever(self) -> None:
         """Query the reference data at once, then slowly; a failure delays only what is new in them."""

@@ -12,7 +12,9 @@ A leader judges only by what it could have observed, by a clock that nobody sets
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from kernel import events
 
@@ -22,8 +24,7 @@ HEARTBEAT_PARTS = 3
 """Most heartbeats recorded within a `ttl`; a longer gap than one part restarts the time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
+class Heartbeat(msgspec.Struct, frozen=True):
     """The heartbeat of one owner, as folded from the log."""
 
     owner: str
@@ -66,8 +67,7 @@ def is_revoked(beat: Heartbeat | None, intent_position: int | None) -> bool:
     return beat.lapsed or (intent_position or 0) < beat.withdrawn_upto
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(msgspec.Struct, frozen=True):
     """A leader's observation of one owner."""
 
     beat_position: int
@@ -103,7 +103,6 @@ def observe(
 def newly_silent(
     observations: Mapping[str, Observation], beats: Mapping[str, Heartbeat], *, now_ns: int
 ) -> list[Heartbeat]:
-    """Return the heartbeats that lapse now."""
     return [
         beat
         for owner, beat in beats.items()

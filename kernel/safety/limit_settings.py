@@ -10,8 +10,6 @@ from pydantic import ConfigDict, Field
 
 from kernel.order_spec import Counter, SymbolId
 
-PERCENT_DECIMALS = 6
-
 
 def _exact(value: Any) -> Any:
     if isinstance(value, bool | float):
@@ -26,7 +24,7 @@ Amount = Annotated[
 Percent = Annotated[
     Decimal,
     pydantic.BeforeValidator(_exact),
-    Field(ge=0, max_digits=16, decimal_places=PERCENT_DECIMALS, allow_inf_nan=False),
+    Field(ge=0, max_digits=16, decimal_places=6, allow_inf_nan=False),
 ]
 """An exact decimal percentage of at least 0."""
 
@@ -80,11 +78,9 @@ class LimitSettings(Model):
 
     @property
     def any(self) -> bool:
-        """True if there is any limit."""
         return self.default != UNLIMITED or bool(self.symbols)
 
     def of(self, symbol_id: str) -> Limits:
-        """Return the limits of a symbol."""
         own = self.symbols.get(symbol_id)
         if own is None:
             return self.default

@@ -185,16 +185,13 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """True if all conditions hold."""
         return self._ready.is_set()
 
     def __getitem__(self, name: str) -> Condition:
         return self._conditions[name]
 
     def conditions(self) -> list[Condition]:
-        """Return all conditions."""
         return list(self._conditions.values())
 
     async def wait(self) -> None:
-        """Return once all conditions hold."""
         await self._ready.wait()

@@ -8,8 +8,10 @@ queries always go on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from kernel import events
 from kernel.models import AttemptKind
@@ -25,17 +27,16 @@ class TradingHalt(NamedTuple):
     """Actor and reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class TradingStatus:
+class TradingStatus(msgspec.Struct, frozen=True):
     """Everything that stops requests, except pauses of single intents."""
 
     every: TradingHalt | None = None
     """Pause or halt of all intents."""
-    symbols: Mapping[str, TradingHalt] = field(default_factory=dict)
+    symbols: Mapping[str, TradingHalt] = {}
     """Symbol → pause or halt."""
-    storms: Mapping[str, str] = field(default_factory=dict)
+    storms: Mapping[str, str] = {}
     """Symbol → the repeated rejection."""
-    quarantined: Mapping[str, str] = field(default_factory=dict)
+    quarantined: Mapping[str, str] = {}
     """Symbol → why its data at the venue do not fit the log: only cancels are sent."""
 
     def halted(self, symbol_id: str) -> bool:
@@ -75,26 +76,21 @@ class TradingStatus:
         return "Running" if self.every is None else "Halted" if self.every.cancels else "Paused"
 
     def paused(self, event: events.Paused) -> TradingStatus:
-        """Return the status after a pause or halt."""
         halt = TradingHalt(bool(event.cancels), f"{event.actor}: {event.reason}".removesuffix(": "))
         if event.symbol_id is None:
             return replace(self, every=halt)
         return replace(self, symbols={**self.symbols, event.symbol_id: halt})
 
     def stormy(self, symbol_id: str, reason: str) -> TradingStatus:
-        """Return the status with a rejection storm in a symbol."""
         return self if symbol_id in self.storms else replace(self, storms={**self.storms, symbol_id: reason})
 
     def calm(self, symbol_id: str) -> TradingStatus:
-        """Return the status without a symbol's rejection storm."""
         return replace(self, storms={name: why for name, why in self.storms.items() if name != symbol_id})
 
     def quarantine(self, symbol_id: str, reason: str) -> TradingStatus:
-        """Return the status with a quarantined symbol."""
         return replace(self, quarantined={**self.quarantined, symbol_id: reason})
 
     def release(self, symbol_id: str) -> TradingStatus:
-        """Return the status without a symbol's quarantine."""
         kept = {name: why for name, why in self.quarantined.items() if name != symbol_id}
         return replace(self, quarantined=kept)
 

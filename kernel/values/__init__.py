@@ -48,7 +48,6 @@ class ValueMeta(msgspec.StructMeta):
 
 
 def factory_of(default: Any) -> Callable[[], Any]:
-    """Return a function that makes a default."""
     make: Callable[[], Any] = getattr(default, "default_factory", lambda: default)
     return lambda: make()  # noqa: PLW0108 -- msgspec omits an empty value that `dict` itself made
 
@@ -112,7 +111,6 @@ def set_fields(value: Value) -> dict[str, Any]:
 
 @cache
 def defaults_of(kind: type[Value]) -> dict[str, Any]:
-    """Return the defaults of the fields that have one."""
     return {
         field.name: field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
         for field in structs.fields(kind)

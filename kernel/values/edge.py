@@ -87,7 +87,6 @@ def invalid(name: str) -> str:
 
 @cache
 def adapter(kind: type[AnyValue]) -> pydantic.TypeAdapter[AnyValue]:
-    """Return the adapter that validates a kind of value."""
     return pydantic.TypeAdapter(kind)
 
 
@@ -104,8 +103,6 @@ def fields_of(kind: type[Value]) -> dict[str, FieldInfo]:
 
 
 def core_schema_of(kind: type[Value], handler: pydantic.GetCoreSchemaHandler) -> core_schema.CoreSchema:
-    """Return pydantic's schema of a kind of value."""
-
     def given_fields(given: object) -> object:
         return structs.asdict(given) if isinstance(given, kind) else given
 
@@ -172,7 +169,6 @@ def docs_in(kind: type) -> dict[str, str]:
 
 
 def violations_of(problem: pydantic.ValidationError) -> list[Violation]:
-    """Return pydantic's errors as violations."""
     return [item for error in problem.errors(include_url=False) for item in _violations(error)]
 
 

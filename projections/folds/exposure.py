@@ -7,7 +7,8 @@ and one with limits pays for what changed, never for what is live.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from kernel.lifecycle import Record
 from kernel.limits import NOTHING, Exposure, OpenRisk, open_risks, working_risks
@@ -50,7 +51,6 @@ class Exposures:
         return replace(known, position=position, last_price=self.last_prices.get(symbol_id))
 
     def of_intent(self, intent_id: str, *, record: Callable[[str], Record]) -> tuple[OpenRisk, ...]:
-        """An intent's open risk."""
         self._update(record)
         return self._open_risks.get(intent_id, ())
 

@@ -41,7 +41,6 @@ class Groups:
         self._of.update(members)
 
     def put(self, group: Group) -> None:
-        """Replace a group, or add it."""
         self.by_id[group.group_id] = group
         if group.parent is None or not group.symbol_id:
             return
@@ -97,9 +96,14 @@ class Groups:
         A sell first takes back what buys closed of short brackets, then uses what was bought outside; the rest closes the
         owner's long brackets, the oldest first. A buy does the opposite, so a busted trade leaves no trace.
         """
+        owners = self.outside.setdefault(symbol_id, {})
+        if not (closable := self._closable.get(symbol_id)):
+            if total := owners.pop(owner, 0) + quantity:
+                owners[owner] = total
+            return []
         brackets = sorted(
             (intent.created_at_ns, name, intent.order.side)
-            for name in self._closable.get(symbol_id, ())
+            for name in closable
             if (intent := parent(self.by_id[name])) is not None and intent.owner == owner
         )
         side, left, changed = (Side.BUY if quantity > 0 else Side.SELL), abs(quantity), []
@@ -107,7 +111,6 @@ class Groups:
             if entry is side and (part := min(left, self.by_id[name].closed_qty)):
                 changed.append(self._close(name, -part))
                 left -= part
-        owners = self.outside.setdefault(symbol_id, {})
         sign, known = (1 if quantity > 0 else -1), owners.pop(owner, 0)
         used = min(left, max(0, -sign * known))
         left -= used

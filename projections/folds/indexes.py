@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from kernel import events
 from kernel.lifecycle import Record
 from kernel.models import Attempt, OrderIntent
 
@@ -16,10 +15,6 @@ class Indexes:
     """Mappings, each read and updated in constant time."""
 
     def __init__(self) -> None:
-        self.created: dict[str, int] = {}
-        """Existing intent to the position of its creation."""
-        self.with_order: dict[str, int] = {}
-        """Intent with an order state to the position of that state's creation."""
         self.by_symbol: dict[str, dict[str, None]] = {}
         self.by_group: dict[str, dict[str, None]] = {}
         self.live: dict[str, None] = {}
@@ -36,24 +31,21 @@ class Indexes:
         self.by_exchange_order_id: dict[str, tuple[str, ...]] = {}
         """Venue order id to the intents that have an order under it, the one reported last at the end."""
 
-    def apply(self, before: Record, after: Record, event: events.BaseEvent, position: int) -> None:
-        """Update the mappings for an event that changed a record from `before` to `after`."""
-        if after.intent is not before.intent:
-            self._file_change(before, after, position)
-        if after.has_order and not before.has_order:
-            self.with_order[after.intent_id] = position
-        elif before.has_order and not after.has_order:
-            self.with_order.pop(after.intent_id, None)
-        if isinstance(event, events.AttemptStarted):
-            self._put_client_ids(after.intent_id, [event.client_order_id])
-        if after.orders is not before.orders:
-            known = [id(item) for facts in before.orders for item in (facts, facts.client_order_ids)]
-            for facts in after.orders:
-                if id(facts) not in known:
-                    if id(facts.client_order_ids) not in known:
-                        self._put_client_ids(after.intent_id, facts.client_order_ids)
-                    if facts.exchange_order_id:
-                        self._put_venue_id(facts.exchange_order_id, after.intent_id)
+    def refile(self, before: Record, after: Record) -> None:
+        """File an intent that changed under its symbol and group."""
+        self._unfile(before)
+        if after.intent is not None:
+            self.file(after.intent_id, after.intent)
+
+    def put_orders(self, before: Record, after: Record) -> None:
+        """File an intent under the ids of its changed orders."""
+        known = [id(item) for facts in before.orders for item in (facts, facts.client_order_ids)]
+        for facts in after.orders:
+            if id(facts) not in known:
+                if id(facts.client_order_ids) not in known:
+                    self.put_client_ids(after.intent_id, facts.client_order_ids)
+                if facts.exchange_order_id:
+                    self._put_venue_id(facts.exchange_order_id, after.intent_id)
 
     def _put_venue_id(self, exchange_order_id: str, intent_id: str) -> None:
         known = self.by_exchange_order_id.get(exchange_order_id, ())
@@ -61,21 +53,15 @@ class Indexes:
             others = (other for other in known if other != intent_id)
             self.by_exchange_order_id[exchange_order_id] = (*others, intent_id)
 
-    def _put_client_ids(self, intent_id: str, client_order_ids: Iterable[str]) -> None:
+    def put_client_ids(self, intent_id: str, client_order_ids: Iterable[str]) -> None:
         for client_order_id in client_order_ids:
             if client_order_id:
                 self.by_client_order_id[client_order_id] = intent_id
 
-    def _file_change(self, before: Record, after: Record, position: int) -> None:
-        intent_id = after.intent_id
-        if before.intent is not None:
-            drop(self.by_symbol, before.intent.order.symbol_id, intent_id)
-            drop(self.by_group, before.intent.group_id, intent_id)
-        if after.intent is None:
-            self.created.pop(intent_id, None)
-            return
-        self.created.setdefault(intent_id, position)
-        self.file(intent_id, after.intent)
+    def _unfile(self, record: Record) -> None:
+        if record.intent is not None:
+            drop(self.by_symbol, record.intent.order.symbol_id, record.intent_id)
+            drop(self.by_group, record.intent.group_id, record.intent_id)
 
     def file(self, intent_id: str, intent: OrderIntent) -> None:
         """File an intent under its symbol and group. Pass the id string of the other mappings, to hold it once."""
@@ -126,11 +112,7 @@ class Indexes:
     def evict(self, record: Record) -> None:
         """Remove a terminal intent from every mapping."""
         intent_id = record.intent_id
-        self.created.pop(intent_id, None)
-        self.with_order.pop(intent_id, None)
-        if record.intent is not None:
-            drop(self.by_symbol, record.intent.order.symbol_id, intent_id)
-            drop(self.by_group, record.intent.group_id, intent_id)
+        self._unfile(record)
         for name in client_ids(record):
             if self.by_client_order_id.get(name) == intent_id:
                 del self.by_client_order_id[name]
@@ -139,21 +121,14 @@ class Indexes:
             if left:
                 self.by_exchange_order_id[name] = left
 
-    def rehydrate(self, other: Indexes, record: Record) -> None:
-        """File an evicted intent again, as in `other`, the indexes of a fold of its stream."""
+    def rehydrate(self, record: Record) -> None:
+        """File an evicted intent again."""
         intent_id = record.intent_id
         if record.intent is not None:
-            self.created[intent_id] = other.created[intent_id]
             self.file(intent_id, record.intent)
-        if intent_id in other.with_order:
-            self.with_order[intent_id] = other.with_order[intent_id]
         self.by_client_order_id.update(dict.fromkeys(client_ids(record), intent_id))
         for name in venue_ids(record):
             self._put_venue_id(name, intent_id)
-
-    def live_in_order(self) -> list[str]:
-        """Live intents in order of creation; first those that were deleted, or are not created yet."""
-        return sorted(self.live, key=lambda intent_id: self.created.get(intent_id, 0))
 
 
 def client_ids(record: Record) -> set[str]:

@@ -42,12 +42,12 @@ class OpenPosition(msgspec.Struct, frozen=True, gc=False):
     quantity: int = 0
     cost: int = 0
     realized_pnl: int = 0
-    fees: tuple[tuple[str, int], ...] = ()
+    fees: dict[str, int] = {}
+    """Asset to the fees of the symbol's trades."""
 
 
 def booked(position: OpenPosition, booking: Booking) -> OpenPosition:
-    """A position after a booking."""
-    fees = with_fee(position.fees, booking)
+    fees = with_fee(position.fees, booking) if booking.fee else position.fees
     quantity, traded = position.quantity, booking.signed_quantity
     if quantity * traded >= 0:
         return OpenPosition(quantity + traded, position.cost + traded * booking.price, position.realized_pnl, fees)
@@ -65,12 +65,10 @@ def booked(position: OpenPosition, booking: Booking) -> OpenPosition:
     )
 
 
-def with_fee(fees: tuple[tuple[str, int], ...], booking: Booking) -> tuple[tuple[str, int], ...]:
+def with_fee(fees: dict[str, int], booking: Booking) -> dict[str, int]:
     if not booking.fee or booking.fee_asset is None:
         return fees
-    totals = dict(fees)
-    totals[booking.fee_asset] = totals.get(booking.fee_asset, 0) + booking.fee
-    return tuple(sorted(totals.items()))
+    return fees | {booking.fee_asset: fees.get(booking.fee_asset, 0) + booking.fee}
 
 
 def position_of_holding(symbol_id: str, position: OpenPosition) -> Position:
@@ -81,13 +79,15 @@ def position_of_holding(symbol_id: str, position: OpenPosition) -> Position:
         avg_px=average,
         cost=position.cost,
         realized_pnl=position.realized_pnl,
-        fees=dict(position.fees),
+        fees=dict(sorted(position.fees.items())),
     )
 
 
 def bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[Booking]:
     """The bookings of an event that changed an intent's orders from `before` to `after`."""
-    old, new = without(before, after), without(after, before)
+    old, new = before, after
+    if len(old) > 1 or len(new) != 1:
+        old, new = without(before, after), without(after, before)
     if len(new) == 1 and len(old) <= 1 and (fresh := added_alone(old[0] if old else None, new[0])) is not None:
         return fresh
     return changes(counted_trades(old), counted_trades(new))
@@ -95,7 +95,7 @@ def bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[
 
 def foreign_bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[Booking]:
     """The bookings of the trades that an event showed to be an external order's, or no longer so (H25)."""
-    if not any(facts.trades.bounded for facts in after):
+    if True not in [facts.trades.bounded for facts in after]:
         return []
     old, new = without(before, after), without(after, before)
     return changes(trades_of(old, foreign_trades), trades_of(new, foreign_trades))
@@ -120,8 +120,6 @@ def changes(
 
 def without(orders: Sequence[OrderFacts], others: Sequence[OrderFacts]) -> Sequence[OrderFacts]:
     """The orders that are not identical to one of the others; mostly one at most."""
-    if len(orders) <= 1 and len(others) <= 1:
-        return orders if not others or (orders and orders[0] is not others[0]) else ()
     known = {id(facts) for facts in others}
     return [facts for facts in orders if id(facts) not in known]
 
@@ -134,11 +132,14 @@ def added_alone(before: OrderFacts | None, after: OrderFacts) -> list[Booking] |
     if trades is known:
         return []
     added = trades.since(known)
-    if added is None or len(added) > 1:
-        return None
-    order, sign = after.order, 1 if after.order.side is Side.BUY else -1
-    traded = [Booking(order.symbol_id, sign * entry.quantity, entry.price) for entry in added]
-    return [booking for trade in traded for booking in (trade, *fee_bookings(trade, added[0]))]
+    if not added or len(added) > 1:
+        return None if added is None or added else []
+    order, entry = after.order, added[0]
+    quantity = entry.quantity if order.side is Side.BUY else -entry.quantity
+    if entry.fees is None and entry.fee and entry.fee_asset is not None:
+        return [Booking(order.symbol_id, quantity, entry.price, entry.fee, entry.fee_asset)]
+    trade = Booking(order.symbol_id, quantity, entry.price)
+    return [trade, *fee_bookings(trade, entry)] if entry.fees else [trade]
 
 
 def fee_bookings(trade: Booking, reported: HasFees) -> list[Booking]:
@@ -276,7 +277,7 @@ class Ledger:
     ) -> None:
         self.booked_at_ns = max(self.booked_at_ns, at_ns)
         happened_ns, traded = at_ns if venue_ns is None else venue_ns, booking.signed_quantity
-        if self._is_provisional(happened_ns):
+        if self.opening is None or happened_ns < self.opened_until_ns:  # the opening figures may include it, or lack it
             self.provisional_positions.note(booking.symbol_id, traded, happened_ns, included=self.opening is None)
         if symbol is None:
             self.unknown_symbols.add(booking.symbol_id)
@@ -303,7 +304,7 @@ class Ledger:
             return
         fine = amount * 10 ** (scale + FLOW_DECIMALS - amount_decimals)
         self._add(asset_id, fine)
-        if self._is_provisional(venue_ns):
+        if self.opening is None or venue_ns < self.opened_until_ns:
             self.provisional.note(asset_id, fine, venue_ns, included=self.opening is None)
         if venue_ns >= self.observed_from_ns:
             self.since[asset_id] = self.since.get(asset_id, 0) + fine
@@ -363,10 +364,6 @@ class Ledger:
 
     def _explains(self, asset_id: str, total: int, fine: int) -> bool:
         return abs(fine) >= UNIT and self._off(asset_id, total, more=fine) == 0
-
-    def _is_provisional(self, venue_ns: int) -> bool:
-        """Return whether the opening figures may include a change of an instant, or lack it."""
-        return self.opening is None or venue_ns < self.opened_until_ns
 
     def _may_lack_newest(self, began_ns: int) -> bool:
         """Return whether an observation that began then may lack a change that is booked."""

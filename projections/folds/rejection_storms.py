@@ -55,7 +55,6 @@ class Storms:
                 del reasons[reason]
 
     def resolve(self, symbol_id: str) -> None:
-        """Forget the rejections in a symbol."""
         self._recent.pop(symbol_id, None)
 
     def recent(self) -> RecentRejections:

@@ -17,7 +17,6 @@ class TradesCursors:
     """Symbols without an intent in memory whose cursor has not moved since: their trades may come late."""
 
     def move(self, cursor_ns: int, symbols: Iterable[str] | None) -> None:
-        """Move the cursor of the account, or of symbols."""
         if symbols is None:
             self.account_ns = max(self.account_ns or 0, cursor_ns)
             self.evicted.clear()

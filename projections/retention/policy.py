@@ -7,14 +7,14 @@ fixed positions, by the positions of the intents' own events, so every fold of a
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+
+import msgspec
 
 HEAP_SLACK = 1_000
 """The heap is rebuilt when it has this many stale entries more than valid ones."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetentionPolicy:
+class RetentionPolicy(msgspec.Struct, frozen=True):
     """How much stays in memory. Folds of one log are equal only if they have the same policy."""
 
     intents_max: int = 10_000

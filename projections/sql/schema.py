@@ -184,12 +184,10 @@ class Changes:
         self.rows[table.name][key] = row
 
     def delete(self, table: SqlTable, key: Key) -> None:
-        """Delete a row."""
         self.rows[table.name].pop(key, None)
         self.gone[table.name][key] = None
 
     def mark(self, key: Key, *, counts: bool) -> None:
-        """Set whether a fill counts."""
         known = self.rows[FILLS.name].get(key)
         if known is None:
             self.counts[key] = int(counts)
@@ -198,7 +196,6 @@ class Changes:
 
     @property
     def size(self) -> int:
-        """The number of rows to write, delete or mark."""
         written = sum(map(len, self.rows.values())) + sum(map(len, self.gone.values()))
         return written + len(self.counts)
 

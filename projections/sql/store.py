@@ -140,7 +140,6 @@ class TableStore(ABC):
         ]
 
     def active(self) -> TablesVersion | None:
-        """The version that the views show."""
         return next((version for version in self.versions() if version.active), None)
 
     def create(self, *, code: str, log_id: str) -> TablesVersion:

@@ -8,7 +8,9 @@ a `Book` as long as the state keeps its record; both are built again from the st
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from kernel import events
 from kernel.errors import IntegrityError

@@ -8,10 +8,10 @@ import sys
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
+import msgspec
 
 from replay.cli.group import Session, load
 from replay.formatting.errors import failure
@@ -81,8 +81,7 @@ def require_terminal(remedy: str = "give --yes") -> None:
         raise click.UsageError(f"there is no terminal to ask on: {remedy}")
 
 
-@dataclass(frozen=True)
-class LogTarget:
+class LogTarget(msgspec.Struct, frozen=True):
     """The log of a command."""
 
     log: str

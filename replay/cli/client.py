@@ -14,22 +14,25 @@ import click
 from replay.cli.base import LogTarget, echo_err
 from replay.formatting import output
 from replay.formatting.progress_bar import progress_bar
-from replay.log_access.as_of import StateSource, historic_state_at
 from replay.log_access.log_reader import existing_log, open_for_reading
 from replay.log_access.stream_state import stream_state
 
 if TYPE_CHECKING:
     from kernel import EventSourcedKernel
+    from replay.log_access.as_of import StateSource
 
 T = TypeVar("T")
 
 
-def run_with_client(target: LogTarget, work: Callable[[EventSourcedKernel], Awaitable[T]]) -> T:
-    """Run a coroutine on a kernel beside the leader."""
+def run_with_client(
+    target: LogTarget, work: Callable[[EventSourcedKernel], Awaitable[T]], *, places: tuple[str, str] | None = None
+) -> T:
+    """Run a coroutine on a kernel beside the leader; `places` is as in `open_client`."""
     from replay.host.bootstrap import open_client
 
     async def connected() -> T:
-        async with open_client(target.log, target.exchange, checkpoint_dir=target.checkpoint_dir) as kernel:
+        where = {"checkpoint_dir": target.checkpoint_dir}
+        async with open_client(target.log, target.exchange, places=places, **where) as kernel:
             return await work(kernel)
 
     return asyncio.run(connected())
@@ -46,6 +49,8 @@ def run_with_source(
         return run_with_streams(target, names, work) if names else run_with_client(target, work)
 
     async def looked_back() -> T:
+        from replay.log_access.as_of import historic_state_at
+
         async with open_for_reading(target.log, target.exchange) as log:
             with progress_bar("folding the log") as progress:
                 found = await historic_state_at(log, as_of, checkpoint_dir=target.checkpoint_dir, progress=progress)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from replay.cli.base import (
@@ -16,9 +18,10 @@ from replay.cli.base import (
     target_options,
 )
 from replay.cli.client import run_with_client, run_with_source
-from replay.log_access.as_of import StateSource
-from replay.views import describe as pages
 from replay.views import listing
+
+if TYPE_CHECKING:
+    from replay.log_access.as_of import StateSource
 
 
 @click.command()
@@ -78,6 +81,7 @@ def describe(target: LogTarget, words: tuple[str, ...], events_max: int, as_of: 
       orderctl describe external/1042
       orderctl describe $ID --as-of 1200
     """
+    from replay.views import describe as pages
 
     async def shown(source: StateSource) -> None:
         echo(await pages.page(source, words, events_max=events_max))

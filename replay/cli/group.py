@@ -6,6 +6,7 @@ exit codes.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import os
@@ -42,7 +43,11 @@ class LazyCommand(NamedTuple):
 def load(target: str) -> Any:
     """Import the object at "module:attribute"."""
     module, _, attribute = target.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    gc.disable()  # what modules make stays
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    finally:
+        gc.enable()
 
 
 class OrderctlGroup(click.Group):

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from kernel import EventSourcedKernel
+from kernel.clock import SeededIds, SystemClock
 from kernel.errors import LogUnavailableError
 from replay.cli.base import (
     Duration,
@@ -75,13 +76,14 @@ def place(target: LogTarget, intent_id: str | None, owner: str, wait: str, timeo
         stop=words["stop"], time_in_force=words["tif"], post_only=words["post_only"],
     )  # fmt: skip
 
+    name = SeededIds().intent_id(SystemClock().now_ns()) if intent_id is None else intent_id
+
     async def work(kernel: EventSourcedKernel) -> int:
         order = order_input.order_of(kernel, text)
-        placed = await kernel.place_order(order, intent_id=intent_id, owner=owner, wait="recorded")
-        click.echo(placed)
-        return await wait_placed(kernel, placed, wait, timeout)
+        click.echo(await kernel.place_order(order, intent_id=name, owner=owner, wait="recorded"))
+        return await wait_placed(kernel, name, wait, timeout)
 
-    return run_with_client(target, work)
+    return run_with_client(target, work, places=(name, words["symbol"]))
 
 
 async def wait_placed(kernel: EventSourcedKernel, intent_id: str, wait: str, timeout_s: float) -> int:

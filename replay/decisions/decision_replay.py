@@ -85,12 +85,10 @@ class DecisionReport:
 
     @property
     def same(self) -> bool:
-        """True if today's code makes the same decisions."""
         return self.difference_count == 0
 
     @property
     def first(self) -> DecisionDifference | None:
-        """The first difference, or None."""
         return self.differences[0] if self.differences else None
 
     def add(self, found: DecisionDifference) -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import logging
 
-import pydantic
-
 from kernel.errors import KernelError, ValidationError
-from kernel.values.edge import invalid, violations_of
 from replay.formatting.output import escaped
 
 REFUSED = ValidationError.exit_code
@@ -16,6 +13,10 @@ OTHER = KernelError.exit_code
 
 def failure(problem: Exception) -> tuple[int, list[str]]:
     """Return an error's exit code, and its text with a line for each problem."""
+    import pydantic  # a command that succeeds may do without
+
+    from kernel.values.edge import invalid, violations_of
+
     match problem:
         case ValidationError():
             first, *others = [one_line(text) for text in (problem.what, *map(str, problem.violations)) if text]

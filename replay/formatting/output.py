@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
+
+import msgspec
 
 from kernel.clock import NS_PER_S
 
@@ -33,8 +34,7 @@ class Format(StrEnum):
     JSONL = "jsonl"
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(msgspec.Struct, frozen=True):
     """One thing: its name, its data for programs, its rows for people."""
 
     name: str
@@ -45,8 +45,7 @@ class Item:
     """Its kind, if not the listing's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(msgspec.Struct, frozen=True):
     """Things of one kind."""
 
     kind: str

@@ -165,7 +165,6 @@ def fold_steps(intent_id: str, own: Sequence[events.BaseEvent]) -> tuple[list[St
 
 
 def attempt_of(event: events.BaseEvent, sent: dict[str, int]) -> int | None:
-    """Return the attempt that an event starts or concerns."""
     if isinstance(event, events.AttemptStarted):
         return event.position
     recorded: int | None = getattr(event, "attempt_position", None)
@@ -218,7 +217,6 @@ Beside = tuple[Part, events.BaseEvent]
 
 
 async def group_events(log: EventLog, own: Sequence[events.BaseEvent]) -> list[Beside]:
-    """Return the events of the groups that the intent was created in."""
     names = {event.intent.group_id: None for event in own if isinstance(event, events.IntentCreated)}
     streams = [await log.read_stream(events.group_stream(name)) for name in names if name is not None]
     return [(Part.GROUP, event) for stream in streams for event in stream]

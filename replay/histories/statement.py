@@ -137,7 +137,7 @@ class Books:
         before = self._positions.get(key[1:], ledger.OpenPosition())
         after = self._positions[entry.owner, booking.symbol_id] = ledger.booked(before, booking)
         line.realized_pnl += after.realized_pnl - before.realized_pnl
-        line.fees = dict(ledger.with_fee(tuple(sorted(line.fees.items())), booking))
+        line.fees = dict(sorted(ledger.with_fee(line.fees, booking).items()))
         self._count(line, entry)
         if booking.signed_quantity:
             _trade(line, entry)

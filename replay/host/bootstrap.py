@@ -24,6 +24,7 @@ from projections.state import State
 from projections.stores import EventSourcedActualStore, EventSourcedIntentStore
 from replay.log_access.checkpoints import CheckpointKeeper, checkpoint_files, restored_state
 from replay.log_access.log_reader import existing_log
+from replay.log_access.placing_state import placing_state
 from replay.transparency.tree_head_signer import TreeHeadOptions, signing_tree_heads
 
 CHECKPOINT_EVERY_EVENTS = 10_000
@@ -44,6 +45,7 @@ async def open_kernel(
     metrics: Metrics | None = None,
     checkpoint_dir: str | Path | None = None,
     checkpoint_every_events: int = CHECKPOINT_EVERY_EVENTS,
+    state: State | None = None,
     retention: RetentionPolicy | None = None,
     notes: TreeHeadOptions | None = None,
 ) -> AsyncIterator[EventSourcedKernel]:
@@ -63,6 +65,7 @@ async def open_kernel(
         metrics: The registry that counts are kept in.
         checkpoint_dir: Where state checkpoints are; by default beside the log.
         checkpoint_every_events: Events between two checkpoints; 0 reads and writes none.
+        state: The state to begin with, which may be partial; then no checkpoint is read or written.
         retention: How many terminal intents stay in memory; others are read from the log when named.
         notes: Where and how often the leader writes signed tree heads; None writes none.
 
@@ -74,8 +77,8 @@ async def open_kernel(
     ids = ids or SeededIds()
     opened = opened_log(log, exchange_id, clock=clock, ids=ids)
     try:
-        files = checkpoint_files(opened, checkpoint_dir) if checkpoint_every_events else None
-        state = await restored_state(opened, files, retention=retention)
+        files = checkpoint_files(opened, checkpoint_dir) if checkpoint_every_events and state is None else None
+        state = state or await restored_state(opened, files, retention=retention)
         kernel = build_kernel(
             opened,
             state=state,
@@ -87,9 +90,8 @@ async def open_kernel(
             actor=actor,
             metrics=metrics,
         )
-        keeper: CheckpointKeeper | None = None
-        if files is not None:
-            keeper = CheckpointKeeper(opened, state, files, every_events=checkpoint_every_events)
+        every = checkpoint_every_events
+        keeper = None if files is None else CheckpointKeeper(opened, state, files, every_events=every)
         try:
             async with signing_tree_heads(kernel, notes, clock=clock):
                 await kernel.start()
@@ -104,17 +106,25 @@ async def open_kernel(
 
 @asynccontextmanager
 async def open_client(
-    url: str, exchange_id: str, *, actor: str | None = None, checkpoint_dir: str | None = None
+    url: str,
+    exchange_id: str,
+    *,
+    actor: str | None = None,
+    checkpoint_dir: str | None = None,
+    places: tuple[str, str] | None = None,
 ) -> AsyncIterator[EventSourcedKernel]:
     """Open a kernel without a venue on an existing log, to command and query; it never leads.
 
-    Raises `NotFoundError` if there is no log; none is created.
+    With `places`, the intent id and symbol of an order, it is for placing and watching that order only: it starts at once
+    where the order depends on no other. Raises `NotFoundError` if there is no log; none is created.
     """
-    async with (
-        existing_log(url, exchange_id) as log,
-        open_kernel(log, actor=actor or operator(), checkpoint_dir=checkpoint_dir) as kernel,
-    ):
-        yield kernel
+    async with existing_log(url, exchange_id) as log:
+        state: State | None = None
+        if places is not None:
+            files = checkpoint_files(log, checkpoint_dir)
+            state = await placing_state(log, files, intent_id=places[0], symbol_id=places[1])
+        async with open_kernel(log, actor=actor or operator(), checkpoint_dir=checkpoint_dir, state=state) as kernel:
+            yield kernel
 
 
 def operator() -> str:

@@ -127,7 +127,6 @@ class IntentRecords:
         """The last used at the end."""
 
     async def applied(self, event: events.BaseEvent) -> IntentChange:
-        """Apply the next event of an intent's stream."""
         intent_id = event.stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
         known = intent_id in self._held
         before, owner = self._held.pop(intent_id) if known else await self._rehydrated(intent_id, event)

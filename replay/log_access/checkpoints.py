@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from kernel.errors import IntegrityError, LogUnavailableError, UnsafeFileError
 from kernel.log import EventLog
@@ -18,9 +20,11 @@ from projections import checkpoint
 from projections.checkpoint import CheckpointError, CheckpointFiles
 from projections.retention.policy import RetentionPolicy
 from projections.state import State
-from replay.log_access.log_reader import chain_at
+from replay.log_access.log_reader import chain_at, gc_relaxed
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def checkpoint_files(log: EventLog, directory: str | Path | None = None) -> CheckpointFiles | None:
@@ -43,20 +47,30 @@ async def restored_state(
     """The state of the newest usable checkpoint at or before a position (default: the head), else a new state. Fold the
     rest of the log after that."""
     fresh = State(retention)
-    if files is None:
-        return fresh
+
+    def read(path: Path) -> State:
+        state = checkpoint.read(path)
+        if state.retention != fresh.retention:
+            raise CheckpointError(f"it was folded with the retention policy {state.retention}")
+        return state
+
     end = (await log.head()).position if upto is None else upto
-    for path, header in files.usable(upto=end):
+    return await newest_read(log, files, read, upto=end) or fresh
+
+
+async def newest_read(
+    log: EventLog, files: CheckpointFiles | None, read: Callable[[Path], T], *, upto: int
+) -> T | None:
+    """What `read` returns of the newest usable checkpoint at or before a position; None without one."""
+    for path, header in files.usable(upto=upto) if files is not None else ():
         try:
             if (await chain_at(log, header.position)).hex() != header.chain_hash:
                 raise CheckpointError("the log has another chain hash at its position")
-            state = await asyncio.to_thread(checkpoint.read, path)
-            if state.retention != fresh.retention:
-                raise CheckpointError(f"it was folded with the retention policy {state.retention}")
-            return state
+            with gc_relaxed():
+                return await asyncio.to_thread(read, path)
         except (CheckpointError, IntegrityError, UnsafeFileError, OSError) as problem:
             logger.warning("the checkpoint %s is skipped: %s", path, problem)
-    return fresh
+    return None
 
 
 class CheckpointKeeper:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import gc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from kernel.errors import IntegrityError, NotFoundError, ValidationError, Violation
 from kernel.events import BaseEvent
@@ -117,8 +118,7 @@ def gc_relaxed() -> Iterator[None]:
 COLLECTION_THRESHOLDS = (100_000, 20, 50)
 
 
-@dataclass(frozen=True, slots=True)
-class FoldedPage:
+class FoldedPage(msgspec.Struct, frozen=True):
     """A page of events that a state has just applied."""
 
     events: list[BaseEvent]

@@ -6,7 +6,8 @@ Called by commands that show them. It equals the state of the whole log in all t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from kernel import events
 from kernel.clock import SystemClock
@@ -18,8 +19,7 @@ from projections.state import State, folded_alone
 SNAPSHOTS_READ = 100
 
 
-@dataclass(frozen=True, slots=True)
-class StreamState:
+class StreamState(msgspec.Struct, frozen=True):
     """The state of some intents and groups, from their streams alone."""
 
     log: EventLog
@@ -29,6 +29,9 @@ class StreamState:
 
 async def stream_state(log: EventLog, names: Sequence[str]) -> StreamState | None:
     """The state of intents and groups of these names; None if other intents determine what it shows of them."""
+    text = "".join(names)
+    if not text.isascii() or not text.isprintable():
+        return None  # no id: not every database takes it as the name of a stream
     head = await log.head()
     streams = [events.CONTROL_STREAM, events.REFERENCE_STREAM]
     for name in names:
@@ -36,6 +39,7 @@ async def stream_state(log: EventLog, names: Sequence[str]) -> StreamState | Non
     found = await load_streams(log.read_stream, streams, upto=head.position)
     found += await newest_lists(log, upto=head.position)
     state = folded_alone(sorted(found, key=lambda event: event.position), position=head.position)
+    state.follow({*streams, *(event.stream_id for event in found)} - {events.VENUE_STREAM})
     return None if depends_on_others(state) else StreamState(log, state, SystemClock().now_ns())
 
 

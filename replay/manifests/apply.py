@@ -144,15 +144,9 @@ async def load_named(kernel: EventSourcedKernel, manifests: Sequence[Manifest]) 
 def steps_for(
     kernel: EventSourcedKernel, manifests: Sequence[Manifest], *, clock: Clock | None = None
 ) -> tuple[Step, ...]:
-    """Return what applying manifests would do, conflicts included.
+    """Return what applying manifests, whose names `load_named` has loaded, would do, conflicts included.
 
-    Args:
-        kernel: A kernel over the log; it need not lead.
-        manifests: Those of one run, whose names `load_named` has loaded.
-
-    Raises:
-        ValidationError: Orders do not fit their symbols; lists all of them.
-        NotReadyError: The log has no symbols yet.
+    Raises `ValidationError` with all orders that do not fit their symbols, `NotReadyError` while the log has no symbols.
     """
     planner = Planner(kernel, (clock or SystemClock()).now_ns())
     found = [planner.step(manifest) for manifest in manifests]
@@ -353,7 +347,6 @@ def conflict_of(state: KernelState, known: OrderIntent, order: StandardOrder) ->
 
 
 def with_record_of(known: OrderIntent, manifest: OrderManifest) -> OrderIntent:
-    """Return an intent with a manifest's owner, labels and policy."""
     metadata = {key: value for key, value in known.metadata.items() if key != "labels"} | labels_metadata(manifest)
     update = {"owner": manifest.owner, "metadata": metadata, "on_unsolicited_cancel": manifest.on_unsolicited_cancel}
     return structs.replace(known, **update)
@@ -366,9 +359,8 @@ def labels_metadata(manifest: Manifest) -> dict[str, Any]:
 async def apply(kernel: EventSourcedKernel, steps: Sequence[Step]) -> AsyncIterator[Step]:
     """Perform the steps in order, several concurrently to share commits; yields each once it is durable.
 
-    Raises:
-        ConflictError: As `check`, before anything is appended; or an intent was changed since the steps were computed.
-        KernelError: The error of the first step that failed, after the others were yielded.
+    Raises as `check` before anything is appended, `ConflictError` if an intent was changed since the steps were made, and
+    the error of the first step that failed after the others were yielded.
     """
     check(kernel, steps)
     for begin in range(0, len(steps), TOGETHER_MAX):

@@ -85,7 +85,6 @@ class Document:
     def problem(
         self, path: str, constraint: str, limit: str, value: str, remedy: str, *, line: int = 0, text: str = MUST_BE
     ) -> None:
-        """Add a problem of the document."""
         line = line or self.lines.get(path, 0)
         where = self.where + (f" ({self.name})" if self.name else "") + (f", line {line}" if line else "")
         self.problems.append(ManifestProblem(path, constraint, limit, clipped(value), text, where, remedy))

@@ -54,7 +54,6 @@ def chosen(kernel: EventSourcedKernel, *, symbol_id: str | None = None, owner: s
 
 
 def preview(kernel: EventSourcedKernel, intent_ids: Sequence[str]) -> Listing:
-    """Return these intents as `orderctl get intents` shows them."""
     context = render_context(kernel.state, SystemClock().now_ns())
     found = (kernel.state.intent(intent_id) for intent_id in intent_ids)
     items = tuple(item_of(INTENTS, context, intent_subject(intent)) for intent in found if intent is not None)

@@ -67,7 +67,6 @@ class RebuildReport:
 
     @property
     def ok(self) -> bool:
-        """True if everything compared is equal."""
         return all(item.equal for item in self.compared)
 
     @property
@@ -80,7 +79,6 @@ class RebuildReport:
         return self.position / self.seconds if self.seconds > 0 else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as JSON."""
         rate = {"events_per_s": round(self.events_per_s), "ok": self.ok}
         return {**asdict(self), "seconds": round(self.seconds, 3), **rate}
 
@@ -198,7 +196,6 @@ class Rebuild:
         self._end = 0
 
     async def go_to(self, position: int) -> None:
-        """Fold up to a position."""
         upto = max(position, self._state.position)
         await fold(self._log, self._state, upto=upto, progress=await self._part_progress())
 
@@ -211,7 +208,6 @@ class Rebuild:
         return lambda done, _: report(begin + done, self._end)
 
     async def report(self, *, tables_version: int | None = None) -> RebuildReport:
-        """The report, at the position reached."""
         return RebuildReport(
             self._log.exchange_id,
             self._state.position,
@@ -312,7 +308,6 @@ def _compare_all(fresh: tuple[TableStore, int], live: tuple[TableStore, int]) ->
 
 
 def _difference_text(difference: RowDifference) -> tuple[str, str, str]:
-    """Field, expected and found, as text."""
     place = f"{difference.table}[{'/'.join(map(str, difference.key))}]"
     nothing = "NULL" if difference.field else "no row"
     expected, found = (nothing if side is None else str(side) for side in (difference.expected, difference.found))

@@ -74,7 +74,6 @@ async def sync(
 
 
 async def versions(log: str, to: str | None, exchange_id: str) -> Listing:
-    """The versions of the tables and their positions."""
     async with open_for_reading(log, exchange_id) as found, open_tables(found, to, create=False) as store:
         head = (await found.head()).position
         known = await in_thread(store.versions) if await in_thread(store.exists) else []

@@ -76,20 +76,9 @@ async def restore_log(
     progress: Progress | None = None,
     notes: TreeHeadGuard | None = None,
 ) -> Head:
-    """Restore a log from a backup.
+    """Restore a log from a backup; return its head.
 
-    Args:
-        path: A SQLite file or an export.
-        url: Where to create the log; `sqlite:///…` for a SQLite file.
-        exchange_id: Expected owner of the log.
-        progress: Called with the position reached and the last position.
-        notes: Signed tree heads to compare the backup with.
-
-    Returns:
-        The head of the restored log.
-
-    Raises:
-        KernelError: As `import_log`.
+    `path` is an export, or a SQLite file for a `sqlite:///…` URL. Arguments and errors are those of `import_log`.
     """
     path = Path(path)
     if not path.exists():

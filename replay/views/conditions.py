@@ -58,7 +58,6 @@ def is_synced(state: KernelState, intent_id: str) -> bool:
 
 
 def has_failed(state: KernelState, intent_id: str) -> bool:
-    """Return whether the venue rejected the order, or its change, for good."""
     return is_failed(state.order_state(intent_id))
 
 
@@ -82,22 +81,10 @@ UNFILLED_ENDS = ("rejected", "canceled", "expired", "failed")
 async def wait_for(
     kernel: EventSourcedKernel, intent_id: str, condition: str, *, timeout_s: float, or_fail_on: Iterable[str] = ()
 ) -> str:
-    """Wait until a condition holds.
+    """Wait until a condition holds; return the one that held first: `condition`, or one of `or_fail_on`.
 
-    Args:
-        kernel: A kernel over the log; it need not lead.
-        intent_id: The order's intent.
-        condition: A key of `CONDITIONS`.
-        timeout_s: Seconds to wait; 0 checks once.
-        or_fail_on: Conditions that end the wait early.
-
-    Returns:
-        The condition that held first: `condition`, or one of `or_fail_on`.
-
-    Raises:
-        NotFoundError: There is no such intent.
-        ValidationError: A condition is unknown.
-        WaitTimeoutError: None held in time.
+    Conditions are keys of `CONDITIONS`; a timeout of 0 checks once. The kernel need not lead. Raises `NotFoundError` for an
+    unknown intent, `ValidationError` for an unknown condition, `WaitTimeoutError` if none held in time.
     """
     names = (condition, *or_fail_on)
     if unknown := [name for name in names if name not in CONDITIONS]:

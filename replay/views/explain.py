@@ -128,7 +128,6 @@ def is_model(place: Place) -> TypeGuard[Model]:
 
 
 def fields_of(model: Model) -> Mapping[str, FieldInfo]:
-    """The fields of a model with their descriptions."""
     if issubclass(model, pydantic.BaseModel):
         return model.model_fields
     docs, fields = edge.field_docs(model), edge.fields_of(model)

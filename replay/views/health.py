@@ -103,14 +103,7 @@ async def newest_complete_snapshot(log: EventLog) -> events.VenueSnapshotTaken |
 
 
 async def health(kernel: EventSourcedKernel) -> dict[str, Any]:
-    """Check whether a kernel acts on a log.
-
-    Args:
-        kernel: A kernel over the log; it need not lead.
-
-    Returns:
-        `exchange_id`, `ready`, `leader`, `conditions`, `position` and more, as JSON values.
-    """
+    """Check whether a kernel, leading or not, acts on its log; return `exchange_id`, `ready`, … as JSON values."""
     log, now_ns = kernel.log, SystemClock().now_ns()
     head = await log.head()
     seen = HealthInputs(

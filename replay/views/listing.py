@@ -7,9 +7,11 @@ and continues from the next one, without a gap.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from kernel import events
 from kernel.errors import NotFoundError, ValidationError, Violation
@@ -20,7 +22,6 @@ from kernel.streams.rehydration import ensure_loaded
 from kernel.subscriptions import intent_id_of
 from kernel.values import as_json
 from replay.formatting.output import Item, Listing
-from replay.log_access.as_of import StateSource
 from replay.views.resources import (
     FILLS,
     GROUPS,
@@ -39,10 +40,10 @@ from replay.views.resources import (
 
 if TYPE_CHECKING:
     from kernel import EventSourcedKernel
+    from replay.log_access.as_of import StateSource
 
 
-@dataclass(frozen=True, slots=True)
-class ResourceQuery:
+class ResourceQuery(msgspec.Struct, frozen=True):
     """Filters of a list."""
 
     resource: Resource

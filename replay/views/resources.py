@@ -6,8 +6,9 @@ Called by `listing` and `describe`. Only the rows are made here: JSON comes from
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import msgspec
 
 from kernel import events
 from kernel.groups import Group
@@ -50,8 +51,7 @@ class RenderContext(NamedTuple):
 Lines = list[tuple[str, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
+class Resource(msgspec.Struct, frozen=True):
     """A type that `get` lists."""
 
     kind: str

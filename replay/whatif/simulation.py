@@ -231,7 +231,6 @@ async def read_on(log: EventLog, fork: ForkPoint, leader: RecordedLeader) -> Non
 
 
 async def as_recorded(log: EventLog, fork: ForkPoint) -> Outcome:
-    """The recorded outcome of the same period."""
     state = State()
     await apply_batch(log, state, [event_of(row) for row in fork.rows])
     touched: set[str] = {*fork.state.live_intent_ids()}

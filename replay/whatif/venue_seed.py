@@ -18,7 +18,7 @@ from kernel.order_spec import STOPPED, OcoMode, OrderType, SymbolMetadata
 from kernel.venues.base import VenueCapabilities
 from kernel.venues.paper.matching.changes import OWN
 from kernel.venues.paper.matching.config import PaperConfig
-from kernel.venues.paper.matching.orders import PaperOrder
+from kernel.venues.paper.matching.orders import PaperOrder, terms_of
 from projections.state import State
 
 SHARED = (
@@ -92,32 +92,27 @@ def paper_order(state: State, record: Record, facts: OrderFacts) -> PaperOrder:
         limit = "a whole number, as the paper exchange gives; orders of other venues cannot be simulated"
         found = Violation("exchange_order_id", "form", limit, facts.exchange_order_id)
         raise ValidationError(f"order of {record.intent_id}", [found])
-    order, first = facts.order, facts.first_seen_ns
+    order = facts.order
     group = state.group_of(record.intent_id)
     native = group is not None and bool(group.native)
     return PaperOrder(
         order_id=int(facts.exchange_order_id),
         account=OWN,
         client_order_id=facts.client_order_id,
-        symbol_id=order.symbol_id,
-        side=order.side,
-        order_type=order.order_type,
-        quantity=facts.quantity,
-        price=None if order.order_type in (OrderType.MARKET, OrderType.STOP) else facts.price,
-        time_in_force=order.time_in_force,
-        created_ns=first,
-        updated_ns=max(first, facts.last_seen_ns),
+        **terms_of(order)
+        | {
+            "quantity": facts.quantity,
+            "price": None if order.order_type in (OrderType.MARKET, OrderType.STOP) else facts.price,
+        },
+        created_ns=facts.first_seen_ns,
+        updated_ns=max(facts.first_seen_ns, facts.last_seen_ns),
         rank=int(facts.exchange_order_id),
         asked=max(facts.quantity, order.quantity) if native else facts.quantity,
         status=status_of(facts),
         cum_qty=min(facts.cum_qty, facts.quantity),
         cum_notional=facts.quantities.cum_notional,
-        stop_price=order.stop_price,
         armed=order.order_type in STOPPED and not facts.triggered,
         expires_ns=order.expire_at_ns,
-        post_only=order.post_only,
-        reduce_only=order.reduce_only,
-        display_quantity=order.display_quantity,
         shown=min(order.display_quantity or 0, max(0, facts.quantity - facts.cum_qty)),
         group_id=first_of(state, group.intent_ids) if group is not None and native else None,
         group_mode=group.mode if group is not None and native else OcoMode.NONE,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Generator, Iterator
+
 from msgspec.structs import replace
 
 from kernel import events

@@ -147,7 +147,7 @@ async def durable_commands(url: str, directory: Path, *, rounds: int, commands: 
 
             ours_per_s, floor_per_s = await interleaved(rounds, ours, floor)
     library.close()
-    to_have, to_reach = (2, 3) if url.startswith("sqlite") else (8, 12)
+    to_have, to_reach = (3.5, 5) if url.startswith("sqlite") else (11, 14)
     return Figure(
         f"durable commands, 32 tasks, {backend_of(url)}", ours_per_s / floor_per_s, to_have, to_reach, True,
         {"ours_per_s": round(ours_per_s), "library_save_per_s": round(floor_per_s)},
@@ -258,7 +258,7 @@ async def batch_append(url: str, directory: Path, *, rounds: int, batches: int) 
         ours_per_s, floor_per_s = await interleaved(rounds, ours, floor)
     raw.close()
     return Figure(
-        f"append at batch 100, {backend_of(url)}", ours_per_s / floor_per_s, 0.4, 0.7, True,
+        f"append at batch 100, {backend_of(url)}", ours_per_s / floor_per_s, 0.5, 0.7, True,
         {"ours_events_per_s": round(ours_per_s), "raw_insert_rows_per_s": round(floor_per_s)},
     )  # fmt: skip
 
@@ -307,7 +307,7 @@ async def intent_to_venue(url: str, directory: Path, *, orders: int) -> list[Fig
             percentile(ours_s, share) / percentile(floor_s, share), to_have, to_reach, False,
             {"ours_ms": round(percentile(ours_s, share) * 1e3, 3), **detail},
         )
-        for share, to_have, to_reach in ((0.5, 3, 2), (0.99, 4, 3))
+        for share, to_have, to_reach in ((0.5, 2.5, 2), (0.99, 3, 3))
     ]  # fmt: skip
 
 
@@ -322,7 +322,7 @@ async def wake_up(*, live: int, few: int, rounds: int) -> Figure:
     many_s = await wake_up_seconds(live, rounds)
     few_s = await wake_up_seconds(few, rounds)
     return Figure(
-        f"wake-up, {live:,} live intents against {few:,}", many_s / few_s, 1.6, 1.2, False,
+        f"wake-up, {live:,} live intents against {few:,}", many_s / few_s, 1.2, 1.1, False,
         {"many_us": round(many_s * 1e6, 1), "few_us": round(few_s * 1e6, 1)},
     )  # fmt: skip
 

@@ -6,8 +6,9 @@ Used by `mutants`. The name says what the kernel does wrong; the docstring, the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from kernel import controller
 from kernel.lifecycle import decide_resolution

@@ -19,7 +19,7 @@ from typing import Any
 
 from msgspec import structs
 
-from kernel.clock import NS_PER_S, LoopClock, SeededIds
+from kernel.clock import NS_PER_S, LoopClock, SeededIds, SystemClock
 from kernel.controller import EventSourcedKernel
 from kernel.errors import LogUnavailableError, NotSent, Rejected
 from kernel.events import BaseEvent
@@ -68,7 +68,7 @@ LEASE_S = 10
 RENEWED_EVERY_S = 2
 
 
-class DriftingClock:
+class DriftingClock(SystemClock):
     """A kernel's own clock: off by up to the skew, and running a little fast or slow."""
 
     def __init__(self, clock: LoopClock, *, skew_ns: int, chance: random.Random) -> None:
@@ -83,10 +83,6 @@ class DriftingClock:
     def shift(self, offset_ns: int) -> None:
         """Set the clock forward, or back."""
         self._ahead_ns += offset_ns
-
-    async def sleep_until(self, instant_ns: int) -> None:
-        while (delay_ns := instant_ns - self.now_ns()) > 0:
-            await asyncio.sleep(max(delay_ns, 1000) / NS_PER_S)
 
 
 class SimLease(Lease):

@@ -13,8 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from eventsourcing.persistence import ApplicationRecorder
 from eventsourcing.sqlite import (
@@ -27,7 +28,6 @@ from eventsourcing.sqlite import (
 
 from kernel.clock import Clock
 from kernel.errors import IntegrityError, KernelError, LogUnavailableError, UnsafeFileError
-from kernel.log.backends.file_watch import FileWatch
 from kernel.log.backends.sqlite_lease import FileLease, is_locked, lock_file
 from kernel.log.base import Head, LogSettings, StoredRow, StreamHead
 from kernel.log.engine.batch import Batch, decide, restored_batches
@@ -47,6 +47,9 @@ from kernel.log.engine.recorder import (
 from kernel.log.engine.records import COLUMNS, Command, this_process
 from kernel.log.engine.threaded_log import ThreadedLog
 from kernel.log.engine.version_cache import VersionCache, has_refusals, streams_of
+
+if TYPE_CHECKING:
+    from kernel.log.backends.file_watch import FileWatch
 
 BUSY_TIMEOUT_S = 10
 """How long a commit waits for another process's commit."""
@@ -143,6 +146,7 @@ SELECT_NEXT_COMMAND = "SELECT position FROM log WHERE position > ? AND command_i
 SELECT_ROWS = (
     "SELECT " + ", ".join(f"CAST({c} AS BLOB)" if c in ("meta", "state") else c for c in COLUMNS) + " FROM log"
 )
+ROW_OF: Callable[[Iterable[Any]], StoredRow] = partial(tuple.__new__, StoredRow)
 
 
 class ConnectionPool(SQLiteConnectionPool):
@@ -343,7 +347,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
     def select(self, query: RowQuery) -> list[StoredRow]:
         clauses, values = query.clauses("?")
         with self._reading() as connection:
-            return [StoredRow(*row) for row in connection.execute(SELECT_ROWS + clauses, values)]
+            return [*map(ROW_OF, connection.execute(SELECT_ROWS + clauses, values))]
 
     def streams_with(self, field: str, value: str, *, upto: int) -> list[str]:
         with self._reading() as connection:
@@ -516,6 +520,8 @@ class SQLiteLog(ThreadedLog):
         return wait_s
 
     def _watch_wal(self) -> None:
+        from kernel.log.backends.file_watch import FileWatch  # a log that is only read needs none
+
         if self._wal_watch is None:
             self._wal_watch = FileWatch(self.path.with_name(f"{self.path.name}-wal"), self._on_wal_write)
         self._wal_watch.arm()

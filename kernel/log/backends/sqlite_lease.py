@@ -70,7 +70,6 @@ class FileLease(Lease):
 
 
 def lock_file(database: Path) -> Path:
-    """Return the path of a database file's lock file."""
     return database.with_name(database.name + ".lock")
 
 

@@ -129,73 +129,44 @@ class _Assigner:
         positions = self._known.get(command.command_id) or self._added.get(command.command_id)
         if positions is not None:
             return Appended(positions[0], positions[1], duplicate=True)
-        refusal = self._fenced(command) or self._conflict(command)
-        if refusal is not None:
-            return refusal
-        return self._record(command)
+        if command.epoch is not None and command.epoch != self._epoch + command.elects:
+            return FencedError(epoch=command.epoch, head_epoch=self._epoch)
+        bases = self._bases(command.writes)
+        return bases if isinstance(bases, ConflictError) else self._record(command, bases)
 
-    def _fenced(self, command: Command) -> KernelError | None:
-        if command.epoch is None:
-            return None
-        if command.epoch == self._epoch + (1 if command.elects else 0):
-            return None
-        return FencedError(epoch=command.epoch, head_epoch=self._epoch)
-
-    def _version(self, stream_id: str) -> int | None:
-        version = self.batch.versions.get(stream_id)
-        return self._stored_versions.get(stream_id) if version is None else version
-
-    def _conflict(self, command: Command) -> KernelError | None:
-        """Return an error for the first wrong expected version; later writes see the command's earlier ones."""
+    def _bases(self, writes: Sequence[PreparedWrite]) -> list[int] | ConflictError:
+        """Return the version before each write, after the earlier ones; an error for the first one not expected."""
+        versions, stored_versions = self.batch.versions, self._stored_versions
         ahead: dict[str, int] = {}
-        for write in command.writes:
-            stored = ahead[write.stream_id] if write.stream_id in ahead else self._version(write.stream_id)
-            expected = write.expected_version
-            if expected is not None and not _holds(expected, stored):
+        bases = []
+        for stream_id, expected, events in writes:
+            stored = ahead.get(stream_id, versions.get(stream_id, stored_versions.get(stream_id)))
+            absent = MUST_BE_ABSENT if expected == MUST_BE_ABSENT else 0
+            base = absent if stored is None else stored
+            if expected not in (None, base):
                 actual = "does not exist" if stored is None else f"is at version {stored}"
-                return ConflictError(f"stream {write.stream_id} {actual}, not at version {expected}: read it again")
-            if write.events:
-                ahead[write.stream_id] = _base(write, stored) + len(write.events)
-        return None
+                return ConflictError(f"stream {stream_id} {actual}, not at version {expected}: read it again")
+            bases.append(base)
+            if events:
+                ahead[stream_id] = base + len(events)
+        return bases
 
-    def _record(self, command: Command) -> Appended:
-        first = self._position + 1
-        index = 0
-        for write in command.writes:
-            self._record_write(command, write, index)
-            index += len(write.events)
+    def _record(self, command: Command, bases: list[int]) -> Appended:
+        batch, at_ns, first, index = self.batch, self._recorded_at_ns, self._position + 1, 0
+        for write, version in zip(command.writes, bases, strict=True):
+            for topic, schema_version, state, event in write.events:
+                version += 1
+                self._position += 1
+                placed = (self._position, write.stream_id, version, topic, schema_version, at_ns)
+                columns = (*placed, command.command_id, index, command.meta, state)
+                leaf = hashing.leaf_hash(columns)
+                self._chain = hashing.chain_hash(self._chain, self._position, leaf)
+                batch.rows.append((*columns, leaf, self._chain))
+                batch.sources.append(event)
+                index += 1
+            if write.events:
+                batch.versions[write.stream_id] = version
         if command.elects and command.epoch is not None:
             self._epoch = command.epoch
         self._added[command.command_id] = (first, self._position)
         return Appended(first, self._position)
-
-    def _record_write(self, command: Command, write: PreparedWrite, index: int) -> None:
-        if not write.events:
-            return
-        version = _base(write, self._version(write.stream_id))
-        at_ns = self._recorded_at_ns
-        batch = self.batch
-        for topic, schema_version, state, event in write.events:
-            version += 1
-            self._position += 1
-            placed = (self._position, write.stream_id, version, topic, schema_version, at_ns)
-            columns = (*placed, command.command_id, index, command.meta, state)
-            leaf = hashing.leaf_hash(columns)
-            self._chain = hashing.chain_hash(self._chain, self._position, leaf)
-            batch.rows.append((*columns, leaf, self._chain))
-            batch.sources.append(event)
-            index += 1
-        batch.versions[write.stream_id] = version
-
-
-def _holds(expected: int, stored: int | None) -> bool:
-    if expected == MUST_BE_ABSENT:
-        return stored is None
-    return (stored or 0) == expected
-
-
-def _base(write: PreparedWrite, stored: int | None) -> int:
-    """Return the version before the write's first event."""
-    if write.expected_version == MUST_BE_ABSENT:
-        return MUST_BE_ABSENT
-    return stored or 0

@@ -124,23 +124,19 @@ Calls = dict[asyncio.AbstractEventLoop, list[Callable[[], None]]]
 def answer_all(batch: list[Pending], outcomes: list[Outcome], *, also: Calls | None = None) -> None:
     """Answer every caller, after the calls in `also`, with one call into each event loop."""
     calls: Calls = also or {}
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Appended], Outcome]]] = {}
     for pending, outcome in zip(batch, outcomes, strict=True):
-        by_loop.setdefault(pending.future.get_loop(), []).append((pending.future, outcome))
-    for loop, answers in by_loop.items():
-        calls.setdefault(loop, []).append(partial(_answer, answers))
+        calls.setdefault(pending.future.get_loop(), []).append(partial(_answer, pending.future, outcome))
     for loop, functions in calls.items():
         call_on(loop, partial(_call_all, functions))
 
 
-def _answer(answers: list[tuple[asyncio.Future[Appended], Outcome]]) -> None:
-    for future, outcome in answers:
-        if future.done():  # the caller was canceled; the command is recorded
-            continue
-        if isinstance(outcome, Appended):
-            future.set_result(outcome)
-        else:
-            future.set_exception(outcome)
+def _answer(future: asyncio.Future[Appended], outcome: Outcome) -> None:
+    if future.done():  # the caller was canceled; the command is recorded
+        return
+    if isinstance(outcome, Appended):
+        future.set_result(outcome)
+    else:
+        future.set_exception(outcome)
 
 
 def _call_all(functions: list[Callable[[], None]]) -> None:

@@ -121,7 +121,7 @@ class LogFile:
             if expected > header.last_position:
                 raise self._damaged(f"there are rows after position {header.last_position}, the header's last")
             try:
-                chain = hashing.verify_row(row, expected=expected, chain=chain)
+                chain = hashing.verify_rows((row,), after=expected - 1, chain=chain)
             except IntegrityError as problem:
                 raise self._damaged(str(problem)) from problem
             expected += 1

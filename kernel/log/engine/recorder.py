@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, LiteralString, Self
 from uuid import UUID
 
+import msgspec
 from eventsourcing.persistence import ApplicationRecorder, Notification, NotSupportedError, StoredEvent, Subscription
 from eventsourcing.persistence import IntegrityError as RecordedAlready
 
@@ -57,8 +57,7 @@ class RowRefused(Exception):
     """The database refused a row that was decided to be valid: the batch is rolled back, and retried one by one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """The account and the id of a log."""
 
     exchange_id: str
@@ -87,8 +86,7 @@ def check_empty(identity: Identity, head: Head) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class RowQuery:
+class RowQuery(msgspec.Struct, frozen=True):
     """Filter, order and limit of a read."""
 
     after: int | None = None
@@ -240,7 +238,6 @@ class LogRecorder(ApplicationRecorder):
         desc: bool = False,
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
-        """Return the events of one stream."""
         query = RowQuery(stream_id=str(originator_id), after_version=gt, upto_version=lte, descending=desc, limit=limit)
         return [StoredEvent(row.stream_id, row.version, row.topic, row.state) for row in self.select(query)]
 
@@ -253,7 +250,6 @@ class LogRecorder(ApplicationRecorder):
         *,
         inclusive_of_start: bool = True,
     ) -> Sequence[Notification]:
-        """Return events by position."""
         after = None if start is None else start - 1 if inclusive_of_start else start
         query = RowQuery(after=after, upto=stop, topics=tuple(topics), limit=limit)
         return [

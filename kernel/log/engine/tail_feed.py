@@ -49,7 +49,6 @@ class Subscription:
         self._woken.set()
 
     def close(self) -> None:
-        """End the tail."""
         self.closed = True
         self._woken.set()
 

@@ -265,7 +265,6 @@ class PaperExchange:
     async def _apply_answer_fault(
         self, session: ClientSession, operation: FaultOperation, request: Request, fault: Fault, *, refused: bool
     ) -> None:
-        """Apply a fault that affects the answer."""
         match fault.kind:
             case FaultKind.ANSWER_LOST:
                 raise NoAnswer

@@ -86,7 +86,6 @@ _APPLIES: Mapping[FaultKind, frozenset[FaultOperation]] = {
 
 
 def operations_of(kind: FaultKind) -> frozenset[FaultOperation]:
-    """Return the operations that a kind of fault can affect."""
     return _APPLIES.get(kind, _ANY_REQUEST)
 
 
@@ -123,7 +122,6 @@ class FaultPlan:
         """The faults that have not happened yet."""
 
     def add(self, fault: Fault) -> None:
-        """Append a scripted fault."""
         self.pending.append(fault)
 
     def draw(self, operation: FaultOperation, client_order_id: str | None) -> Fault | None:

@@ -68,7 +68,6 @@ def line(message: dict[str, Any]) -> bytes:
 
 
 def report_line(report: ExecutionReport) -> bytes:
-    """Encode a pushed report."""
     assert report.raw is not None, "`sealed` sets the text of every report"
     return b'{"report":' + report.raw.encode() + b"}\n"
 
@@ -218,5 +217,4 @@ def is_wait(value: Any) -> bool:
 
 
 def hello(capabilities: VenueCapabilities) -> dict[str, Any]:
-    """Encode the answer to `hello`."""
     return {"version": PROTOCOL_VERSION, "capabilities": as_json(capabilities)}

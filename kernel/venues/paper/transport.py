@@ -44,7 +44,6 @@ class ReportQueue:
             self._queue.put_nowait(None)
 
     async def stream(self) -> AsyncIterator[ExecutionReport]:
-        """Yield the reports until the stream ends."""
         while (report := await self._queue.get()) is not None:
             yield report
         self._queue.put_nowait(None)  # a second reader finds the end again

@@ -156,7 +156,6 @@ class PaperVenue(base.Venue):
         return await self._transport.admin(op, params, timeout_s=self._timeout_s)
 
     async def inject(self, fault: Fault) -> None:
-        """Add a scripted fault."""
         await self.admin("fault", fault=as_json(fault))
 
     async def truth(self) -> dict[str, Any]:

@@ -219,7 +219,6 @@ class Bench:
         return shows((await self.snapshot()).open_orders, report)
 
     def is_reported(self, report: ExecutionReport) -> bool:
-        """Return whether the stream has brought a report of an order."""
         return shows(self.reports, report)
 
     async def trade(self) -> ExecutionReport:

@@ -99,10 +99,7 @@ async def _run(bench: Bench, body: Body) -> bool | None:
 def case(case_id: str, *, level: int, ability: str | None = None) -> Callable[[Body], Callable[[Kit], None]]:
     """Make a case of a coroutine function: a test that gets the fixture `conformance_kit`.
 
-    Args:
-        case_id: Its stable id.
-        level: See `CaseRow.level`.
-        ability: The ability that it observes; its result must be what the adapter claims.
+    The result of a case with an `ability` must be what the adapter claims.
     """
 
     def decorated(body: Body) -> Callable[[Kit], None]:

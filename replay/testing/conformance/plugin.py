@@ -21,7 +21,6 @@ COLUMNS = ("case", "level", "what", "claim", "observed", "result")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the kit's options."""
     group = parser.getgroup("exchange-kernel", "conformance of a venue adapter")
     group.addoption("--venue", metavar="NAME", help="The adapter: an entry point of exchange_kernel.venues, or paper.")
     group.addoption("--config", metavar="FILE.toml", help="The kit's configuration and the adapter's options.")

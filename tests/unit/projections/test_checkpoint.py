@@ -105,7 +105,7 @@ def damaged() -> Iterator[tuple[str, Callable[[bytes], bytes]]]:
     yield "without its last line", lambda data: data[: data[:-1].rindex(b"\n") + 1]
     yield "without the end of its last line", lambda data: data[:-1]
     yield "without a record", lambda data: b"".join(data.splitlines(keepends=True)[:2] + data.splitlines(True)[3:])
-    yield "a digit changed", lambda data: data.replace(b'"version":3', b'"version":4', 1)
+    yield "a digit changed", lambda data: data.replace(b'"position":6', b'"position":7', 1)
     yield "more behind it", lambda data: data + b"{}\n"
     yield "something else", lambda data: b"SQLite format 3\0" + os.urandom(5_000)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from kernel.models import Liquidity, OrdStatus
@@ -143,26 +143,19 @@ def terms_of(order: StandardOrder | changes.Opened | PaperOrder) -> dict[str, An
     return {name: getattr(order, name) for name in TERMS}
 
 
+SHARED = tuple(item.name for item in fields(PaperOrder) if item.name in changes.Opened.__struct_fields__)
+"""The fields that an order has from its opening."""
+
+
 def opened(change: changes.Opened) -> PaperOrder:
+    shared = {name: getattr(change, name) for name in SHARED}
     order = PaperOrder(
-        order_id=change.order_id,
-        account=change.account,
-        client_order_id=change.client_order_id,
+        **shared | {"asked": change.quantity if change.asked is None else change.asked},
         created_ns=change.at_ns,
         updated_ns=change.at_ns,
         rank=change.exec_id,
-        asked=change.quantity if change.asked is None else change.asked,
         status=OrdStatus.PENDING_NEW if change.waits else OrdStatus.NEW,
-        ahead=change.ahead,
         armed=change.order_type in STOPPED,
-        expires_ns=change.expires_ns,
-        group_id=change.group_id,
-        group_client_id=change.group_client_id,
-        group_mode=change.group_mode,
-        leads=change.leads,
-        stop_id=change.stop_id,
-        carried_qty=change.carried_qty,
-        **terms_of(change),
     )
     return _refill_display(order)
 

@@ -185,7 +185,7 @@ def test_unchanged_facts_book_nothing() -> None:
 def test_a_bust_and_a_correction_are_booked_as_reversals() -> None:
     """A busted trade is reversed at its own price with its fee; a corrected one is reversed first, then booked."""
     known = an_order(side=Side.SELL, trades=(a_trade("t1", 30, fee=2),))
-    assert bookings((), (known,)) == [Booking("S", -30, 10), Booking("S", 0, 10, 2, "BNB")]
+    assert bookings((), (known,)) == [Booking("S", -30, 10, 2, "BNB")]
     busted = an_order(side=Side.SELL, trades=known.trades, busts=(("t1", 2),))
     assert bookings((known,), (busted,)) == [Booking("S", 30, 10), Booking("S", 0, 10, -2, "BNB")]
     corrected = an_order(side=Side.SELL, trades=(*known.trades, a_trade("k1", 20, price=11, ref="t1", fee=2)))
@@ -200,7 +200,7 @@ def test_a_late_fee_realizes_nothing() -> None:
     late = bookings((known,), (paid,))
     assert late == [Booking("S", 0, 100, 4, "BNB")]
     position = after([*bookings((), (known,)), *late])
-    assert (position.quantity, position.cost, position.realized_pnl, position.fees) == (11, 110, 0, (("BNB", 4),))
+    assert (position.quantity, position.cost, position.realized_pnl, position.fees) == (11, 110, 0, {"BNB": 4})
 
 
 def test_an_inferred_quantity_is_not_booked() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -525,7 +524,7 @@ async def test_a_fold_that_counts_wrongly_is_found(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         ledger,
         "booked",
-        lambda position, booking: booked(position, dataclasses.replace(booking, price=booking.price + 1)),
+        lambda position, booking: booked(position, replace(booking, price=booking.price + 1)),
     )
     report, _ = await report_of(Story.record_all)
     assert [(item.kind, item.position) for item in report.problems] == [(ProblemKind.ACCOUNTING, 7)]
