@@ -185,7 +185,7 @@ class EventChecks:
     def _continue_after(self, position: int) -> State:
         """Begin a state that holds no stream: each is read again when an event continues it."""
         self._state, self._accounts = State(observer=self._observe), None
-        self._state.restore(replace(self._state.snapshot(), position=position, let_go=Evicted(intents=1)), ())
+        self._state.restore(replace(self._state.snapshot(), position=position, evicted=Evicted(intents=1)), ())
         return self._state
 
     def _observe(self, event: BaseEvent, before: Record | None, after: Record | None) -> None:
