@@ -171,6 +171,8 @@ class Record(Facts, frozen=True, gc=False):
 
     def submit_id(self, client_order_id: str) -> str:
         """Return the id of the submit at the root of a chain of requests; the id itself if it is not a request's."""
+        if not self.targets:
+            return client_order_id
         asked = {client_order_id}
         while (target := self.target(client_order_id)) is not None and target not in asked:
             client_order_id = target

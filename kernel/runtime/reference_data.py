@@ -4,7 +4,8 @@ A venue may list thousands of symbols; the setting `symbols` names those that ar
 
 Used by the session: at each connect, before the first report is recorded, and then slowly. A symbol's scale never changes
 within a log, so a symbol that is shown with another one is not recorded, nothing is placed in it, and the numbers in its
-reports are ignored; all other symbols go on. The finding resolves itself once the data fit again.
+reports are ignored; all other symbols go on. The finding resolves itself once the data fit again, and a complete list has
+brought the trades that were left out meanwhile.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class ReferenceData:
     """The symbols to record; None for all that the venue lists."""
     rescaled_assets: frozenset[str] = field(default=frozenset(), init=False)
     """Assets that the venue shows with other decimals than the log has."""
+    _fitting: frozenset[str] = field(default=frozenset(), init=False)
+    """The listed symbols whose data fit the log."""
 
     @property
     def is_urgent(self) -> bool:
@@ -68,6 +71,7 @@ class ReferenceData:
         misfits |= dict.fromkeys(contradicted(symbols), "the venue lists it twice, with different data")
         lifted = self.venue.quarantined - misfits.keys()
         self.venue.quarantined = frozenset(misfits)
+        self._fitting = frozenset(item.symbol_id for item in symbols) - misfits.keys()
         made = [
             *(events.AssetObserved(asset=item) for item in assets if self._is_new_asset(item)),
             *(events.SymbolObserved(symbol=item) for item in self._changed(symbols, misfits)),
@@ -75,7 +79,7 @@ class ReferenceData:
         if made:
             actor = f"venue:{self.state.exchange_id}"
             await self.writer.append(events.REFERENCE_STREAM, made, actor=actor, evidence=Evidence.QUERY, is_fact=True)
-        await self._report(misfits, listed={item.symbol_id for item in symbols})
+        await self._report(misfits)
         return bool(made or lifted)
 
     def _changed(self, symbols: Iterable[SymbolMetadata], misfits: dict[str, str]) -> list[SymbolMetadata]:
@@ -119,20 +123,22 @@ class ReferenceData:
             return f"the venue shows {asset_id} with {shown} decimals, the log has {had.decimals if had else '?'}"
         return ""
 
-    async def _report(self, misfits: dict[str, str], *, listed: set[str]) -> None:
-        """Raise and resolve the findings, and wait for them: they stop the symbols' orders."""
-        kind = FindingKind.SYMBOL_QUARANTINED
+    async def _report(self, misfits: dict[str, str]) -> None:
+        """Raise the findings, and wait for them: they stop the symbols' orders."""
         gone = {
             name: "the venue no longer lists it, so it counts as closed"
-            for name in self._live_symbols() - listed
+            for name in self._live_symbols() - self._fitting - misfits.keys()
             if self.state.symbol(name) is not None
         }
         for name, why in (misfits | gone).items():
-            self.findings.raise_finding(kind, name, f"nothing is placed in {name}: {why}", symbol_id=name)
-        for finding in [*self.state.findings()]:
-            name = finding.symbol_id or ""
-            if finding.kind is kind and name not in misfits and name in listed:
-                self.findings.resolve(kind, name, "the venue shows the data that the log has")
+            text = f"nothing is placed in {name}: {why}"
+            self.findings.raise_finding(FindingKind.SYMBOL_QUARANTINED, name, text, symbol_id=name)
+        await self.findings.settled()
+
+    async def lift(self, left_out: frozenset[str]) -> None:
+        """Resolve the findings of symbols that fit again, after a complete list that left out the trades of others only."""
+        for name in self._fitting - left_out:
+            self.findings.resolve(FindingKind.SYMBOL_QUARANTINED, name, "the venue shows the data that the log has")
         await self.findings.settled()
 
 

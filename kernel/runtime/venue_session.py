@@ -358,6 +358,7 @@ class VenueSession:
         await self._reference_known.wait()
         failures = 0
         while True:
+            self._relist_requested.clear()  # one that comes meanwhile may be for what this list lacks
             try:
                 complete = await self.relist()
                 self.metrics.relists.labels(RelistResult.COMPLETE if complete else RelistResult.INCOMPLETE).inc()
@@ -372,7 +373,6 @@ class VenueSession:
             if not complete:
                 await self._pause(failures)
                 continue
-            self._relist_requested.clear()
             due_ns = self.clock.now_ns() + ns(self.settings.relist_interval_s)
             await wait_for(self.clock, event=self._relist_requested, due_ns=due_ns)
 
@@ -415,7 +415,8 @@ class VenueSession:
         self._watch.listed(self.clock.now_ns())
         lead_ns = max(lead_ns, self.venue_clock.lead_ns())
         # Trades are listed by the venue's time: a cursor ahead of it would pass over trades, as over what is left out.
-        cursor_ns = None if self.venue.quarantined else snapshot.began_ns - lead_ns
+        left_out = self.venue.quarantined  # it may be lifted meanwhile
+        cursor_ns = None if left_out else snapshot.began_ns - lead_ns
         capabilities = self.venue.capabilities
         self.latency_ms = (snapshot.ended_ns - snapshot.began_ns) // NS_PER_MS
         source = query_source(f"venue:{self.state.exchange_id}", snapshot.began_ns, capabilities, lead_ns=lead_ns)
@@ -432,6 +433,7 @@ class VenueSession:
         await self._record_snapshot(snapshot, since_ns, cursor_ns, symbols)
         complete = all_complete(snapshot, capabilities)
         if complete:
+            await self._reference.lift(left_out)
             if found := drift_events(self.state, now_ns=self.clock.now_ns()):
                 await self._fact(events.VENUE_STREAM, found)
             self.metrics.relisted_ns = self.clock.now_ns()

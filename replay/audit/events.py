@@ -259,13 +259,15 @@ class EventChecks:
             self._problems.add(ProblemKind.HEAD, event.position, text)
 
     def _check_cause(self, event: BaseEvent) -> None:
-        cause, self._topics[event.position] = event.causation_position, event.topic
-        self._topics.pop(event.position - TOPICS_MAX, None)
+        envelope = event.envelope
+        position, cause = envelope.position, envelope.origin.causation_position
+        self._topics[position] = event.topic
+        self._topics.pop(position - TOPICS_MAX, None)
         if cause is None:
             return
-        if not 0 < cause < event.position:
+        if not 0 < cause < position:
             text = f"{event.topic}: its cause, position {cause}, is not an earlier position"
-            self._problems.add(ProblemKind.CAUSE, event.position, text)
+            self._problems.add(ProblemKind.CAUSE, position, text)
         elif (topic := self._topics.get(cause)) is not None:
             self._check_kind(event, topic)
         elif event.topic in CAUSES:

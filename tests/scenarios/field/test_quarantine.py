@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from msgspec import structs
 
 from kernel.clock import LoopClock
-from kernel.errors import ConflictError, LogUnavailableError, OutcomeUnknown, ValidationError
+from kernel.errors import ConflictError, LogUnavailableError, OutcomeUnknown, Rejected, ValidationError
 from kernel.events import REFERENCE_STREAM, SymbolObserved, TransferObserved
 from kernel.log.base import Append, Appended
 from kernel.models import AttemptOutcome, OrdStatus
-from kernel.order_spec import AssetMetadata, SymbolStatus
+from kernel.order_spec import AssetMetadata, OcoMode, Side, StandardOrderGroup, SymbolStatus
 from kernel.settings import KernelSettings
-from kernel.venues.base import ExecutionReport, SubmitRequest, VenueCapabilities
+from kernel.venues.base import ExecutionReport, SubmitRequest, VenueCapabilities, VenueSnapshot
 from tests.scenarios.field.lab import BTCUSDT, COIN, ETHUSDT, FieldOrder, FieldVenue, Lab, field_lab, order
 
 pytestmark = pytest.mark.looptime
@@ -133,6 +134,36 @@ async def test_a_request_whose_order_filled_in_quarantine_is_not_absent() -> Non
         await asyncio.sleep(60)
         assert lab.venue.count("submit") == 1
         assert (await lab.kernel.get_order_state("a")).status.cum_qty == COIN
+
+
+async def test_nothing_is_placed_before_the_left_out_trades_are_known() -> None:
+    """A quarantine ends with a list that lacks nothing: what filled meanwhile decides about the other order of a group."""
+    async with field_lab() as lab:
+
+        def on_submit(request: SubmitRequest) -> ExecutionReport:
+            if request.order.side is Side.SELL and lab.venue.count("submit") == 2:
+                raise Rejected("not now", retry_after_s=30)
+            return lab.venue.accept(request)
+
+        async def snapshot(since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
+            await asyncio.sleep(1)
+            return await real(since_ns, symbols)
+
+        real, lab.venue.on_submit = lab.venue.snapshot, on_submit
+        pair = (order(symbol_id="ETHUSDT"), order("SELL", price=7_000_000, symbol_id="ETHUSDT"))
+        group = StandardOrderGroup(mode=OcoMode.ONE_CANCELS_OTHER, orders=pair)
+        await lab.kernel.place_order_group(group, group_id="g", intent_ids=("a", "b"), wait="recorded")
+        await asyncio.sleep(1)
+        lab.venue.all_symbols = changed(price_decimals=3)
+        await reconnected(lab)
+        lab.venue.fill(lab.venue.open_orders()[0], COIN)
+        await asyncio.sleep(100)
+        lab.venue.snapshot = snapshot  # type: ignore[method-assign]
+        lab.venue.all_symbols = [BTCUSDT, ETHUSDT]
+        await asyncio.sleep(120)
+        assert "SYMBOL_QUARANTINED" not in lab.findings()
+        assert (await lab.kernel.get_order_state("a")).status.cum_qty == COIN
+        assert lab.venue.count("submit") == 2
 
 
 async def test_a_quarantine_that_is_lifted_while_a_list_is_recorded() -> None:
