@@ -10,9 +10,8 @@ from typing import Protocol
 
 from kernel import plan
 from kernel.lifecycle import Record
-from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.record import is_refused
-from kernel.models import Desired, OrderIntent, OrderState
+from kernel.models import Desired, OrderState
 
 
 class ObservedSide(Protocol):
@@ -48,13 +47,9 @@ def differs_in_terms(record: Record) -> bool | None:
     if len(orders) == 1 and live:
         if intent.desired is Desired.CANCELED:
             return True  # cancel it
-        return False if not ended and matches_intent(orders[0], intent) else None
+        facts, desired = orders[0], intent.order  # the terms as sent are those that venues do not report
+        agrees = facts.quantity == desired.quantity and facts.price in (None, desired.price) and facts.order == desired
+        return False if agrees and not ended else None
     if is_open_question:
         return True  # query the venue for the final quantity
     return False if not live and (ended or record.cum_qty >= intent.order.quantity) else None
-
-
-def matches_intent(facts: OrderFacts, intent: OrderIntent) -> bool:
-    """Return whether the only order works on the intent's terms, which are also those that were sent."""
-    desired = intent.order
-    return facts.quantity == desired.quantity and facts.price in (None, desired.price) and facts.order == desired

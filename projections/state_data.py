@@ -244,8 +244,11 @@ class StateData:
     def update_terminal(self, intent_id: str) -> None:
         """File an intent, with those of its group, as terminal or not."""
         group = self.groups.of(intent_id)
-        if group is None and intent_id not in self.indexes.live and intent_id in self.records:
-            self.terminal.add(intent_id, self.records[intent_id].last_position)
+        if group is None and intent_id in self.records:
+            if intent_id in self.indexes.live:
+                self.terminal.drop(intent_id)
+            else:
+                self.terminal.add(intent_id, self.records[intent_id].last_position)
             return
         unit = self._unit(intent_id)
         # What was closed outside a group is not in its streams, from which it would be rehydrated.

@@ -74,7 +74,8 @@ class Indexes:
 
         Returns whether it is live; `unresolved` are its unresolved attempts.
         """
-        intent_id, may_be_live = record.intent_id, bool(unresolved) or record.may_be_live
+        intent_id, finals = record.intent_id, [facts.final_cum_qty for facts in record.orders]
+        may_be_live = bool(unresolved) or None in finals
         is_live = differs or may_be_live
         if is_live:
             self.live[intent_id] = None
@@ -145,8 +146,9 @@ def venue_ids(record: Record) -> set[str]:
 
 def symbol_at_venue(record: Record) -> str | None:
     """The symbol of the working order, else of the last one sent: the intent may name another by now."""
-    if live := record.live_orders:
-        return live[-1].order.symbol_id
+    for facts in reversed(record.orders):
+        if facts.live:
+            return facts.order.symbol_id
     order = record.sent_order or (record.intent.order if record.intent else None)
     return order.symbol_id if order is not None else None
 
