@@ -76,7 +76,7 @@ class CheckpointImage:
             chain_hash=self.chain_hash.hex(),
             code_hash=fold_version(),
             records=len(self.records),
-            open_orders=Counter(self.snapshot.indexes.open_in.values()),
+            open_orders=Counter(self.snapshot.open_in.values()),
         )
         yield msgspec.json.encode(header)
         yield encode(self.snapshot)

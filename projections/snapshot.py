@@ -17,7 +17,7 @@ from kernel.safety.heartbeat import Heartbeat
 from kernel.safety.trading_halts import TradingStatus
 from projections.folds.external_orders import ExternalEntry
 from projections.folds.ledger import Ledger
-from projections.folds.rejection_storms import RecentRejections
+from projections.folds.rejection_storms import Storms
 from projections.folds.trades_cursors import TradesCursors
 from projections.retention.policy import RetentionPolicy
 
@@ -31,15 +31,6 @@ class Evicted(msgspec.Struct, frozen=True):
     """Running SHA-256 in hex over the evicted records."""
 
 
-class IndexSnapshot(msgspec.Struct, frozen=True):
-    """The indexes that cannot be derived from the records."""
-
-    live: list[str]
-    open_in: dict[str, str]
-    by_client_order_id: dict[str, str]
-    by_exchange_order_id: dict[str, tuple[str, ...]]
-
-
 class StateSnapshot(msgspec.Struct, frozen=True):
     """A state without its records."""
 
@@ -48,13 +39,16 @@ class StateSnapshot(msgspec.Struct, frozen=True):
     exchange_id: str
     created_at_ns: int
     epoch: int
-    gates: TradingStatus
+    trading_status: TradingStatus
     trades_cursors: TradesCursors
     confirmed: tuple[int, int]
     balances_at_ns: int | None
     venue_version: int
     recorded_limits: dict[str, Any]
-    indexes: IndexSnapshot
+    live: list[str]
+    open_in: dict[str, str]
+    by_client_order_id: dict[str, str]
+    by_exchange_order_id: dict[str, tuple[str, ...]]
     groups: list[Group]
     outside: dict[str, dict[str, int]]
     group_of: dict[str, str]
@@ -63,12 +57,10 @@ class StateSnapshot(msgspec.Struct, frozen=True):
     findings: list[Finding]
     ledger: Ledger
     last_prices: dict[str, int]
-    storm_rejections: int
-    storm_window_ns: int
-    storms: RecentRejections
+    storms: Storms
     externals: list[ExternalEntry]
     dead_requests: dict[str, OrderRequest]
     heartbeats: dict[str, Heartbeat]
-    transfer_keys: list[str]
-    keeping: RetentionPolicy
-    let_go: Evicted
+    transfer_keys: set[str]
+    retention: RetentionPolicy
+    evicted: Evicted

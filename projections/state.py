@@ -464,12 +464,9 @@ class State:
         risks = chain(working, external_risks(self.external_orders()))
         expected = expected_balances(data.ledger.expected_now(), risks, data.reference, data.exposures.last_prices)
         return AccountState(
-            exchange_id=data.exchange_id,
-            balances=data.ledger.observed,
-            evidence=Evidence.QUERY,
-            observed_at_ns=data.balances_at_ns,
-            expected=expected,
-        )
+            exchange_id=data.exchange_id, balances=data.ledger.observed, evidence=Evidence.QUERY,
+            observed_at_ns=data.balances_at_ns, expected=expected,
+        )  # fmt: skip
 
     def findings(self) -> Iterable[Finding]:
         return self._data.findings.all()

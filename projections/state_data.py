@@ -32,7 +32,7 @@ from projections.folds.reference import Reference
 from projections.folds.rejection_storms import Storms
 from projections.folds.trades_cursors import TradesCursors
 from projections.retention.policy import RetentionPolicy, TerminalIndex
-from projections.snapshot import Evicted, IndexSnapshot, StateSnapshot
+from projections.snapshot import Evicted, StateSnapshot
 
 CACHED_MAX = 1_000
 """Evicted intents that are cached for queries, at most."""
@@ -41,6 +41,8 @@ DEAD_MAX = 256
 UNKNOWN_RECORD = Record("")
 COPIED = (
     "position", "log_id", "exchange_id", "created_at_ns", "epoch", "confirmed", "balances_at_ns", "venue_version",
+    "trading_status", "trades_cursors", "recorded_limits", "ledger", "dead_requests", "heartbeats", "transfer_keys",
+    "storms", "retention", "evicted",
 )  # fmt: skip
 """Fields that a snapshot copies under the same name."""
 
@@ -184,69 +186,45 @@ class StateData:
         """A copy of everything but the records."""
         indexes = self.indexes
         return StateSnapshot(
-            **{name: getattr(self, name) for name in COPIED},
-            gates=self.trading_status,
-            trades_cursors=deepcopy(self.trades_cursors),
-            recorded_limits=dict(self.recorded_limits),
-            indexes=IndexSnapshot(
-                live=list(indexes.live),
-                open_in=dict(indexes.open_in),
-                by_client_order_id=dict(indexes.by_client_order_id),
-                by_exchange_order_id=dict(indexes.by_exchange_order_id),
-            ),
+            **{name: deepcopy(getattr(self, name)) for name in COPIED},
+            live=list(indexes.live),
+            open_in=dict(indexes.open_in),
+            by_client_order_id=dict(indexes.by_client_order_id),
+            by_exchange_order_id=dict(indexes.by_exchange_order_id),
             groups=list(self.groups.by_id.values()),
             outside=deepcopy(self.groups.outside),
             group_of=self.groups.members(),
             symbols=self.reference.symbols(),
             assets=self.reference.assets(),
             findings=self.findings.all(),
-            ledger=deepcopy(self.ledger),
             last_prices=dict(self.exposures.last_prices),
-            storm_rejections=self.storms.rejections,
-            storm_window_ns=self.storms.window_ns,
-            storms=self.storms.recent(),
             externals=list(self.externals.entries.values()),
-            dead_requests=dict(self.dead_requests),
-            heartbeats=dict(self.heartbeats),
-            transfer_keys=sorted(self.transfer_keys),
-            keeping=self.retention,
-            let_go=self.evicted,
         )
 
     def restore(self, snapshot: StateSnapshot, records: Iterable[Record]) -> None:
         """Become the state that `snapshot` and `records` were taken from; only a new state may."""
         assert self.position == 0, "only a new state can be restored"
-        self.retention = snapshot.keeping
         for name in COPIED:
             setattr(self, name, getattr(snapshot, name))
-        self.trading_status = snapshot.gates
-        self.trades_cursors = snapshot.trades_cursors
-        self.recorded_limits = snapshot.recorded_limits
         for record in records:
             self.records[record.intent_id] = record
             if record.intent is not None:
                 self.indexes.file(record.intent_id, record.intent)
             self.indexes.file_unresolved(record, record.unresolved)
         ids = {name: name for name in self.records}  # one string for all mappings, not one each
-        self._restore_indexes(snapshot.indexes, ids)
+        self._restore_indexes(snapshot, ids)
         self.groups.restore(snapshot.groups, snapshot.group_of)
         self.groups.outside.update(snapshot.outside)
         self.reference.restore(snapshot.symbols, snapshot.assets)
         self.findings.restore(snapshot.findings)
-        self.ledger = snapshot.ledger
         self.exposures.last_prices.update(snapshot.last_prices)
-        self.storms.restore(snapshot.storm_rejections, snapshot.storm_window_ns, snapshot.storms)
         self.externals.restore(snapshot.externals)
-        self.dead_requests.update(snapshot.dead_requests)
-        self.heartbeats.update(snapshot.heartbeats)
-        self.transfer_keys.update(snapshot.transfer_keys)
-        self.evicted = snapshot.let_go
         for intent_id in self.indexes.live:
             self.exposures.mark(intent_id, live=True)
         for intent_id in self.records:
             self.update_terminal(intent_id)
 
-    def _restore_indexes(self, stored: IndexSnapshot, ids: Mapping[str, str]) -> None:
+    def _restore_indexes(self, stored: StateSnapshot, ids: Mapping[str, str]) -> None:
         indexes = self.indexes
         indexes.live.update((ids[name], None) for name in stored.live)
         indexes.by_client_order_id.update((key, ids[name]) for key, name in stored.by_client_order_id.items())
@@ -285,7 +263,7 @@ class StateData:
         digest = hashlib.sha256()
         held = (
             self.position, self.log_id, self.exchange_id, self.created_at_ns, self.epoch, self.trading_status,
-            self.storms.held(), self.trades_cursors, self.confirmed, self.balances_at_ns, self.ledger,
+            self.storms, self.trades_cursors, self.confirmed, self.balances_at_ns, self.ledger,
             self.findings.all(), self.transfer_keys, self.exposures.last_prices, self.recorded_limits,
             self.reference.symbols(), self.reference.assets(), self.groups.by_id, self.groups.outside,
             self.heartbeats, [*self.externals.entries.values()], self.dead_requests, self.evicted,

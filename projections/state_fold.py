@@ -195,13 +195,10 @@ class Fold:
         if isinstance(event, events.OrderFilled):
             data.exposures.last_prices[event.symbol_id] = event.last_px
         booked = ledger.bookings(before.orders, after.orders)
-        if booked:
-            at_ns, venue_ns = event.recorded_at_ns, venue_time_ns(event)
-            for booking in booked:
-                symbol = data.reference.symbol(booking.symbol_id)
-                data.ledger.book(booking, symbol, data.reference.decimals, at_ns=at_ns, venue_ns=venue_ns)
+        for booking in booked:
+            self._book_trade(booking, event, venue_time_ns(event))
         for booking in ledger.foreign_bookings(before.orders, after.orders):
-            self._book_external(booking, event, None)
+            self._book_trade(booking, event, None, external=True)
         return booked
 
     def _adopt(self, after: Record, event: events.BaseEvent) -> None:
@@ -209,19 +206,20 @@ class Fold:
         venue_ns = venue_time_ns(event)
         for facts in after.orders:
             for booking in self._data.externals.take(facts) if facts.exchange_order_id else ():
-                self._book_external(reversal(booking), event, venue_ns)
+                self._book_trade(reversal(booking), event, venue_ns, external=True)
 
-    def _book_external(self, booking: ledger.Booking, event: events.BaseEvent, venue_ns: int | None) -> None:
-        symbol = self._data.reference.symbol(booking.symbol_id)
-        self._data.ledger.book_external(
-            booking, symbol, self._data.reference.decimals, at_ns=event.recorded_at_ns, venue_ns=venue_ns
-        )
+    def _book_trade(
+        self, booking: ledger.Booking, event: events.BaseEvent, venue_ns: int | None, *, external: bool = False
+    ) -> None:
+        known, at_ns = self._data.reference, event.recorded_at_ns
+        symbol = known.symbol(booking.symbol_id)
+        self._data.ledger.book(booking, symbol, known.decimals, at_ns=at_ns, venue_ns=venue_ns, external=external)
 
     def _external_observed(self, event: events.ExternalOrderObserved) -> None:
         if self._is_booked(event):
             return
         for booking in self._data.externals.apply(event):
-            self._book_external(booking, event, event.transact_time_ns)
+            self._book_trade(booking, event, event.transact_time_ns, external=True)
 
     def _is_booked(self, event: events.ExternalOrderObserved) -> bool:
         """Return whether a trade is an intent's already: the report that told so was recorded while this one was."""

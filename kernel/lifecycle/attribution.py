@@ -60,15 +60,12 @@ def order_request(record: Record, sends: list[Attempt]) -> OrderRequest | None:
         return None
     ends = [item.valid_until_ns for item in sends]
     return OrderRequest(
-        intent_id=record.intent_id,
-        client_order_id=sends[0].client_order_id,
-        position=min(item.position for item in sends),
-        symbol_id=order.symbol_id,
-        side=order.side,
+        intent_id=record.intent_id, client_order_id=sends[0].client_order_id,
+        position=min(item.position for item in sends), symbol_id=order.symbol_id, side=order.side,
         quantity=max([order.quantity, record.wanted_most, *(item.quantity or 0 for item in sends)]),
         stamp_ns=min(item.stamp_ns for item in sends),
         valid_until_ns=None if None in ends else max(end for end in ends if end is not None),
-    )
+    )  # fmt: skip
 
 
 def stop_requests(record: Record) -> list[OrderRequest]:
@@ -93,17 +90,11 @@ def stop_request(record: Record, facts: OrderFacts) -> OrderRequest:
     begun = (time_ns for time_ns in (facts.created_ns, facts.sent_ns, facts.accepted_ns) if time_ns is not None)
     sends = (item for item in record.attempts if item.makes_order and item.client_order_id in facts.client_order_ids)
     return OrderRequest(
-        intent_id=record.intent_id,
-        client_order_id=facts.client_order_id,
-        position=min((item.position for item in sends), default=0),
-        symbol_id=facts.order.symbol_id,
-        side=facts.order.side,
-        quantity=max(facts.quantity, facts.order.quantity),
-        stamp_ns=next(begun, 0),
-        valid_until_ns=facts.closed_ns,
-        stop_id=facts.exchange_order_id,
-        is_final=facts.final_cum_qty is not None,
-    )
+        intent_id=record.intent_id, client_order_id=facts.client_order_id,
+        position=min((item.position for item in sends), default=0), symbol_id=facts.order.symbol_id,
+        side=facts.order.side, quantity=max(facts.quantity, facts.order.quantity), stamp_ns=next(begun, 0),
+        valid_until_ns=facts.closed_ns, stop_id=facts.exchange_order_id, is_final=facts.final_cum_qty is not None,
+    )  # fmt: skip
 
 
 def attribution_reports(

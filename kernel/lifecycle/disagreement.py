@@ -48,12 +48,9 @@ def with_failure(record: Record, now_ns: int, *, other_terms: bool = False) -> R
     """Count a failure. After a few orders with other terms, the generation has failed."""
     failures = next_failures(record, now_ns)
     failed = replace(
-        record,
-        failures=failures,
-        failed_ns=now_ns,
-        not_before_ns=now_ns + delay_ns(failures),
+        record, failures=failures, failed_ns=now_ns, not_before_ns=now_ns + delay_ns(failures),
         disagreements=record.disagreements + 1 if failures > 1 else 1,
-    )
+    )  # fmt: skip
     if not other_terms or record.intent is None:
         return failed
     shown = record.other_terms + 1

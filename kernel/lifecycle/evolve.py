@@ -133,14 +133,10 @@ def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
         text="", duplicate=False,  # a default costs a call
     )  # fmt: skip
     return replace(
-        record,
-        attempts=keep_attempts((*record.attempts, attempt)),
-        number=max(record.number, event.number),
-        not_before_ns=record.not_before_ns if kind is AttemptKind.CANCEL else 0,
-        recorded=None,
-        has_order=True,
+        record, attempts=keep_attempts((*record.attempts, attempt)), number=max(record.number, event.number),
+        not_before_ns=record.not_before_ns if kind is AttemptKind.CANCEL else 0, recorded=None, has_order=True,
         **sent_by(record, event),
-    )
+    )  # fmt: skip
 
 
 def sent_by(record: Record, event: events.AttemptStarted) -> dict[str, Any]:
@@ -327,14 +323,10 @@ def reported(record: Record, event: events.OrderReport) -> Record:
     if worked is not orders[place]:
         orders = (*orders[:place], worked, *orders[place + 1 :])
     after = replace(
-        record,
-        orders=orders,
-        recorded=None,
-        has_order=True,
-        last_sync_ns=max(record.last_sync_ns, now_ns),
+        record, orders=orders, recorded=None, has_order=True, last_sync_ns=max(record.last_sync_ns, now_ns),
         last_report_ns=max(record.last_report_ns, now_ns),
         **resolved_by_facts(record, facts, any_open=bool(unresolved)),
-    )
+    )  # fmt: skip
     return with_disagreement(after, found, worked, now_ns=now_ns)
 
 
@@ -475,13 +467,10 @@ def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
     if (stop := triggered_stop(record, event)) is not None:
         facts = new_facts(event, stop.client_order_id, stop.order, stop.generation, (), now_ns)
         return replace(
-            facts,
-            client_order_ids=stop.client_order_ids,
+            facts, client_order_ids=stop.client_order_ids,
             quantity=stop.quantity if event.order_qty is None else event.order_qty,
-            price=stop.price if event.price is None else event.price,
-            sent_ns=stop.sent_ns,
-            late=stop.late,
-        )
+            price=stop.price if event.price is None else event.price, sent_ns=stop.sent_ns, late=stop.late,
+        )  # fmt: skip
     sent_amend = replacement(record, event)
     if sent_amend is not None:
         name = sent_amend.client_order_id
@@ -570,19 +559,13 @@ def state_recorded(record: Record, event: events.OrderStateRecorded) -> Record:
     orders = unlisted_orders([facts for facts in record.orders if id(facts) not in kept], state, now_ns)
     orders += [recorded_order(item, state, known, now_ns) for item, known in listed]
     return replace(
-        record,
-        orders=tuple([replace(facts, place=place) for place, facts in enumerate(orders)]),
+        record, orders=tuple([replace(facts, place=place) for place, facts in enumerate(orders)]),
         attempts=(*unlisted_attempts, *state.attempts),
-        number=max([record.number, *(item.number for item in state.attempts)]),
-        failures=state.failures,
-        failed_generation=state.failed_generation,
-        not_before_ns=state.not_before_ns,
-        accepted=state.accepted_terms,
-        last_sync_ns=int(state.last_sync_at * 1_000_000_000),
-        sent_order=state.status.order,
-        recorded=None if unlisted_attempts else state,
-        has_order=True,
-    )
+        number=max([record.number, *(item.number for item in state.attempts)]), failures=state.failures,
+        failed_generation=state.failed_generation, not_before_ns=state.not_before_ns, accepted=state.accepted_terms,
+        last_sync_ns=int(state.last_sync_at * 1_000_000_000), sent_order=state.status.order,
+        recorded=None if unlisted_attempts else state, has_order=True,
+    )  # fmt: skip
 
 
 def was_made(record: Record, attempt: Attempt) -> bool:
@@ -616,25 +599,14 @@ def unlisted_orders(known: Sequence[OrderFacts], state: OrderState, now_ns: int)
 
 def recorded_order(item: VenueOrder, state: OrderState, known: OrderFacts | None, now_ns: int) -> OrderFacts:
     facts = OrderFacts(
-        exchange_order_id=item.exchange_order_id,
-        client_order_ids=(item.client_order_id,),
-        order=state.status.order,
-        quantity=item.quantity,
-        price=item.price,
-        generation=item.generation,
-        first_seen_ns=item.first_seen_ns or now_ns,
-        last_seen_ns=item.last_seen_ns or now_ns,
-        accepted=item.ord_status is not OrdStatus.PENDING_NEW,
-        trades=known.trades if known else NO_TRADES,
-        busts=known.busts if known else (),
-        late=item.late,
-        succeeded_ns=known.succeeded_ns if known else None,
-        replaced=known.replaced if known else None,
-        carried_qty=known.carried_qty if known else 0,
-        reduced_qty=item.reduced_qty or 0,
-        recorded=True,
-        changed_to=RequestedTerms(item.quantity, item.price),
-    )
+        exchange_order_id=item.exchange_order_id, client_order_ids=(item.client_order_id,), order=state.status.order,
+        quantity=item.quantity, price=item.price, generation=item.generation,
+        first_seen_ns=item.first_seen_ns or now_ns, last_seen_ns=item.last_seen_ns or now_ns,
+        accepted=item.ord_status is not OrdStatus.PENDING_NEW, trades=known.trades if known else NO_TRADES,
+        busts=known.busts if known else (), late=item.late, succeeded_ns=known.succeeded_ns if known else None,
+        replaced=known.replaced if known else None, carried_qty=known.carried_qty if known else 0,
+        reduced_qty=item.reduced_qty or 0, recorded=True, changed_to=RequestedTerms(item.quantity, item.price),
+    )  # fmt: skip
     voided_ns = max(0, order_facts.newest_void(facts))
     facts = order_facts.with_evidence(facts, voided_ns, item.cum_qty) if item.cum_qty else facts
     if item.ord_status in ENDS:

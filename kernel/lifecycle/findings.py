@@ -70,12 +70,14 @@ def late_accepts(record: Record) -> str:
 
 
 def overfill(record: Record) -> str:
+    totals = [facts.cum_qty for facts in record.orders]
     over = [
-        f"{name_of(facts)} {facts.cum_qty} of {facts.quantity}"
-        for facts in record.orders
-        if facts.cum_qty > facts.quantity
+        f"{name_of(facts)} {total} of {facts.quantity}"
+        for facts, total in zip(record.orders, totals, strict=True)
+        if total > facts.quantity
     ]
-    if record.intent is not None and record.cum_qty > record.wanted_most:
+    may_exceed = sum(totals, record.settled.cum_qty) > record.wanted_most
+    if may_exceed and record.intent is not None and record.cum_qty > record.wanted_most:
         over.append(f"in total {record.cum_qty} of at most {record.wanted_most}")
     return f"filled more than the quantity: {'; '.join(over)}" if over else ""
 

@@ -647,29 +647,17 @@ def with_end(facts: OrderFacts, status: OrdStatus, *, now_ns: int, time_ns: int,
     closed = facts.closed or status
     closed_ns = facts.closed_ns if facts.closed_ns is not None else now_ns
     return replace(
-        facts,
-        closed=closed,
-        closed_cum=total,
-        closed_ns=closed_ns,
-        end_time_ns=max(facts.end_time_ns, time_ns),
+        facts, closed=closed, closed_cum=total, closed_ns=closed_ns, end_time_ns=max(facts.end_time_ns, time_ns),
         first_end_ns=min(facts.first_end_ns or time_ns, time_ns or facts.first_end_ns),
-    )
+    )  # fmt: skip
 
 
 def without_end(facts: OrderFacts) -> OrderFacts:
     """Open an ended order again: its end was false. The quantities stay, the final one is unknown."""
     return replace(
-        facts,
-        closed=None,
-        closed_cum=None,
-        closed_ns=None,
-        gone_ns=None,
-        first_end_ns=0,
-        unconfirmed_ns=None,
-        false_ends=facts.false_ends + 1,
-        end_acted=facts.end_acted or facts.final_cum_qty is not None,
-        **NOT_MISSED,
-    )
+        facts, closed=None, closed_cum=None, closed_ns=None, gone_ns=None, first_end_ns=0, unconfirmed_ns=None,
+        false_ends=facts.false_ends + 1, end_acted=facts.end_acted or facts.final_cum_qty is not None, **NOT_MISSED,
+    )  # fmt: skip
 
 
 def without(facts: OrderFacts, *, now_ns: int, reflects_ns: int, listed: bool) -> OrderFacts:

@@ -171,6 +171,8 @@ class Record(Facts, frozen=True, gc=False):
 
     def submit_id(self, client_order_id: str) -> str:
         """Return the id of the submit at the root of a chain of requests; the id itself if it is not a request's."""
+        if not self.targets:
+            return client_order_id
         asked = {client_order_id}
         while (target := self.target(client_order_id)) is not None and target not in asked:
             client_order_id = target
@@ -239,21 +241,17 @@ def order_state(record: Record) -> OrderState | None:
     progress = reconciliation_status(record)
     not_before_ns = record.not_before_ns if progress is not ReconciliationStatus.SYNCED else 0
     return OrderState(
-        intent_id=record.intent_id,
-        exchange_order_id=(primary.exchange_order_id or None) if primary else None,
+        intent_id=record.intent_id, exchange_order_id=(primary.exchange_order_id or None) if primary else None,
         client_order_id=primary.client_order_id if primary else submit.client_order_id if submit else None,
-        status=status,
-        reconciliation_status=progress,
+        status=status, reconciliation_status=progress,
         observed_generation=max((attempt.generation for attempt in record.attempts), default=0),
         attempts=keep_attempts(record.attempts),
         venue_orders=tuple(venue_order(facts, record) for facts in record.current_orders),
         failures=record.failures if not_before_ns or has_failed(record) else 0,
-        failed_generation=record.failed_generation,
-        not_before_ns=not_before_ns,
-        last_sync_at=record.last_sync_ns // 1_000_000_000,
-        accepted_terms=record.accepted,
+        failed_generation=record.failed_generation, not_before_ns=not_before_ns,
+        last_sync_at=record.last_sync_ns // 1_000_000_000, accepted_terms=record.accepted,
         earlier_orders=earlier_orders(record.settled),
-    )
+    )  # fmt: skip
 
 
 def earlier_orders(settled: SettledOrders) -> EarlierOrders | None:
@@ -284,26 +282,19 @@ def order_status(record: Record, primary: OrderFacts | None) -> OrderStatus | No
         if sent is None:
             return None
         return OrderStatus(
-            order=sent,
-            ord_status=status_without_order(record, submit),
-            cum_qty=0,
-            leaves_qty=sent.quantity if record.unresolved else 0,
-            cum_notional=0,
-            avg_px=None,
-        )
+            order=sent, ord_status=status_without_order(record, submit), cum_qty=0,
+            leaves_qty=sent.quantity if record.unresolved else 0, cum_notional=0, avg_px=None,
+        )  # fmt: skip
     earlier = record.cum_qty - primary.cum_qty
     total = primary.quantity + earlier
     terms = {"quantity": total} if primary.price is None else {"quantity": total, "price": primary.price}
     traded = sum((facts.traded_qty for facts in record.current_orders), record.settled.traded_qty)
     notional = sum((facts.quantities.cum_notional for facts in record.current_orders), record.settled.cum_notional)
     return OrderStatus(
-        order=structs.replace(primary.order, **terms),
-        ord_status=ord_status(primary),
-        cum_qty=record.cum_qty,
-        leaves_qty=sum(facts.leaves_qty for facts in record.current_orders),
-        cum_notional=notional,
+        order=structs.replace(primary.order, **terms), ord_status=ord_status(primary), cum_qty=record.cum_qty,
+        leaves_qty=sum(facts.leaves_qty for facts in record.current_orders), cum_notional=notional,
         avg_px=notional // traded if traded else None,
-    )
+    )  # fmt: skip
 
 
 def status_without_order(record: Record, submit: Attempt | None) -> OrdStatus:
@@ -323,29 +314,15 @@ def has_desired_order(intent: OrderIntent | None) -> bool:
 def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
     """Return an order as users see it."""
     return VenueOrder(
-        exchange_order_id=facts.exchange_order_id,
-        client_order_id=facts.client_order_id,
-        quantity=facts.quantity,
-        price=facts.price,
-        live=facts.live,
-        ord_status=ord_status(facts),
-        cum_qty=facts.cum_qty,
-        inferred_qty=facts.inferred_qty,
-        cum_notional=facts.quantities.cum_notional,
-        final_cum_qty=facts.final_cum_qty,
-        first_seen_ns=facts.first_seen_ns,
-        last_seen_ns=facts.last_seen_ns,
-        closed_ns=facts.closed_ns,
-        generation=facts.generation,
-        solicited=is_solicited(facts, record),
-        late=facts.late,
-        carried_qty=facts.carried_qty or None,
-        reduced_qty=facts.reduced_qty or None,
-        end_acted=facts.end_acted or None,
-        other_terms=facts.other_terms or None,
-        cancel_not_before_ns=facts.cancel_not_before_ns or None,
+        exchange_order_id=facts.exchange_order_id, client_order_id=facts.client_order_id, quantity=facts.quantity,
+        price=facts.price, live=facts.live, ord_status=ord_status(facts), cum_qty=facts.cum_qty,
+        inferred_qty=facts.inferred_qty, cum_notional=facts.quantities.cum_notional, final_cum_qty=facts.final_cum_qty,
+        first_seen_ns=facts.first_seen_ns, last_seen_ns=facts.last_seen_ns, closed_ns=facts.closed_ns,
+        generation=facts.generation, solicited=is_solicited(facts, record), late=facts.late,
+        carried_qty=facts.carried_qty or None, reduced_qty=facts.reduced_qty or None, end_acted=facts.end_acted or None,
+        other_terms=facts.other_terms or None, cancel_not_before_ns=facts.cancel_not_before_ns or None,
         in_doubt=True if facts.in_doubt_ns is not None else None,
-    )
+    )  # fmt: skip
 
 
 def is_solicited(facts: OrderFacts, record: Record) -> bool:

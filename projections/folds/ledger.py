@@ -74,13 +74,9 @@ def with_fee(fees: dict[str, int], booking: Booking) -> dict[str, int]:
 def position_of_holding(symbol_id: str, position: OpenPosition) -> Position:
     average = abs(position.cost) // abs(position.quantity) if position.quantity else None
     return Position(
-        symbol_id=symbol_id,
-        quantity=position.quantity,
-        avg_px=average,
-        cost=position.cost,
-        realized_pnl=position.realized_pnl,
-        fees=dict(sorted(position.fees.items())),
-    )
+        symbol_id=symbol_id, quantity=position.quantity, avg_px=average, cost=position.cost,
+        realized_pnl=position.realized_pnl, fees=dict(sorted(position.fees.items())),
+    )  # fmt: skip
 
 
 def bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[Booking]:
@@ -222,27 +218,30 @@ class Ledger:
         *,
         at_ns: int,
         venue_ns: int | None = None,
+        external: bool = False,
     ) -> None:
-        """Book a trade in its position and its assets.
+        """Book a trade in its position, unless it is an external order's, and in its assets.
 
         `decimals` maps assets to their scales; `venue_ns` is when it happened at the venue, `at_ns` when it was recorded.
         """
-        position = self.positions.get(booking.symbol_id, OpenPosition())
-        self.positions[booking.symbol_id] = booked(position, booking)
-        self._move(booking, symbol, decimals, at_ns=at_ns, venue_ns=venue_ns)
-
-    def book_external(
-        self,
-        booking: Booking,
-        symbol: SymbolMetadata | None,
-        decimals: Mapping[str, int],
-        *,
-        at_ns: int,
-        venue_ns: int | None = None,
-    ) -> None:
-        """Book a trade of an external order: it changes balances, but no position of ours."""
-        self.foreign[booking.symbol_id] = self.foreign.get(booking.symbol_id, 0) + booking.signed_quantity
-        self._move(booking, symbol, decimals, at_ns=at_ns, venue_ns=venue_ns)
+        if external:
+            self.foreign[booking.symbol_id] = self.foreign.get(booking.symbol_id, 0) + booking.signed_quantity
+        else:
+            position = self.positions.get(booking.symbol_id) or OpenPosition()
+            self.positions[booking.symbol_id] = booked(position, booking)
+        self.booked_at_ns = max(self.booked_at_ns, at_ns)
+        happened_ns, traded = at_ns if venue_ns is None else venue_ns, booking.signed_quantity
+        if self.opening is None or happened_ns < self.opened_until_ns:  # the opening figures may include it, or lack it
+            self.provisional_positions.note(booking.symbol_id, traded, happened_ns, included=self.opening is None)
+        if symbol is None:
+            self.unknown_symbols.add(booking.symbol_id)
+            return
+        if traded:
+            base, quote = symbol.quantity_decimals, symbol.quantity_decimals + symbol.price_decimals
+            self._flow(symbol.base_asset, traded, base, decimals, happened_ns)
+            self._flow(symbol.quote_asset, -traded * booking.price, quote, decimals, happened_ns)
+        if booking.fee and (asset := booking.fee_asset) is not None:
+            self._flow(asset, -booking.fee, decimals.get(asset, 0), decimals, happened_ns)
 
     def observe_position(self, symbol_id: str, quantity: int, *, began_ns: int) -> None:
         """Compare the venue's position with the booked one; one observed with the opening balance becomes the base."""
@@ -265,29 +264,6 @@ class Ledger:
         """Add a symbol's drift to its base: an operator accepted it."""
         accepted = self.position_drift.pop(symbol_id, 0)
         self.position_base[symbol_id] = self.position_base.get(symbol_id, 0) + accepted
-
-    def _move(
-        self,
-        booking: Booking,
-        symbol: SymbolMetadata | None,
-        decimals: Mapping[str, int],
-        *,
-        at_ns: int,
-        venue_ns: int | None,
-    ) -> None:
-        self.booked_at_ns = max(self.booked_at_ns, at_ns)
-        happened_ns, traded = at_ns if venue_ns is None else venue_ns, booking.signed_quantity
-        if self.opening is None or happened_ns < self.opened_until_ns:  # the opening figures may include it, or lack it
-            self.provisional_positions.note(booking.symbol_id, traded, happened_ns, included=self.opening is None)
-        if symbol is None:
-            self.unknown_symbols.add(booking.symbol_id)
-            return
-        if traded:
-            base, quote = symbol.quantity_decimals, symbol.quantity_decimals + symbol.price_decimals
-            self._flow(symbol.base_asset, traded, base, decimals, happened_ns)
-            self._flow(symbol.quote_asset, -traded * booking.price, quote, decimals, happened_ns)
-        if booking.fee and (asset := booking.fee_asset) is not None:
-            self._flow(asset, -booking.fee, decimals.get(asset, 0), decimals, happened_ns)
 
     def transfer(self, asset_id: str, amount: int, decimals: Mapping[str, int], *, at_ns: int) -> None:
         """Book a deposit, a withdrawal or another change without a trade; `at_ns` is the venue's time if it is known."""

@@ -7,7 +7,7 @@ when a storm is detected, and lifts the halt when the finding is resolved.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
+from dataclasses import dataclass, field
 from typing import Any
 
 from kernel import events
@@ -19,14 +19,14 @@ RecentRejections = dict[str, dict[str, dict[str, int]]]
 """Symbol to reason to intent to the time (ns) of its last rejection, the oldest first."""
 
 
+@dataclass
 class Storms:
-    """Recent rejections by symbol and reason."""
+    """Recent rejections by symbol and reason. Field names are stored in checkpoints."""
 
-    def __init__(self) -> None:
-        self.rejections = 0
-        """Intents that make a storm within `window_ns`; 0 disables detection."""
-        self.window_ns = 0
-        self._recent: RecentRejections = {}
+    rejections: int = 0
+    """Intents that make a storm within `window_ns`; 0 disables detection."""
+    window_ns: int = 0
+    recent: RecentRejections = field(default_factory=dict)
 
     def start(self, settings: Mapping[str, Any]) -> None:
         """Take the settings of a new leader; logs of old kernels may lack them."""
@@ -40,14 +40,14 @@ class Storms:
         if not self.rejections or not isinstance(event, REJECTIONS) or (found := rejection_of(before, event)) is None:
             return None
         symbol_id, reason = found
-        intents = self._recent.setdefault(symbol_id, {}).setdefault(reason, {})
+        intents = self.recent.setdefault(symbol_id, {}).setdefault(reason, {})
         intents.pop(before.intent_id, None)
         intents[before.intent_id] = event.recorded_at_ns
         self._expire(symbol_id, since_ns=event.recorded_at_ns - self.window_ns)
         return found if len(intents) >= self.rejections else None
 
     def _expire(self, symbol_id: str, *, since_ns: int) -> None:
-        reasons = self._recent[symbol_id]
+        reasons = self.recent[symbol_id]
         for reason, intents in [*reasons.items()]:
             while intents and next(iter(intents.values())) < since_ns:
                 del intents[next(iter(intents))]
@@ -55,17 +55,7 @@ class Storms:
                 del reasons[reason]
 
     def resolve(self, symbol_id: str) -> None:
-        self._recent.pop(symbol_id, None)
-
-    def recent(self) -> RecentRejections:
-        return deepcopy(self._recent)
-
-    def restore(self, rejections: int, window_ns: int, recent: RecentRejections) -> None:
-        self.rejections, self.window_ns, self._recent = rejections, window_ns, recent
-
-    def held(self) -> tuple[object, ...]:
-        """Every field, for the digest."""
-        return self.rejections, self.window_ns, self._recent
+        self.recent.pop(symbol_id, None)
 
 
 REJECTIONS = (events.OrderRejected, events.AttemptFailed)

@@ -185,7 +185,7 @@ class EventChecks:
     def _continue_after(self, position: int) -> State:
         """Begin a state that holds no stream: each is read again when an event continues it."""
         self._state, self._accounts = State(observer=self._observe), None
-        self._state.restore(replace(self._state.snapshot(), position=position, let_go=Evicted(intents=1)), ())
+        self._state.restore(replace(self._state.snapshot(), position=position, evicted=Evicted(intents=1)), ())
         return self._state
 
     def _observe(self, event: BaseEvent, before: Record | None, after: Record | None) -> None:
@@ -259,13 +259,15 @@ class EventChecks:
             self._problems.add(ProblemKind.HEAD, event.position, text)
 
     def _check_cause(self, event: BaseEvent) -> None:
-        cause, self._topics[event.position] = event.causation_position, event.topic
-        self._topics.pop(event.position - TOPICS_MAX, None)
+        envelope = event.envelope
+        position, cause = envelope.position, envelope.origin.causation_position
+        self._topics[position] = event.topic
+        self._topics.pop(position - TOPICS_MAX, None)
         if cause is None:
             return
-        if not 0 < cause < event.position:
+        if not 0 < cause < position:
             text = f"{event.topic}: its cause, position {cause}, is not an earlier position"
-            self._problems.add(ProblemKind.CAUSE, event.position, text)
+            self._problems.add(ProblemKind.CAUSE, position, text)
         elif (topic := self._topics.get(cause)) is not None:
             self._check_kind(event, topic)
         elif event.topic in CAUSES:

@@ -123,9 +123,10 @@ class Book(msgspec.Struct):
         submit_id = after.submit_id(name) if name else None
         if submit_id is not None:
             life_of(self.lives, submit_id).report(event)
-        for old, new in zip(before.orders, after.orders, strict=False):
-            if new.false_ends > old.false_ends:
-                life_of(self.lives, after.submit_id(new.client_order_ids[0])).reopen()
+        if after.orders is not before.orders:
+            for old, new in zip(before.orders, after.orders, strict=False):
+                if new.false_ends > old.false_ends:
+                    life_of(self.lives, after.submit_id(new.client_order_ids[0])).reopen()
         return self.fills.apply(event, submit_id, self.lives, after)
 
 
@@ -154,17 +155,14 @@ def unreported(book: Book, record: Record) -> dict[FindingKind, str]:
     return {kind: text for kind, text in held.items() if finding_id(kind, name) not in book.reported}
 
 
-def check_event(book: Book, event: events.BaseEvent, before: Record) -> Iterator[Wrong]:
+def check_event(book: Book, event: events.BaseEvent, before: Record) -> Iterable[Wrong]:
     """Check an event against those before it, which the book has taken in."""
+    check = CHECKS.get(type(event))
+    found = check(book, event, before) if check is not None else ()
     intent_id = event.intent_id if isinstance(event, events.OrderReport) else named(event)
-    if intent_id is not None and intent_id != before.intent_id:
-        yield LIFECYCLE, f"it names intent {intent_id}, but is in the stream of {before.intent_id}"
-    if isinstance(event, events.OrderReport):
-        yield from report_wrong(book, event, before)
-        if isinstance(event, events.OrderStateObserved):
-            yield from query_wrong(event, before, book.around)
-    elif (check := CHECKS.get(type(event))) is not None:
-        yield from check(book, event, before)
+    if intent_id in (None, before.intent_id):
+        return found
+    return [(LIFECYCLE, f"it names intent {intent_id}, but is in the stream of {before.intent_id}"), *found]
 
 
 def named(event: events.BaseEvent) -> str | None:
@@ -378,13 +376,14 @@ def unknown_names(book: Book, event: events.OrderReport, before: Record) -> list
     return sorted(names) if names.isdisjoint(known) and not (book.is_adopted or book.is_written) else []
 
 
-def query_wrong(event: events.OrderStateObserved, before: Record, around: Surroundings) -> Iterator[Wrong]:
+def query_wrong(book: Book, event: events.OrderStateObserved, before: Record) -> Iterator[Wrong]:
     """Check what a status query claims to include, and that an order that is gone was missed twice (H22)."""
+    yield from report_wrong(book, event, before)
     if event.gone and event.began_ns is None:
         yield EVIDENCE, "the order is gone, but the status query that shows it is not named"
     if event.reflects_ns is None or event.evidence is Evidence.OPERATOR:
         return
-    if event.reflects_ns > max(0, (event.began_ns or 0) - around.orders_lag_ns):
+    if event.reflects_ns > max(0, (event.began_ns or 0) - book.around.orders_lag_ns):
         yield EVIDENCE, "the status query claims to include more than its begin and the venue's read lag allow"
     known = next((item for item in before.orders if item.exchange_order_id == event.exchange_order_id), None)
     if event.gone and known is not None and known.live and known.misses < MISSES_MIN:
@@ -416,6 +415,8 @@ def miscounted(book: Book, after: Record) -> Iterator[Wrong]:
 
 
 CHECKS: dict[type[events.BaseEvent], Callable[..., Iterator[Wrong]]] = {
+    **{kind: report_wrong for kind in events.EVENT_TYPES if issubclass(kind, events.OrderReport)},
+    events.OrderStateObserved: query_wrong,
     **dict.fromkeys(
         (events.IntentCreated, events.IntentModified, events.IntentCancelRequested, events.IntentDeleted), command_wrong
     ),
@@ -423,4 +424,4 @@ CHECKS: dict[type[events.BaseEvent], Callable[..., Iterator[Wrong]]] = {
     events.AttemptStarted: started_wrong,
     **dict.fromkeys((events.AttemptFailed, events.AttemptUnknown, events.AttemptResolved), verdict_wrong),
 }
-"""Checks by event class, besides reports."""
+"""Checks by event class."""

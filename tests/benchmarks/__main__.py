@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.benchmarks import history, long_log, memory, rows
+from tests.benchmarks import command_line, history, long_log, memory, rows
 from tests.benchmarks.measure import Figure, note
 from tests.postgres import running_postgres
 
@@ -39,6 +39,8 @@ class Sizes:
     """Events that are verified by their hashes alone."""
     refolded: int
     """Events that are rebuilt and decoded."""
+    many: int
+    """Orders open at a time in the log that is verified."""
     made: int
     """Events of the log on which a kernel starts."""
     made_live: int
@@ -50,8 +52,10 @@ class Sizes:
     """Whether a leading process is measured too, which takes minutes."""
 
 
-FULL = Sizes(5, 3_200, 10_000, 20, 500, 100_000, 200_000, 200_000, 10_000, 1_000_000, memory.FOLDED, leader=True)
-QUICK = Sizes(1, 320, 320, 2, 30, 2_000, 3_000, 4_000, 200, 3_000, (500, 1_500), leader=False)
+FULL = Sizes(
+    5, 3_200, 10_000, 20, 500, 100_000, 200_000, 13_000, 200_000, 10_000, 1_000_000, memory.FOLDED, leader=True
+)
+QUICK = Sizes(1, 320, 320, 2, 30, 2_000, 3_000, 300, 4_000, 200, 3_000, (500, 1_500), leader=False)
 
 
 def main() -> None:
@@ -157,6 +161,14 @@ async def measured_on(url: str, directory: Path, sizes: Sizes) -> AsyncIterator[
         yield item
     note(f"rebuild, {backend} …")
     for item in await history.refold(url, directory, events=sizes.refolded, rounds=min(rounds, 3)):
+        yield item
+    note(f"rebuild and verify with many live, {backend} …")
+    for item in await history.with_many_live(
+        url, directory, events=sizes.refolded // 2, live=sizes.many, rounds=min(rounds, 3)
+    ):
+        yield item
+    note(f"command line, {backend} …")
+    for item in await command_line.short_commands(url, directory, events=sizes.made // 8, rounds=2 * rounds):
         yield item
     note(f"start, and memory of a rebuild, {backend} …")
     sized = functools.partial(long_log.budget_rows, url, directory, events=sizes.made, live=sizes.made_live)

@@ -6,6 +6,7 @@ seconds of this process, threads included.
 
 from __future__ import annotations
 
+import statistics
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -18,6 +19,7 @@ from eventsourcing.domain import Aggregate, event
 from kernel.log import EventLog, open_log
 from kernel.log.engine.recorded_log import RecordedLog
 from kernel.log.engine.records import event_of
+from replay import verify
 from replay.readmodel.rebuild import rebuild
 from tests.benchmarks.floors import library_application
 from tests.benchmarks.made_log import make_log
@@ -68,6 +70,31 @@ async def refold(url: str, directory: Path, *, events: int, rounds: int) -> list
             f"rebuild from 1 against the library, {backend}", count / ours_s / library_per_s, 2.5, 5, True,
             {**detail, "library_get_per_s": round(library_per_s)},
         ),
+    ]  # fmt: skip
+
+
+async def with_many_live(url: str, directory: Path, *, events: int, live: int, rounds: int) -> list[Figure]:
+    """With many orders live: an event of a rebuild against one with few, and verifying against rebuilding."""
+    async with (
+        open_log(fresh_url(url, directory), exchange_id=new_exchange_id()) as few,
+        open_log(fresh_url(url, directory), exchange_id=new_exchange_id()) as many,
+    ):
+        assert isinstance(few, RecordedLog)
+        assert isinstance(many, RecordedLog)
+        few_events, many_events = await make_log(few, count=events), await make_log(many, count=events, live=live)
+        turns = [
+            [await in_cpu_s(work)() for work in (lambda: rebuild(few), lambda: rebuild(many), lambda: verify(many))]
+            for _ in range(rounds)
+        ]
+    few_s, many_s, verify_s = (statistics.median(times) for times in zip(*turns, strict=True))
+    backend = backend_of(url)
+    detail = {"events": many_events, "live": live, "rebuild_us_per_event": round(many_s / many_events * 1e6, 1)}
+    return [
+        Figure(
+            f"rebuild, an event with {live:,} live against 300, {backend}",
+            many_s / many_events / (few_s / few_events), 1.7, 1.4, False, detail,
+        ),
+        Figure(f"verify against a rebuild, {live:,} live, {backend}", verify_s / many_s, 1.6, 1.35, False, detail),
     ]  # fmt: skip
 
 

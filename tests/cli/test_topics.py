@@ -17,8 +17,8 @@ from cli import cli
 from kernel import EventSourcedKernel, errors
 from kernel.errors import KernelError
 from kernel.lifecycle.remediation import REMEDIATION
-from kernel.limits import Limits
 from kernel.models import FindingKind
+from kernel.safety.limit_settings import Limits
 from kernel.safety.readiness import REMEDIES as CONDITIONS
 from kernel.subscriptions import FIELDS
 from replay import connect, open_kernel

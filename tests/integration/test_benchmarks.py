@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROWS_OF_A_BACKEND, ROWS_OF_NONE = 12, 2
+ROWS_OF_A_BACKEND, ROWS_OF_NONE = 17, 2
 
 
 @pytest.mark.parametrize(

@@ -136,8 +136,6 @@ class Personality:
     """Returns the symbol of an order by its true venue id."""
     client_id_of: Any
     """Returns the client order id of an order by its true venue id."""
-    created_ns_of: Any
-    """Returns when an order was placed, by its true venue id."""
     in_use_until_ns: Any
     """Returns until when the id of an order is in use, by its true venue id."""
     purged: set[str] = field(default_factory=set)
@@ -157,6 +155,8 @@ class Personality:
     defects: deque[str] = field(default_factory=deque)
     _shown: dict[str, str] = field(default_factory=dict)
     """True venue id to the id that is shown."""
+    _created_ns: dict[str, int] = field(default_factory=dict)
+    """True venue id to when the order was placed."""
     _true: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
     """Symbol and shown id to the true ids, oldest first."""
 
@@ -169,6 +169,7 @@ class Personality:
         if order_id not in self._shown:
             symbol_id = self.symbol_of(order_id)
             shown = self._shown[order_id] = self._next_id(symbol_id)
+            self._created_ns[order_id] = self.now_ns()
             self._true[symbol_id, shown].append(order_id)
         return self._shown[order_id]
 
@@ -222,7 +223,7 @@ class Personality:
         traded = [item for item in known if len(keys) > 2 and item == keys[2]]
         alike = traded or [item for item in known if self.client_id_of(item) in named] or known
         told_ns = event.get("transact_time_ns")
-        placed = [item for item in alike if not told_ns or self.created_ns_of(item) <= told_ns]
+        placed = [item for item in alike if not told_ns or self._created_ns.get(item, 0) <= told_ns]
         return (placed or alike or [shown])[-1]
 
     # requests

@@ -22,6 +22,7 @@ from replay import VerifyReport, verify
 from tests.simulation import loop
 from tests.simulation.hunt import plan_for, runs
 from tests.simulation.mutants import MUTANTS, planted
+from tests.simulation.personality import PERSONALITIES
 from tests.simulation.plan import Plan, from_seed
 from tests.simulation.player import Outcome, play
 from tests.simulation.shrink import shrunk, size
@@ -62,6 +63,13 @@ def test_a_seed_breaks_no_promise(seed: int) -> None:
     assert not outcome.failed, "\n".join(told)
     report = asyncio.run(verified(outcome))
     assert report.ok, "\n".join([*map(str, report.problems), *told])
+
+
+@pytest.mark.parametrize("name", sorted(PERSONALITIES))
+def test_each_personality_of_the_venue_is_borne(name: str) -> None:
+    """A short run at a venue with each personality breaks no invariant."""
+    outcome = play(from_seed(FIRST, commands=20, venue=[name]))
+    assert not outcome.failed, "\n".join([*map(str, outcome.problems), *outcome.plan.lines(), *outcome.lines])
 
 
 async def verified(outcome: Outcome) -> VerifyReport:

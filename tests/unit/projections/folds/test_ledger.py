@@ -333,7 +333,7 @@ def test_a_trade_at_the_opening_reported_later_is_no_drift(had: bool) -> None:
     assert books.ledger.opening is not None
     traded_ns = books.now + 2
     books.now += 10
-    books.ledger.book_external(Booking("S", 5, 0), SYMBOL, DECIMALS, at_ns=books.now, venue_ns=traded_ns)
+    books.ledger.book(Booking("S", 5, 0), SYMBOL, DECIMALS, at_ns=books.now, venue_ns=traded_ns, external=True)
     books.now += 10
     assert books.observe(BTC=5) == {}
     assert books.observe(BTC=6) == {"BTC": 1}
@@ -345,7 +345,7 @@ def test_external_trades_after_the_opening_keep_the_books() -> None:
     books.now, books.ledger.lag_ns = 100, 3
     books.observe(BTC=5)
     later = books.now + 3
-    books.ledger.book_external(Booking("S", 5, 0), SYMBOL, DECIMALS, at_ns=later, venue_ns=later)
+    books.ledger.book(Booking("S", 5, 0), SYMBOL, DECIMALS, at_ns=later, venue_ns=later, external=True)
     books.now = later + 10
     assert books.observe(BTC=5) == {"BTC": -5}
 
