@@ -50,10 +50,9 @@ class ReferenceData:
     def is_urgent(self) -> bool:
         """True if the symbol of a live intent is unknown, quarantined or does not trade: that may end soon."""
         live = self._live_symbols()
-        if live & self.venue.quarantined:
-            return True
-        known = (self.state.symbol(symbol_id) for symbol_id in live)
-        return any(symbol is None or symbol.status is not SymbolStatus.TRADING for symbol in known)
+        known = map(self.state.symbol, live)
+        trades = all(item is not None and item.status is SymbolStatus.TRADING for item in known)
+        return not trades or not live.isdisjoint(self.venue.quarantined)
 
     def _live_symbols(self) -> set[str]:
         records = (self.state.record(intent_id) for intent_id in self.state.live_intent_ids())
@@ -125,12 +124,9 @@ class ReferenceData:
 
     async def _report(self, misfits: dict[str, str]) -> None:
         """Raise the findings, and wait for them: they stop the symbols' orders."""
-        gone = {
-            name: "the venue no longer lists it, so it counts as closed"
-            for name in self._live_symbols() - self._fitting - misfits.keys()
-            if self.state.symbol(name) is not None
-        }
-        for name, why in (misfits | gone).items():
+        gone = filter(self.state.symbol, self._live_symbols() - self._fitting - misfits.keys())
+        reasons = misfits | dict.fromkeys(gone, "the venue no longer lists it, so it counts as closed")
+        for name, why in reasons.items():
             text = f"nothing is placed in {name}: {why}"
             self.findings.raise_finding(FindingKind.SYMBOL_QUARANTINED, name, text, symbol_id=name)
         await self.findings.settled()
