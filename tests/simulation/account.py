@@ -164,6 +164,8 @@ class Intent:
     """Quantity and price by fill key, as recorded; corrections and busts applied."""
     fees: dict[str, int] = field(default_factory=dict)
     """The fee of each trade by fill key, as recorded, in units of its asset."""
+    fees_position: int = 0
+    """Log position of the newest of them."""
     void: set[str] = field(default_factory=set)
     """Keys of busted trades and corrections; a bust may precede its trade."""
     corrections: dict[str, tuple[str, int]] = field(default_factory=dict)

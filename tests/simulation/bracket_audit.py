@@ -130,13 +130,24 @@ class BracketAudit(BystanderAudit):
             return True
         return any(order.exchange_order_id in self._working for order in self._by_intent[intent.intent_id])
 
+    def _may_be_amended(self, intent: Intent) -> bool:
+        """Whether an amend may still have an effect, and no order of the intent works."""
+        amends = [item for item in intent.sends if item.kind == "AMEND" and not item.no]
+        orders = self._by_intent[intent.intent_id]
+        is_unseen = any(not self._seen(item.client_order_id) for item in amends)
+        return is_unseen and not any(order.exchange_order_id in self._working for order in orders)
+
+    def _was_canceled(self, intent: Intent) -> bool:
+        return any(order.cum_qty < order.quantity for order in self._by_intent[intent.intent_id])
+
     def _note_vague(self, group: Group, place: Place) -> None:
-        """Note that what is open now is not certain: a total and a correction are both known, or the exits are canceled."""
+        """Note that what is open now is not certain: a total and a correction are both known, or an exit was canceled."""
         for item in group.members:
             if (item.void or item.corrections) and self._filled_so_far(item) > item.filled:
                 self._vague.add(place)
-        ended = [item for item in group.members[1:] if item.desired == "CANCELED" and item.sends]
-        if ended and not self._has_exit(group):
+        exits = [item for item in group.members[1:] if item.sends]
+        ended = any(item.desired == "CANCELED" or self._was_canceled(item) for item in exits)
+        if (ended and not self._has_exit(group)) or any(map(self._may_be_amended, exits)):
             self._vague.add(place)  # whether the final quantities of their orders are known is not followed here
         if self._left_open(group) == DUST and not self._is_fee_certain(group.members[0]):
             self._vague.add(place)  # whether the fees leave something to close is not followed here

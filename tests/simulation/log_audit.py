@@ -230,8 +230,11 @@ class LogAudit:
                 7, f"{group.group_id} is worked by the kernel, and the venue has {orders[0].exchange_order_id}"
             )
 
-    def _check_group(self, intent: Intent, send: Send) -> None:
-        """Check that no order is sent, or enlarged, beyond what the group's recorded fills permit (H19)."""
+    def _check_group(self, intent: Intent, send: Send, decided_position: int) -> None:
+        """Check that no order is sent, or enlarged, beyond what the group's recorded fills permit (H19).
+
+        A fee counts once the decision could know it: an inferred fill has none, and its trade adds nothing to the group.
+        """
         group = intent.group
         if group is None or group.native or (send.kind == "AMEND" and not self._enlarges(send)):
             return
@@ -245,7 +248,8 @@ class LogAudit:
         if asked > most:
             self.problem(2, f"{intent.intent_id} of {group.group_id} is sent for {asked}, its siblings leave it {most}")
             return
-        held = group.allowed(intent, filled, released=self._released(leader) - self._fees_in_base(leader))
+        fees = self._fees_in_base(leader) if leader.fees_position <= decided_position else 0
+        held = group.allowed(intent, filled, released=self._released(leader) - fees)
         if group.mode == "ONE_TRIGGERS_OTHER" and asked > held:
             self.problem(14, f"{intent.intent_id} of {group.group_id} is sent for {asked}, {held} is held")
 
@@ -292,7 +296,7 @@ class LogAudit:
         self._check_halt(intent, send, event)
         self._check_word(intent, send, event)
         if send.kind != "CANCEL" and self.immediate:
-            self._check_group(intent, send)
+            self._check_group(intent, send, event["state_position"])
         intent.sends.append(send)
         self._check_rate(intent, send)
 
@@ -477,9 +481,12 @@ class LogAudit:
     def _on_OrderRejected(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
         self._fact("closed", event | {"ord_status": "REJECTED"})
 
-    def _on_OrderFilled(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
+    def _on_OrderFilled(  # noqa: N802
+        self, intent: Intent, event: dict[str, Any], position: int, *rest: Any
+    ) -> None:
         intent.fills[event["fill_key"]] = (event["last_qty"], event["last_px"])
         intent.fees[event["fill_key"]] = event.get("fee") or 0
+        intent.fees_position = position
         self._fill_keys.add(event["fill_key"])
         self._fact("filled", event)
 
