@@ -126,11 +126,10 @@ def modified(facts: OrderFacts, event: events.OrderModified) -> OrderFacts:
     if event.exec_type is not ExecType.REPLACED or client_id is None or orig_id is None:
         return changed
     changed = replace(answers(changed, event), superseded_ids=changed.superseded_ids | {orig_id})
-    if client_id in changed.client_order_ids:
-        return changed
-    last = client_id not in changed.superseded_ids
-    ids = (*changed.client_order_ids, client_id) if last else (client_id, *changed.client_order_ids)
-    return replace(changed, client_order_ids=ids)
+    ids, superseded = changed.client_order_ids, changed.superseded_ids
+    if client_id not in ids:
+        ids = (client_id, *ids) if client_id in superseded else (*ids, client_id)
+    return replace(changed, client_order_ids=tuple(sorted(ids, key=lambda item: item not in superseded)))
 
 
 def observed(facts: OrderFacts, event: events.OrderStateObserved) -> OrderFacts:

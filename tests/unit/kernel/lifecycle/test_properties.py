@@ -372,6 +372,23 @@ def test_requests_find_their_order_without_the_venues_id() -> None:
     assert (facts.quantity, facts.client_order_id, facts.cum_qty) == (100, "r2", 100)
 
 
+@unhurried
+@given(st.permutations(range(4)))
+def test_the_newest_replace_names_the_order(places: list[int]) -> None:
+    """Of two replaces, and a status and a trade between them in any order, the second one's id is the current one."""
+    journal, ids = a_submitted_journal(), {"exchange_order_id": "o1"}
+    for request_id, target in (("r1", "c1"), ("r2", "r1")):
+        journal.append("i", an_attempt(AttemptKind.AMEND, request_id, an_order(), target_client_order_id=target))
+    reports = [
+        a_trade("t1", 1, at=2, **ids),
+        a_report(ExecType.REPLACED, at=3, client_id="r1", orig_client_order_id="c1", **ids),
+        a_report(ExecType.REPLACED, at=4, client_id="r2", orig_client_order_id="r1", **ids),
+        a_report(ExecType.ORDER_STATUS, at=5, client_id="r2", ord_status=OrdStatus.PARTIALLY_FILLED, **ids),
+    ]
+    journal.hear_all("i", [reports[place] for place in places])
+    assert journal.record().orders[0].client_order_id == "r2"
+
+
 def test_a_report_that_names_no_order_is_unknown() -> None:
     """An answer without any order id is refused, however often it arrives."""
     journal = a_submitted_journal()
