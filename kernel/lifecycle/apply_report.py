@@ -163,12 +163,15 @@ OBSERVED_CHANGES: dict[ExecType, OrderChange] = {
 def confirmed(facts: OrderFacts, event: events.OrderStateObserved) -> OrderFacts:
     """Apply the answer to a status query.
 
-    An order that the venue no longer has is closed, reason unknown, until a later query shows it again.
+    An order that the venue no longer has is closed, reason unknown, until a later query shows it again. FILLED tells the
+    total, if only by the quantity; of a stop it may tell the trigger.
     """
     if event.gone:
         return gone(facts, event)
     if event.ord_status in ENDS:
         return ENDINGS[event.ord_status](facts, event)
+    if event.ord_status is OrdStatus.FILLED and event.cum_qty is None and facts.order.order_type not in STOPPED:
+        event = replace(event, cum_qty=event.order_qty)  # without its envelope: nothing below needs it
     known = with_shown_id(shown_open(facts, event), event)
     if event.ord_status is not None:
         known = with_status(known, event, event.ord_status)
@@ -199,10 +202,15 @@ def gone(facts: OrderFacts, event: events.OrderStateObserved) -> OrderFacts:
 
 
 def shown_open(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    """Apply a report that shows an order open: it ends the misses, and reopens an ended order if it is newer (H21)."""
+    """Apply a report that shows an order: it ends the misses, and reopens an ended order if it is newer (H21).
+
+    FILLED with a total does not: it is no open order. Without one, the final quantity is unknown again.
+    """
     if facts.misses or facts.not_found:
         facts = replace(facts, **order_facts.NOT_MISSED)
     if facts.closed is None and facts.gone_ns is None:
+        return facts
+    if event.ord_status is OrdStatus.FILLED and event.cum_qty is not None:
         return facts
     began_ns = event.began_ns if isinstance(event, events.OrderStateObserved) else None
     reflects_ns = event.reflects_ns if isinstance(event, events.OrderStateObserved) else None

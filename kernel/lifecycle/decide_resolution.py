@@ -203,7 +203,7 @@ def open_attempt(record: Record, position: int | None) -> Attempt:
 def refuse_while_evidence_may_come(record: Record, attempt: Attempt, *, now_ns: int) -> None:
     """Raise `ConflictError` while the attempt's call may report, or a later status query can resolve it."""
     sends = [item for item in record.unresolved if item.client_order_id == attempt.client_order_id]
-    if any(item.outcome is AttemptOutcome.PENDING for item in sends):
+    if sends[-1].outcome is AttemptOutcome.PENDING:  # one that was sent again has no call any more
         raise ConflictError(
             f"{attempt.kind} at {attempt.position} is PENDING: its request may still be answered, and the leader queries"
             " it otherwise; nothing was resolved"

@@ -608,7 +608,7 @@ def recorded_order(item: VenueOrder, state: OrderState, known: OrderFacts | None
         reduced_qty=item.reduced_qty or 0, recorded=True, changed_to=RequestedTerms(item.quantity, item.price),
     )  # fmt: skip
     voided_ns = max(0, order_facts.newest_void(facts))
-    facts = order_facts.with_evidence(facts, voided_ns, item.cum_qty) if item.cum_qty else facts
+    facts = replace(facts, evidence=(CumEvidence(voided_ns, item.cum_qty),)) if item.cum_qty else facts
     if item.ord_status in ENDS:
         return order_facts.with_end(facts, item.ord_status, now_ns=now_ns, time_ns=voided_ns, cum_qty=item.cum_qty)
     return facts

@@ -604,12 +604,6 @@ def with_bust(facts: OrderFacts, fill_key: str, time_ns: int) -> OrderFacts:
     return replace(facts, busts=(*facts.busts, (fill_key, time_ns)), accepted=True)
 
 
-def with_evidence(facts: OrderFacts, time_ns: int, cum_qty: int, margin_ns: int | None = None) -> OrderFacts:
-    """Add a total of the venue, unless another is both as new and as large."""
-    evidence = with_total(facts.evidence, CumEvidence(time_ns, cum_qty, margin_ns))
-    return facts if evidence is facts.evidence else replace(facts, evidence=evidence)
-
-
 def with_total(evidence: tuple[CumEvidence, ...], given: CumEvidence) -> tuple[CumEvidence, ...]:
     """Return totals with another one, without those that it replaces; the same ones if it is replaced itself."""
     kept = []

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from kernel import events
-from kernel.lifecycle import Record, evolve
+from kernel.lifecycle import TERMINAL, Record, evolve
 from kernel.lifecycle.findings import finding_events
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import client_ids_of, find_order, key_of
 from kernel.lifecycle.record import order_under
 from kernel.lifecycle.settled_orders import recalled
-from kernel.models import ExecType, LookScope, OrdStatus, VenueOrder
+from kernel.models import ExecType, LookScope, VenueOrder
 from kernel.order_spec import StandardOrder
 from kernel.venues.base import ExecutionReport, VenueCapabilities, VenueSnapshot
 
@@ -124,7 +124,7 @@ def facts_of(record: Record, item: VenueOrder) -> OrderFacts | None:
 
 
 def is_open(report: ExecutionReport) -> bool:
-    return report.ord_status not in (OrdStatus.FILLED, OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED)
+    return report.ord_status not in TERMINAL
 
 
 def may_concern(report: ExecutionReport, client_order_id: str, exchange_order_id: str | None) -> bool:

@@ -37,6 +37,7 @@ from kernel.models import (
     OrdStatus,
     VenueOrder,
 )
+from kernel.plan import open_question
 from kernel.reconciler import attempt_resolution
 from kernel.reconciler.decision import AttemptResolution, ResolutionMethod
 from kernel.reconciler.rate_limiter import VenueRateLimiter
@@ -114,7 +115,9 @@ class StatusQuerier:
     async def resolve(self, step: AttemptResolution) -> QueryOutcome:
         match step:
             case AttemptResolution(how=ResolutionMethod.FIND_ORDER):
-                return await self.find_order(step.order, step.attempt, may_resend=step.may_resend)
+                outcome = await self.find_order(step.order, step.attempt, may_resend=step.may_resend)
+                await self._settle_earlier(step, outcome)
+                return outcome
             case AttemptResolution(how=ResolutionMethod.FIND_REPLACEMENT):
                 return await self.find_replacement(step.order, step.attempt, step.target)
             case AttemptResolution(how=ResolutionMethod.CHECK_CANCEL, target=VenueOrder() as target):
@@ -124,6 +127,15 @@ class StatusQuerier:
         record = self.state.record(step.order.intent_id)
         await self._resolve(record, step.attempt, "its target is no longer open")
         return QueryOutcome(resolved=True)
+
+    async def _settle_earlier(self, step: AttemptResolution, outcome: QueryOutcome) -> None:
+        """Query an earlier order whose end, final quantity or fills are not known: a resend waits for it."""
+        order = self.state.order_state(step.order.intent_id)
+        question = open_question(order) if order is not None else None
+        if question is None or outcome.resolved or outcome.resend:
+            return
+        if attempt_resolution.may_repeat(step.attempt, self.venue.capabilities, may_resend=True):
+            await self.ask(step.order.intent_id, question)
 
     async def find_order(self, order: OrderState, attempt: Attempt, *, may_resend: bool) -> QueryOutcome:
         """Query the client order id of a submit."""

@@ -21,7 +21,7 @@ from kernel import events
 from kernel.clock import Clock
 from kernel.commands.validation import new_intent
 from kernel.errors import ConflictError, FencedError, OutcomeUnknown
-from kernel.lifecycle import OrderRequest, decide_report, evolve, finding_id, raised
+from kernel.lifecycle import TERMINAL, OrderRequest, decide_report, evolve, finding_id, raised
 from kernel.lifecycle.order_identity import OrderMatch, reuse_findings, shows
 from kernel.lifecycle.settled_orders import recalled
 from kernel.log.base import Write
@@ -34,7 +34,6 @@ from kernel.models import (
     Finding,
     FindingKind,
     OrderIntent,
-    OrdStatus,
     UnsolicitedCancelPolicy,
 )
 from kernel.order_spec import OrderType, Side, StandardOrder
@@ -64,7 +63,6 @@ ORDER_EVIDENCE = frozenset(
     }
 )
 """Reports by which an order can be adopted: it is working, or it traded."""
-ENDED = frozenset({OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED, OrdStatus.FILLED})
 
 
 @dataclass(eq=False)
@@ -351,7 +349,7 @@ class ExternalOrders:
             return False
         if not report.client_order_id and self._has_unresolved(report.symbol_id):
             return False
-        if report.exec_type is not ExecType.TRADE and report.ord_status in ENDED:
+        if report.exec_type is not ExecType.TRADE and report.ord_status in TERMINAL:
             return False
         hidden = not report.client_order_id and not self._shows_client_ids(report, source)
         if self.settings.external_orders_of_kernels:

@@ -48,11 +48,10 @@ class ReferenceData:
 
     @property
     def is_urgent(self) -> bool:
-        """True if the symbol of a live intent is unknown, quarantined or does not trade: that may end soon."""
-        live = self._live_symbols()
-        known = map(self.state.symbol, live)
+        """True if the symbol of a live intent is unknown or does not trade, or trades in a known one are left out."""
+        known = map(self.state.symbol, self._live_symbols())
         trades = all(item is not None and item.status is SymbolStatus.TRADING for item in known)
-        return not trades or not live.isdisjoint(self.venue.quarantined)
+        return not trades or any(map(self.state.symbol, self.venue.quarantined))
 
     def _live_symbols(self) -> set[str]:
         records = (self.state.record(intent_id) for intent_id in self.state.live_intent_ids())

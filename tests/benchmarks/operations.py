@@ -287,8 +287,7 @@ def decode_checkpoint(content: bytes) -> None:
     """The floor of a start: the file's lines decoded into values."""
     _, parts, *records, _, _ = content.split(b"\n")
     checkpoint.decode_snapshot(parts)
-    kept = [checkpoint.record_of(line) for line in records]
-    assert kept
+    assert [checkpoint.decode_record(line) for line in records]
 
 
 OPERATIONS: dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]] = {

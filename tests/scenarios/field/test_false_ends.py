@@ -7,9 +7,10 @@ import asyncio
 import pytest
 from msgspec import structs
 
+from kernel.errors import OutcomeUnknown
 from kernel.models import ExecType, OrdStatus, ReconciliationStatus, UnsolicitedCancelPolicy
 from kernel.order_spec import TimeInForce
-from kernel.venues.base import ReadLag
+from kernel.venues.base import Dedupe, ExecutionReport, ReadLag, SubmitRequest
 from replay.testing import run_virtually
 from tests.scenarios.field.lab import COIN, FieldOrder, Lab, field_lab, order
 
@@ -294,5 +295,31 @@ def test_a_trade_after_a_false_end_without_its_client_order_id() -> None:
             item.open = False
             await asyncio.sleep(130)
             assert (await status_of(lab), await lab.position()) == (OrdStatus.CANCELED, COIN // 4)
+
+    run_virtually(main)
+
+
+@LOOKUPS
+def test_a_resend_does_not_wait_for_an_earlier_order_for_ever(lookup: bool) -> None:
+    """An ended order is shown open once and is gone: its final quantity is queried though a later request is unknown."""
+
+    async def main() -> None:
+        lag = ReadLag(open_orders_ns=10**9, trades_ns=10**9)
+        async with field_lab(lookup=lookup, read_lag=lag, dedupe=Dedupe.FOR_EVER, validity_window_ns=None) as lab:
+            item = await placed(lab, on_unsolicited_cancel=RECREATE)
+
+            def on_submit(request: SubmitRequest) -> ExecutionReport:
+                raise OutcomeUnknown("the connection was lost")
+
+            lab.venue.on_submit = on_submit
+            lab.venue.end(item, OrdStatus.CANCELED)
+            while submits(lab) < 2:
+                await asyncio.sleep(0.1)
+            shown = lab.venue.report(item, ExecType.ORDER_STATUS, ord_status=OrdStatus.NEW, leaves_qty=item.quantity)
+            lab.venue.tell(shown)
+            await asyncio.sleep(0.1)
+            lab.venue.on_submit = lab.venue.accept
+            await asyncio.sleep(300)
+            assert [other.open for other in lab.venue.orders.values()] == [False, True]
 
     run_virtually(main)

@@ -66,6 +66,20 @@ async def test_its_end_is_noticed_without_a_reconnect() -> None:
         assert len(lab.venue.open_orders()) == 2
 
 
+async def test_its_end_is_noticed_where_no_order_of_it_is_live() -> None:
+    """Nor may its trades stay left out for long where all orders of it ended: an external one changed the balances."""
+    async with field_lab(settings=KernelSettings(reference_interval_s=3600)) as lab:
+        await lab.kernel.place_order(order(symbol_id="ETHUSDT"), intent_id="a")
+        await lab.kernel.cancel_order("a")
+        lab.venue.all_symbols = changed(price_decimals=3)
+        await reconnected(lab)
+        terms = order(symbol_id="ETHUSDT")
+        lab.venue.fill(FieldOrder("x", "", terms, COIN, terms.price), COIN)
+        lab.venue.all_symbols = [BTCUSDT, ETHUSDT]
+        await asyncio.sleep(121)
+        assert set(lab.findings()) == {"UNEXPECTED_TRADE"}
+
+
 @pytest.mark.parametrize("fields", [{"price_decimals": 3}, {"quantity_decimals": 6}, {"base_asset": "BTC"}])
 async def test_a_traded_symbol_stops_and_goes_on(fields: dict[str, Any]) -> None:
     """Nothing is placed or changed in it, cancels go out, its numbers are ignored, and the old data lift it."""

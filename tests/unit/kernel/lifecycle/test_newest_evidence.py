@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,6 +80,38 @@ def test_a_fill_never_reopens(at: int) -> None:
     facts = facts_of(journal)
     assert (facts.live, facts.cum_qty) == (False, 30)
     assert (facts.unconfirmed_ns is not None) is (at > 2)
+
+
+@pytest.mark.parametrize("told", [None, 100])
+@pytest.mark.parametrize("end_told", [None, 0])
+@pytest.mark.parametrize("places", [*permutations(range(3))])
+def test_a_status_filled_does_not_reopen(told: int | None, end_told: int | None, places: tuple[int, ...]) -> None:
+    """An end, a trade that the venue books after it, and FILLED with or without a total: ended, in any order."""
+    reports = [
+        a_report(ExecType.EXPIRED, at=1, cum_qty=end_told),
+        a_trade("t1", 100, at=2),
+        a_report(ExecType.ORDER_STATUS, at=3, ord_status=OrdStatus.FILLED, order_qty=100, cum_qty=told),
+    ]
+    journal = a_submitted_journal()
+    journal.hear_all("i", [reports[place] for place in places])
+    facts = facts_of(journal)
+    assert (facts.closed, facts.live, facts.final_cum_qty, facts.inferred_qty) == (OrdStatus.EXPIRED, False, 100, 0)
+    assert FindingKind.FALSE_END not in conditions(journal.record())
+
+
+@pytest.mark.parametrize("told", [{}, {"order_qty": 100}, {"cum_qty": 100}])
+@pytest.mark.parametrize("stop", [False, True])
+def test_filled_counts_only_as_told(told: dict[str, int], stop: bool) -> None:
+    """After an end with nothing filled, FILLED gives the total, or the final quantity is unknown again; never nothing."""
+    order = an_order()
+    if stop:
+        order = structs.replace(order, order_type=OrderType.STOP_LIMIT, stop_price=9)
+    journal = a_submitted_journal(order)
+    journal.hear_all("i", [a_report(ExecType.NEW, at=1), CANCELED])
+    journal.query()
+    journal.hear("i", a_report(ExecType.ORDER_STATUS, at=3, ord_status=OrdStatus.FILLED, **told))
+    has_total = "cum_qty" in told or (bool(told) and not stop)
+    assert facts_of(journal).final_cum_qty == (100 if has_total else None)
 
 
 def test_a_false_end_that_is_repeated_stays_false() -> None:

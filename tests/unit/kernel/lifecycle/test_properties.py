@@ -178,7 +178,8 @@ def test_a_terminal_status_has_evidence(data: st.DataObject) -> None:
 def is_evident(status: OrdStatus, quantity: int, said: list[ExecutionReport]) -> bool:
     if status is OrdStatus.FILLED:
         traded = sum(item.last_qty or 0 for item in said if item.exec_type is not ExecType.TRADE_CANCEL)
-        told = max((item.cum_qty or 0 for item in said), default=0)
+        shown = ((item.order_qty if item.ord_status is status else None, item.cum_qty) for item in said)
+        told = max((total or 0 for totals in shown for total in totals), default=0)
         return max(traded, told) >= quantity
     return any(item.exec_type.value == status.value or item.ord_status is status for item in said)
 
