@@ -77,11 +77,13 @@ HOPELESS_QUERY_NS_MAX = 30_000_000_000
 """Longest time between queries that can find the order but never prove its absence."""
 
 
-def next_query_ns(attempt: Attempt, capabilities: VenueCapabilities, *, last_query_ns: int | None) -> int | None:
+def next_query_ns(
+    attempt: Attempt, capabilities: VenueCapabilities, *, last_query_ns: int | None, may_resend: bool = False
+) -> int | None:
     """Return when to query next for an unresolved attempt; None if only the backoff spaces the queries.
 
     At 0, 1/4 and 1/2 of the time to `absent_after_ns` a query can find the order but not rule it out; from then on it
-    can. If no query can ever prove absence, each is later by half of the elapsed time, at most 30 s: many such attempts
+    can. If neither a query nor a resend can prove absence, each is later by half of the elapsed time, at most 30 s: many
     must not use up the rate limit, and the stream and each snapshot report an order that appears.
     """
     if last_query_ns is None:
@@ -92,7 +94,7 @@ def next_query_ns(attempt: Attempt, capabilities: VenueCapabilities, *, last_que
         trades_ns = attempt.list_look_ended_ns + trades_lag_ns(capabilities)
         return trades_ns if last_query_ns < trades_ns else spaced_ns(attempt, last_query_ns)
     absent_after_ns = attempt.absent_after_ns
-    if absent_after_ns is None and not capabilities.accepts_id_once:
+    if absent_after_ns is None and not may_repeat(attempt, capabilities, may_resend=may_resend):
         return spaced_ns(attempt, last_query_ns)
     if absent_after_ns is None or last_query_ns >= absent_after_ns:
         return None

@@ -275,9 +275,7 @@ def resolve(inputs: RunInputs, order: OrderState, attempt: Attempt) -> Decision:
     elif attempt.new_order:
         step = AttemptResolution(ResolutionMethod.FIND_REPLACEMENT, attempt, order, target)
     else:
-        newest = next(
-            item for item in reversed(order.attempts) if item.outcome in UNRESOLVED and item.kind is attempt.kind
-        )
+        newest = [item for item in order.attempts if item.outcome in UNRESOLVED and item.kind is attempt.kind][-1]
         step = AttemptResolution(
             ResolutionMethod.FIND_ORDER, newest, order, may_resend=may_resend(inputs, order, newest)
         )
@@ -287,16 +285,16 @@ def resolve(inputs: RunInputs, order: OrderState, attempt: Attempt) -> Decision:
 
 def spaced(inputs: RunInputs, step: AttemptResolution) -> Decision:
     """Return the query if it is due; a resend before it, where the resend's answer proves more."""
-    attempt, now_ns = step.attempt, inputs.now_ns
+    attempt, capabilities, now_ns, may_resend = step.attempt, inputs.capabilities, inputs.now_ns, step.may_resend
     last_ns = inputs.memory.last_queries.get(attempt.position)
     if attempt_resolution.repeats_unseen(
-        attempt, inputs.capabilities, may_resend=step.may_resend, last_query_ns=last_ns, now_ns=now_ns
+        attempt, capabilities, may_resend=may_resend, last_query_ns=last_ns, now_ns=now_ns
     ):
         return decide_resend(inputs)
-    due_ns = attempt_resolution.next_query_ns(attempt, inputs.capabilities, last_query_ns=last_ns)
+    due_ns = attempt_resolution.next_query_ns(attempt, capabilities, last_query_ns=last_ns, may_resend=may_resend)
     facts = facts_of(inputs.record, step.target) if step.target is not None else None
     if due_ns is not None and last_ns is not None and facts is not None and facts.misses:
-        next_miss_ns = facts.next_proof_ns + inputs.capabilities.orders_lag_ns
+        next_miss_ns = facts.next_proof_ns + capabilities.orders_lag_ns
         due_ns = next_miss_ns if last_ns < next_miss_ns else due_ns
     if due_ns is None or now_ns >= due_ns:
         return step

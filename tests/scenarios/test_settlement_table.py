@@ -190,10 +190,16 @@ def test_early_queries_precede_the_admissible_one(row: Row) -> None:
 
 @pytest.mark.parametrize("row", [row for row in TABLE if not row.window], ids=lambda row: row.name)
 def test_queries_that_prove_nothing_become_rarer(row: Row) -> None:
-    """Each query is later by half of the elapsed time; where a resend resolves it, only the backoff spaces them."""
+    """Each query is later by half of the elapsed time; where a resend can resolve it, only the backoff spaces them."""
     attempt = an_attempt(row)
-    later = next_query_ns(attempt, row.capabilities, last_query_ns=attempt.stamp_ns + 8 * NS_PER_S)
-    assert later == (None if row.dedupe is Dedupe.FOR_EVER else attempt.stamp_ns + 12 * NS_PER_S)
+
+    def later(*, may_resend: bool) -> int | None:
+        last_ns = attempt.stamp_ns + 8 * NS_PER_S
+        return next_query_ns(attempt, row.capabilities, last_query_ns=last_ns, may_resend=may_resend)
+
+    rarer_ns = attempt.stamp_ns + 12 * NS_PER_S
+    assert later(may_resend=True) == (None if row.dedupe is Dedupe.FOR_EVER else rarer_ns)
+    assert later(may_resend=False) == rarer_ns
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)

@@ -107,6 +107,7 @@ class Player(Bystanders, VenueEvents):
             await self._until(op.at_s)
             self._happen(op)
         await self._quiet()
+        await self._done_acting()
         await self._folded()
         await self._account()
         await self._bury()
@@ -359,6 +360,13 @@ class Player(Bystanders, VenueEvents):
                 and self.loop.time() - began_s >= 40
             ):
                 return
+
+    async def _done_acting(self) -> None:
+        """Wait, not for long, until nothing is in the middle of a step: an order may be placed again each minute."""
+        for _ in range(100):
+            if not any("IN_FLIGHT" in item or "PENDING" in item for item in self._restless()):
+                return
+            await asyncio.sleep(0.1)
 
     async def _folded(self) -> None:
         """Wait until everybody has folded all that is in the log: news take their time."""
