@@ -331,7 +331,7 @@ INTENT_FOLDS: dict[type[events.BaseEvent], Callable[..., None]] = {
     events.FindingRaised: lambda fold, before, event: fold._finding(event),
     events.FindingResolved: lambda fold, before, event: fold._finding(event),
 }
-"""What events of an intent change besides its record, given the record before them."""
+"""Changes that an intent's events make besides its record, given the record before them."""
 
 FOLDS: dict[type[events.BaseEvent], Callable[..., None]] = {
     events.LogCreated: Fold._log_created,

@@ -48,7 +48,7 @@ WIDE = b"0" * 20
 LONG_NUMBER = re.compile(rb"\d{20,}")
 WIDEST = b"%d" % UINT64_MAX
 EXPONENT = re.compile(rb"e\d\d+(?:[,}\]]|\Z)")
-"""What ends such a number, and hardly any text: most values are searched once, and fast."""
+"""The end of such a number, which hardly any text has: most values are searched once, and fast."""
 
 
 def encode(event: BaseEvent) -> bytes:

@@ -1,4 +1,4 @@
-"""What the facts of a venue order tell about an attempt. Called by `evolve`."""
+"""Outcomes of attempts, as the facts of venue orders show them. Called by `evolve`."""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ Called by the command handlers and the event-sourced stores. Pure: the instant i
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import msgspec
 from msgspec.structs import replace
 
@@ -20,12 +22,11 @@ from kernel.values import as_json
 TOO_LATE = frozenset({OrdStatus.FILLED, OrdStatus.EXPIRED, OrdStatus.REJECTED})
 
 
-class IntentCommand(msgspec.Struct, frozen=True):
-    """Something that a user asks of one intent."""
+class IntentCommand(Protocol):
+    """A command to one intent."""
 
     def decide(self, record: Record) -> list[events.BaseEvent]:
         """Return the events of the command, or raise its refusal."""
-        raise NotImplementedError
 
 
 def decide(record: Record, command: IntentCommand) -> list[events.BaseEvent]:
@@ -41,7 +42,7 @@ def decide(record: Record, command: IntentCommand) -> list[events.BaseEvent]:
     return command.decide(record)
 
 
-class CreateIntent(IntentCommand, frozen=True):
+class CreateIntent(msgspec.Struct, frozen=True):
     """Create an intent. With `symbol`, the order must satisfy the symbol's constraints."""
 
     intent: OrderIntent
@@ -57,7 +58,7 @@ class CreateIntent(IntentCommand, frozen=True):
         return [events.IntentCreated(intent=self.intent)]
 
 
-class PlaceOrder(IntentCommand, frozen=True):
+class PlaceOrder(msgspec.Struct, frozen=True):
     """Create an intent with an id chosen by the client; repeating it with the same order is a no-op."""
 
     intent: OrderIntent
@@ -77,7 +78,7 @@ class PlaceOrder(IntentCommand, frozen=True):
         )
 
 
-class UpdateIntent(IntentCommand, frozen=True):
+class UpdateIntent(msgspec.Struct, frozen=True):
     """Replace an intent's record."""
 
     intent: OrderIntent
@@ -88,7 +89,7 @@ class UpdateIntent(IntentCommand, frozen=True):
         return [events.IntentModified(intent=next_intent(known, self.intent, now_ns=self.now_ns))]
 
 
-class ModifyIntent(IntentCommand, frozen=True):
+class ModifyIntent(msgspec.Struct, frozen=True):
     """Change an intent's order; repeating it is a no-op."""
 
     intent_id: str
@@ -119,7 +120,7 @@ class ModifyIntent(IntentCommand, frozen=True):
         return [events.IntentModified(intent=next_intent(known, intent, now_ns=self.now_ns))]
 
 
-class CancelIntent(IntentCommand, frozen=True):
+class CancelIntent(msgspec.Struct, frozen=True):
     """Cancel an intent."""
 
     intent_id: str
@@ -143,7 +144,7 @@ class CancelIntent(IntentCommand, frozen=True):
         ]
 
 
-class PauseIntent(IntentCommand, frozen=True):
+class PauseIntent(msgspec.Struct, frozen=True):
     """Send nothing for an intent."""
 
     intent_id: str
@@ -154,7 +155,7 @@ class PauseIntent(IntentCommand, frozen=True):
         return [] if record.paused else [events.Paused(intent_id=record.intent_id, reason=self.reason)]
 
 
-class ResumeIntent(IntentCommand, frozen=True):
+class ResumeIntent(msgspec.Struct, frozen=True):
     """Resume sending for an intent."""
 
     intent_id: str
@@ -164,7 +165,7 @@ class ResumeIntent(IntentCommand, frozen=True):
         return [events.Resumed(intent_id=record.intent_id)] if record.paused else []
 
 
-class DeleteIntent(IntentCommand, frozen=True):
+class DeleteIntent(msgspec.Struct, frozen=True):
     """Delete an intent's record."""
 
     intent_id: str
@@ -176,7 +177,7 @@ class DeleteIntent(IntentCommand, frozen=True):
         return [events.IntentDeleted(intent_id=record.intent_id)]
 
 
-class CreateState(IntentCommand, frozen=True):
+class CreateState(msgspec.Struct, frozen=True):
     """Record an order state that must not exist."""
 
     state: OrderState
@@ -188,7 +189,7 @@ class CreateState(IntentCommand, frozen=True):
         return recorded(record, self.state, created=True, now_ns=self.now_ns)
 
 
-class UpdateState(IntentCommand, frozen=True):
+class UpdateState(msgspec.Struct, frozen=True):
     """Record an order state that must exist."""
 
     state: OrderState
@@ -199,7 +200,7 @@ class UpdateState(IntentCommand, frozen=True):
         return recorded(record, self.state, created=False, now_ns=self.now_ns)
 
 
-class ForgetState(IntentCommand, frozen=True):
+class ForgetState(msgspec.Struct, frozen=True):
     """Delete an order state that must exist."""
 
     intent_id: str

@@ -7,10 +7,12 @@ contained like any late one: live at once, reported as a finding, and canceled.
 
 from __future__ import annotations
 
+import msgspec
+
 from kernel import events
 from kernel.errors import ConflictError, ValidationError, Violation
 from kernel.lifecycle.attribution import OrderRequest, attribution, attribution_reports, order_requests
-from kernel.lifecycle.decide import IntentCommand, require_known
+from kernel.lifecycle.decide import require_known
 from kernel.lifecycle.disagreement import requested_of
 from kernel.lifecycle.findings import finding_id, unknown_resolved
 from kernel.lifecycle.order_facts import OrderFacts
@@ -23,7 +25,7 @@ RESOLVED_AS = (AttemptOutcome.DEAD, AttemptOutcome.REJECTED)
 NS_PER_S = 1_000_000_000
 
 
-class ResolveAttempt(IntentCommand, frozen=True):
+class ResolveAttempt(msgspec.Struct, frozen=True):
     """Resolve an attempt whose outcome no evidence can show."""
 
     intent_id: str
@@ -63,7 +65,7 @@ class ResolveAttempt(IntentCommand, frozen=True):
         return [verdict, *(closed(record, facts, self) for facts in missed), *resolved]
 
 
-class AttributeOrder(IntentCommand, frozen=True):
+class AttributeOrder(msgspec.Struct, frozen=True):
     """Resolve an unknown submit by an external order: it is the submit's order, with all its trades (H20).
 
     Or the order that the trigger of an ended stop made (H23).
@@ -105,7 +107,7 @@ class AttributeOrder(IntentCommand, frozen=True):
         return request
 
 
-class ResolveFinding(IntentCommand, frozen=True):
+class ResolveFinding(msgspec.Struct, frozen=True):
     """Close a finding."""
 
     finding_id: str
@@ -119,7 +121,7 @@ class ResolveFinding(IntentCommand, frozen=True):
         return [events.FindingResolved(finding_id=self.finding_id, text=self.text)]
 
 
-class AcceptTerms(IntentCommand, frozen=True):
+class AcceptTerms(msgspec.Struct, frozen=True):
     """Let the terms that work count instead of the intent's, and close the finding that the venue disagrees."""
 
     finding_id: str

@@ -69,7 +69,7 @@ class Surroundings(msgspec.Struct):
 
 
 class Book(msgspec.Struct):
-    """What the checks of one intent need to know beyond its record."""
+    """Facts about one intent that its record lacks and the checks need."""
 
     around: Surroundings
     sent: set[str] = set()

@@ -61,7 +61,7 @@ async def restored_state(
 async def newest_read(
     log: EventLog, files: CheckpointFiles | None, read: Callable[[Path], T], *, upto: int
 ) -> T | None:
-    """What `read` returns of the newest usable checkpoint at or before a position; None without one."""
+    """Return the result of `read` for the newest usable checkpoint at or before a position; None without one."""
     for path, header in files.usable(upto=upto) if files is not None else ():
         try:
             if (await chain_at(log, header.position)).hex() != header.chain_hash:
