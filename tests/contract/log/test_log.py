@@ -18,10 +18,20 @@ from kernel.errors import (
     LogUnavailableError,
     ValidationError,
 )
-from kernel.events import CONTROL_STREAM, BaseEvent, IntentCancelRequested, LeaderElected, LogCreated, intent_stream
+from kernel.events import (
+    CONTROL_STREAM,
+    BaseEvent,
+    GroupCreated,
+    IntentCancelRequested,
+    LeaderElected,
+    LogCreated,
+    group_stream,
+    intent_stream,
+)
 from kernel.log import Append, Appended, EventLog, LogSettings, StoredRow, Write
 from kernel.log.hashing import GENESIS, verify_rows
 from kernel.models import Evidence
+from kernel.order_spec import OcoMode
 from tests.commands import a_pause, an_append, an_event, collect
 from tests.contract.backends import Backend, PostgresBackend, SQLiteBackend
 
@@ -288,6 +298,15 @@ async def test_what_could_not_be_read_is_not_recorded(log: EventLog, fields: dic
     event = IntentCancelRequested(**{"intent_id": "a", "generation": 1, "requested_at_ns": 1, **fields})
     with pytest.raises(ValidationError, match="cannot be recorded"):
         await log.append(an_append(writes=(Write("a", (event,)),)))
+    assert (await log.head()).position == 1
+
+
+async def test_what_would_be_read_differently_is_not_recorded(log: EventLog) -> None:
+    """A list where a reader gets a tuple is refused, as the recorded event would not be the one that was appended."""
+    members: Any = ["a", "b"]
+    event = GroupCreated(group_id="g", mode=OcoMode.ONE_CANCELS_OTHER, intent_ids=members)
+    with pytest.raises(ValidationError, match="would be read as"):
+        await log.append(an_append(writes=(Write(group_stream("g"), (event,)),)))
     assert (await log.head()).position == 1
 
 
