@@ -205,6 +205,22 @@ async def test_a_quarantine_that_is_lifted_while_a_list_is_recorded() -> None:
         assert lab.kernel.state.external_order("99") is not None
 
 
+async def test_a_list_that_left_out_trades_ends_no_quarantine() -> None:
+    """A symbol whose data fit again stays quarantined until a complete list that left out none of its trades."""
+    async with field_lab() as lab:
+        await lab.kernel.place_order(order(symbol_id="ETHUSDT"), intent_id="a")
+        lab.venue.all_symbols = changed(price_decimals=3)
+        await reconnected(lab)
+        leader = lab.kernel._runtime.leader
+        assert leader is not None
+        reference = leader.session._reference
+        reference._fitting = frozenset({"ETHUSDT"})
+        await reference.lift(frozenset({"ETHUSDT"}))
+        assert "SYMBOL_QUARANTINED" in lab.findings()
+        await reference.lift(frozenset())
+        assert "SYMBOL_QUARANTINED" not in lab.findings()
+
+
 async def test_a_quarantine_that_is_lifted_while_reports_are_recorded() -> None:
     """A trade that it left out is not confirmed as recorded: the adapter may bring it again (H26)."""
     async with field_lab() as lab:
