@@ -378,11 +378,10 @@ class Auditor(BracketAudit):
         for intent in self.intents.values():
             orders = self._by_intent[intent.intent_id]
             for client_id in self.doubled & {item.client_order_id for item in orders}:
-                copies = [
-                    item for item in orders if item.client_order_id == client_id and not item.open and item.cum_qty
-                ]
-                unnamed = [item for item in copies if not self.is_known(item.exchange_order_id)]
-                explained = len(copies) > len(unnamed) or self._is_refused(intent, client_id)
+                copies = [item for item in orders if item.client_order_id == client_id]
+                hidden = [item for item in copies if not self.is_known(item.exchange_order_id)]
+                unnamed = [item for item in hidden if item.cum_qty and not item.open]
+                explained = len(copies) > len(hidden) or self._is_refused(intent, client_id)
                 for order in unnamed if explained else ():
                     orders.remove(order)
                     self.foreign.add(order.exchange_order_id)
