@@ -32,6 +32,7 @@ from kernel.models import (
     Evidence,
     ExecType,
     ExternalOrder,
+    FindingKind,
     LookScope,
     OrderState,
     OrdStatus,
@@ -490,6 +491,7 @@ class StatusQuerier:
         symbols = [order.symbol_id] if order is not None else []
         snapshot = await self._ask(lambda: self.venue.snapshot(max(0, since_ns - overlap_ns), symbols))
         traded = self.venue.quarantined.isdisjoint(symbols)  # else its trades are left out
+        traded = traded and reaches(self.state, symbols, since_ns, capabilities.trades_from_ns(snapshot.began_ns))
         if not lists_complete(snapshot, capabilities):
             self.metrics.looked(LIST_SCOPES, LookResult.INCOMPLETE)
             raise OutcomeUnknown(f"the answer is incomplete, so it is no evidence: {snapshot.text}")
@@ -620,6 +622,22 @@ def traded_since(record: Record, item: VenueOrder) -> int:
         return 0
     sent_ns = next((facts.sent_ns for facts in record.orders if names(facts, item)), None)
     return item.first_seen_ns if sent_ns is None else min(item.first_seen_ns, sent_ns)
+
+
+def reaches(state: KernelState, symbols: Sequence[str], since_ns: int, kept_ns: int) -> bool:
+    """Return whether the log and a list that begins at `kept_ns` together have every trade since an instant.
+
+    Not so if the venue dropped trades before they were listed, until an operator has dealt with the finding about it.
+    """
+    if since_ns >= kept_ns:
+        return True
+    if any(
+        item.kind is FindingKind.TRADES_GAP and item.resolved_at_ns is None and item.raised_at_ns > since_ns
+        for item in state.findings()
+    ):
+        return False
+    cursor = state.trades_cursor_of if state.lists_trades_by_symbol else lambda _: state.trades_cursor_ns
+    return all((cursor(symbol_id) or 0) >= kept_ns for symbol_id in symbols)
 
 
 def is_queried_alone(capabilities: VenueCapabilities, client_order_id: str, exchange_order_id: str | None) -> bool:

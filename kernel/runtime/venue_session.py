@@ -511,8 +511,8 @@ class VenueSession:
         capabilities = self.venue.capabilities
         overlap_ns = ns(self.settings.trades_overlap_s) + capabilities.read_lag.trades_ns + capabilities.clock_skew_ns
         cursors = trades_scope.cursors(self.state, symbols)
-        if capabilities.trades_history_ns is not None and capabilities.lists_trades:
-            kept_ns = self.clock.now_ns() - capabilities.trades_history_ns
+        if capabilities.lists_trades:
+            kept_ns = capabilities.trades_from_ns(self.clock.now_ns())
             for scope, from_ns in cursors.items():
                 if from_ns < kept_ns:
                     name = f"{scope}:{trades_scope.utc(from_ns)}"
