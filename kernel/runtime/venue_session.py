@@ -19,7 +19,7 @@ from typing import Any
 from kernel import events
 from kernel.actions import Priority
 from kernel.clock import NS_PER_MS, Clock, IdFactory, wait_for
-from kernel.errors import OutcomeUnknown, VenueError
+from kernel.errors import VenueError
 from kernel.lifecycle import Record
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import OrderMatch, shows
@@ -344,11 +344,9 @@ class VenueSession:
 
     async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
         with self.venue.noting_unreadable():
-            try:
-                await self.writer.report(intent_id, reports, source)
-            except OutcomeUnknown as problem:
-                self.error_count += 1
-                logger.warning("a report of intent %s cannot be interpreted: %s", intent_id, problem)
+            return await self.writer.report(intent_id, reports, source)
+        for report in reports if len(reports) > 1 else ():  # the others count all the same
+            await self._ingest_one(intent_id, [report], source)
 
     def relist_now(self) -> None:
         """Relist without waiting for the next interval."""
