@@ -252,7 +252,7 @@ class VenueSession:
         try:
             async for report in self.venue.reports():
                 self._limiter.note_polled()
-                self._note_heard()
+                self._note_heard(is_report=report is not None)
                 if report is not None:
                     await queue.put(report)
         except AdapterError as problem:
@@ -267,10 +267,12 @@ class VenueSession:
             self._end(STREAM_ENDED)  # nothing is recorded yet, and over a lost connection nothing may ever be known
         await queue.put(None)
 
-    def _note_heard(self) -> None:
-        self._watch.heard(self.clock.now_ns())
-        self._vanished.clear()
-        self.findings.resolve(FindingKind.STREAM_SILENT, self.state.exchange_id, "the stream brought a report")
+    def _note_heard(self, *, is_report: bool) -> None:
+        self._watch.heard(self.clock.now_ns(), is_report=is_report)
+        if is_report:
+            self._vanished.clear()
+        if not self._watch.silent:
+            self.findings.resolve(FindingKind.STREAM_SILENT, self.state.exchange_id, "the stream brought what it should")
 
     def _report_silence(self) -> None:
         self.findings.raise_finding(FindingKind.STREAM_SILENT, self.state.exchange_id, self._silence.message)
