@@ -276,7 +276,9 @@ class VenueSession:
         if is_report:
             self._vanished.clear()
         if not self._watch.silent:
-            self.findings.resolve(FindingKind.STREAM_SILENT, self.state.exchange_id, "the stream brought what it should")
+            self.findings.resolve(
+                FindingKind.STREAM_SILENT, self.state.exchange_id, "the stream brought what it should"
+            )
 
     def _report_silence(self) -> None:
         self.findings.raise_finding(FindingKind.STREAM_SILENT, self.state.exchange_id, self._silence.message)
@@ -349,9 +351,11 @@ class VenueSession:
         return any(progress(self.state.record(intent_id)) != known for intent_id, known in before.items())
 
     async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
+        unread = reports
         with self.venue.noting_unreadable():
-            return await self.writer.report(intent_id, reports, source)
-        for report in reports if len(reports) > 1 else ():  # the others count all the same
+            await self.writer.report(intent_id, reports, source)
+            unread = ()
+        for report in unread if len(unread) > 1 else ():  # one of them: the others count all the same
             await self._ingest_one(intent_id, [report], source)
 
     def relist_now(self) -> None:
