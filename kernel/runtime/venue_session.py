@@ -351,7 +351,7 @@ class VenueSession:
         return any(progress(self.state.record(intent_id)) != known for intent_id, known in before.items())
 
     async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
-        unread = reports
+        unread: Sequence[ExecutionReport] = reports
         with self.venue.noting_unreadable():
             await self.writer.report(intent_id, reports, source)
             unread = ()
