@@ -351,12 +351,11 @@ class VenueSession:
         return any(progress(self.state.record(intent_id)) != known for intent_id, known in before.items())
 
     async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
-        unread: Sequence[ExecutionReport] = reports
-        with self.venue.noting_unreadable():
+        with self.venue.noting_unreadable() as noted:
             await self.writer.report(intent_id, reports, source)
-            unread = ()
-        for report in unread if len(unread) > 1 else ():  # one of them: the others count all the same
-            await self._ingest_one(intent_id, [report], source)
+        if noted and len(reports) > 1:  # the others count all the same
+            for report in reports:
+                await self._ingest_one(intent_id, [report], source)
 
     def relist_now(self) -> None:
         """Relist without waiting for the next interval."""
