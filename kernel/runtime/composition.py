@@ -5,7 +5,7 @@ Called by `EventSourcedKernel`. A kernel without a venue has no leader: it takes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from kernel.clock import Clock, IdFactory
 from kernel.commands.handler import CommandHandler
@@ -31,8 +31,7 @@ from kernel.subscriptions import Subscriptions
 from kernel.venues.base import Venue
 
 
-@dataclass(frozen=True, slots=True)
-class KernelParts:
+class KernelParts(msgspec.Struct, frozen=True):
     """The parts of a kernel."""
 
     engine: ReconciliationEngine

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec.structs import asdict, replace
 
 from kernel.commands.waiters import IntentWaiters
 from kernel.errors import KernelError, LogUnavailableError, NotReadyError
@@ -177,7 +179,7 @@ class KernelRuntime:
             "exchange_id": self.log.exchange_id,
             "ready": readiness.all_hold(conditions),
             "leader": self.readiness[readiness.LEASE_HELD].status,
-            "conditions": [item.as_dict() for item in (*conditions, *advisory)],
+            "conditions": [asdict(item) for item in (*conditions, *advisory)],
             "position": self.state.position,
             "lag_events": lag,
             "venue": {"connected": connected, "latency_ms": session.latency_ms if session else None},

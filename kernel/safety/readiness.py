@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+
+import msgspec
 
 from kernel.clock import Clock
 from kernel.errors import Remedy
@@ -87,8 +87,7 @@ HOLD_AT_FIRST = frozenset({VENUE_CLOCK})
 """Conditions that hold until the opposite is found."""
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(msgspec.Struct, frozen=True):
     """One condition: whether it holds, why, and since when."""
 
     type: str
@@ -96,10 +95,6 @@ class Condition:
     reason: str
     message: str
     since_ns: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as `health_check` shows it."""
-        return asdict(self)
 
 
 def advisory_conditions(findings: Iterable[Finding], *, created_at_ns: int) -> list[Condition]:

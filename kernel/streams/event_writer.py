@@ -11,7 +11,8 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from kernel import events
 from kernel.clock import Clock, IdFactory
@@ -34,8 +35,7 @@ RECONCILER = "reconciler"
 """Actor of attempts and verdicts."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReportSource:
+class ReportSource(msgspec.Struct, frozen=True):
     """The source of reports."""
 
     actor: str

@@ -6,9 +6,10 @@ is shown.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from kernel.clock import Clock, SystemClock
 from kernel.errors import ValidationError, Violation
@@ -37,8 +38,7 @@ class StateSource(Protocol):
         """The instant that ages count from, in Unix nanoseconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class HistoricState:
+class HistoricState(msgspec.Struct, frozen=True):
     """A log as it was known at a point."""
 
     log: EventLog

@@ -7,8 +7,10 @@ snapshot, pauses, findings and unknown attempts. Conditions are named as in `Eve
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
+
+import msgspec
+from msgspec.structs import asdict, replace
 
 from kernel import EventSourcedKernel, events
 from kernel.clock import SystemClock
@@ -38,8 +40,7 @@ RELISTS_MISSED_MAX = 2
 query."""
 
 
-@dataclass(frozen=True, slots=True)
-class LeaderStatus:
+class LeaderStatus(msgspec.Struct, frozen=True):
     """The newest leader, as the control stream shows it."""
 
     epoch: int = 0
@@ -122,7 +123,7 @@ async def health(kernel: EventSourcedKernel) -> dict[str, Any]:
         "leader": seen.held,
         "epoch": seen.leader.epoch,
         "holder": seen.leader.holder,
-        "conditions": [condition.as_dict() for condition in conditions],
+        "conditions": [asdict(condition) for condition in conditions],
         "position": seen.head,
         "last_event_at_ns": head.recorded_at_ns,
         "kernel_started_at_ns": recorded_at_ns(seen.leader.started),

@@ -11,8 +11,11 @@ import asyncio
 import heapq
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from kernel import EventSourcedKernel, events, plan
 from kernel.actions import ActionKind
@@ -58,8 +61,7 @@ Numbers = Mapping[str, float]
 """A leader's metrics: name with labels, and value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(msgspec.Struct, frozen=True):
     """An intent that differs from its actual order."""
 
     intent_id: str
@@ -75,8 +77,7 @@ class ScreenTable(NamedTuple):
     """Shown instead of rows; empty: a table without rows is left out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(msgspec.Struct, frozen=True):
     """Everything shown at one instant."""
 
     facts: Rows
