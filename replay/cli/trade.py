@@ -32,6 +32,7 @@ from replay.formatting import order_input, output
 from replay.formatting.errors import REFUSED
 from replay.formatting.progress_bar import progress_bar
 from replay.histories import state_diff
+from replay.log_access.command_state import CommandScope
 from replay.manifests import apply as applying
 from replay.manifests import diff as differing
 from replay.manifests.schema import Manifest, read_manifests
@@ -83,7 +84,7 @@ def place(target: LogTarget, intent_id: str | None, owner: str, wait: str, timeo
         click.echo(await kernel.place_order(order, intent_id=name, owner=owner, wait="recorded"))
         return await wait_placed(kernel, name, wait, timeout)
 
-    return run_with_client(target, work, places=(name, words["symbol"]))
+    return run_with_client(target, work, scope=CommandScope(name, words["symbol"]))
 
 
 async def wait_placed(kernel: EventSourcedKernel, intent_id: str, wait: str, timeout_s: float) -> int:
@@ -258,7 +259,7 @@ def cancel(target: LogTarget, intent_id: str, wait: str, timeout: float) -> None
         if not gone and wait == "ack":
             await report_no_answer(kernel, intent_id, timeout)
 
-    run_with_client(target, work)
+    run_with_client(target, work, scope=CommandScope(intent_id, is_limited=False))
 
 
 @click.command("cancel-all")
@@ -339,7 +340,7 @@ def modify(target: LogTarget, intent_id: str, wait: str, timeout: float, **numbe
         if wait == "ack" and not waiting.change_acknowledged(kernel, intent_id):
             await report_no_answer(kernel, intent_id, timeout)
 
-    run_with_client(target, work)
+    run_with_client(target, work, scope=CommandScope(intent_id))
 
 
 def conditions(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -369,4 +370,4 @@ def wait(target: LogTarget, intent_id: str, condition: str, or_fail_on: tuple[st
             click.echo(f"intent/{intent_id} condition met")
         return code
 
-    return run_with_client(target, work)
+    return run_with_client(target, work, scope=CommandScope(intent_id, is_limited=False))

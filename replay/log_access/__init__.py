@@ -9,5 +9,5 @@ From the lowest layer to the highest:
 - `bookings`: what each event booked, with its intent's owner.
 - `as_of`: the state at a position or an instant.
 - `stream_state`: the state of single intents and groups.
-- `placing_state`: the state that placing one order needs.
+- `command_state`: the state that a command to one intent needs.
 """
