@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import asdict, replace
 
@@ -17,7 +17,6 @@ from kernel.errors import KernelError, LogUnavailableError, NotReadyError
 from kernel.log.base import EventLog
 from kernel.reconciler.engine import ReconciliationEngine
 from kernel.runtime.dead_man_switch import DeadManSwitch
-from kernel.runtime.leader import Leader
 from kernel.runtime.log_monitor import LogMonitor
 from kernel.safety import readiness
 from kernel.safety.readiness import Readiness
@@ -25,6 +24,9 @@ from kernel.safety.trading_halts import TradingStatus
 from kernel.state import KernelState
 from kernel.streams.rehydration import apply_batch
 from kernel.subscriptions import Subscriptions
+
+if TYPE_CHECKING:
+    from kernel.runtime.leader import Leader
 
 logger = logging.getLogger(__name__)
 
