@@ -20,7 +20,7 @@ from kernel.runtime.dead_man_switch import DeadManSwitch
 from kernel.runtime.log_monitor import LogMonitor
 from kernel.safety import readiness
 from kernel.safety.readiness import Readiness
-from kernel.safety.trading_halts import TradingStatus
+from kernel.safety.trading_halts import NOT_PAUSED, TradingStatus
 from kernel.state import KernelState
 from kernel.streams.rehydration import apply_batch
 from kernel.subscriptions import Subscriptions
@@ -129,7 +129,7 @@ class KernelRuntime:
 
     def _report_status(self, status: TradingStatus) -> None:
         halt = status.every
-        self.readiness.set(readiness.NOT_PAUSED, halt is None, status.status, halt.by if halt else "")
+        self.readiness.set(NOT_PAUSED, halt is None, status.status, halt.by if halt else "")
 
     def check(self) -> None:
         """Raise the error that ended the reader, as the state of a kernel that no longer reads is out of date."""

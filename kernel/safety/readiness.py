@@ -15,6 +15,7 @@ from kernel.clock import Clock
 from kernel.errors import Remedy
 from kernel.lifecycle.remediation import REMEDIATION, TO_DO
 from kernel.models import Finding, FindingKind
+from kernel.safety.trading_halts import NOT_PAUSED
 
 LEASE_HELD = "LEASE_HELD"
 PROJECTIONS_AT_HEAD = "PROJECTIONS_AT_HEAD"
@@ -22,7 +23,6 @@ VENUE_CONNECTED = "VENUE_CONNECTED"
 VENUE_SNAPSHOT_COMPLETE = "VENUE_SNAPSHOT_COMPLETE"
 VENUE_CLOCK = "VENUE_CLOCK"
 VENUE_STREAM = "VENUE_STREAM"
-NOT_PAUSED = "NOT_PAUSED"
 EXITS_WORKING = "EXITS_WORKING"
 REMEDIES = {
     LEASE_HELD: Remedy(

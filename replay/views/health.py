@@ -19,7 +19,6 @@ from kernel.log.engine.records import event_of
 from kernel.models import AttemptOutcome, Finding
 from kernel.safety.readiness import (
     LEASE_HELD,
-    NOT_PAUSED,
     PROJECTIONS_AT_HEAD,
     REMEDIES,
     VENUE_CONNECTED,
@@ -29,6 +28,7 @@ from kernel.safety.readiness import (
     all_hold,
     clock_condition,
 )
+from kernel.safety.trading_halts import NOT_PAUSED
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from replay.formatting.output import Format, Item, Listing, age, aligned, render

@@ -15,11 +15,11 @@ from msgspec.structs import replace
 
 from kernel import events
 from kernel.errors import NotFoundError, ValidationError, Violation
+from kernel.events.base import intent_id_of
 from kernel.groups import Group
 from kernel.state import KernelState
 from kernel.streams.fills import fills
 from kernel.streams.rehydration import ensure_loaded
-from kernel.subscriptions import intent_id_of
 from kernel.values import as_json
 from replay.formatting.output import Item, Listing
 from replay.views.resources import (

@@ -24,7 +24,8 @@ from kernel.errors import LogUnavailableError
 from kernel.lifecycle import Record
 from kernel.metrics import PREFIX
 from kernel.models import AttemptOutcome
-from kernel.safety.readiness import NOT_PAUSED, PROJECTIONS_AT_HEAD, Condition, all_hold
+from kernel.safety.readiness import PROJECTIONS_AT_HEAD, Condition, all_hold
+from kernel.safety.trading_halts import NOT_PAUSED
 from kernel.state import KernelState
 from kernel.subscriptions import symbol_id_of
 from replay.formatting.output import NONE, age

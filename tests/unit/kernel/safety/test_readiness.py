@@ -14,10 +14,10 @@ from kernel.safety.readiness import (
     CONDITIONS,
     HOLD_AT_FIRST,
     LEASE_HELD,
-    NOT_PAUSED,
     Readiness,
     clock_condition,
 )
+from kernel.safety.trading_halts import NOT_PAUSED
 from tests.paper_world import HandClock
 
 
