@@ -98,10 +98,10 @@ def exchange_at(url: str) -> str:
 
 
 def _exchange_in_file(path: Path) -> list[str]:
-    from kernel.log.backends.sqlite import SQLiteLogDatastore, SQLiteRecorder
+    from kernel.log.backends.sqlite import SQLiteRecorder
 
     _check_path(path, create=False)
-    recorder = SQLiteRecorder(SQLiteLogDatastore(f"{path.as_uri()}?mode=rw"))
+    recorder = SQLiteRecorder(f"{path.as_uri()}?mode=rw")
     try:
         recorder.ensure_tables(str(path), create=False)
         identity = recorder.identity()
@@ -135,11 +135,11 @@ class LogFactory:
         return MemoryLog(recorder, self._identity(recorder), clock=self.clock, settings=self.settings)
 
     def sqlite(self, url: str) -> EventLog:
-        from kernel.log.backends.sqlite import SQLiteLog, SQLiteLogDatastore, SQLiteRecorder
+        from kernel.log.backends.sqlite import SQLiteLog, SQLiteRecorder
 
         path = sqlite_path(url)
         _check_path(path, create=self.create)
-        recorder = SQLiteRecorder(SQLiteLogDatastore(f"{path.as_uri()}?mode={'rwc' if self.create else 'rw'}"))
+        recorder = SQLiteRecorder(f"{path.as_uri()}?mode={'rwc' if self.create else 'rw'}")
         try:
             recorder.ensure_tables(str(path), create=self.create)
             tighten_database(path)
