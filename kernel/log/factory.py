@@ -7,10 +7,11 @@ needs it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
+
+import msgspec
 
 from kernel.clock import Clock, IdFactory, SeededIds, SystemClock
 from kernel.errors import IntegrityError, LogUnavailableError, NotFoundError, ValidationError
@@ -116,8 +117,7 @@ def without_password(url: str) -> str:
     return re.sub(r"(password=)[^&]*" if "://" in url else r"(password=).*", r"\1…", shown)
 
 
-@dataclass(frozen=True, slots=True)
-class LogFactory:
+class LogFactory(msgspec.Struct, frozen=True):
     """Opens one log, on any backend."""
 
     exchange_id: str

@@ -387,9 +387,8 @@ async def test_foreign_json_is_kept(backend: Backend, tmp_path: Path) -> None:
     state = '{"b": 1,  "a":[1.50, "\\u00e9é"], "b":2}'.encode()
     async with backend.open() as log:
         recorder: Any = getattr(log, "recorder", None)
-        await asyncio.to_thread(
-            LibraryRecorder(recorder).insert_events, [theirs]
-        )
+        theirs = StoredEvent("theirs", 0, "Somebody:Theirs", state)
+        await asyncio.to_thread(LibraryRecorder(recorder).insert_events, [theirs])
         await export_log(log, tmp_path / "x.jsonl")
     url = f"sqlite:///{tmp_path}/back.db"
     await import_log(tmp_path / "x.jsonl", url, exchange_id=backend.exchange_id)
