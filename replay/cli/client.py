@@ -15,11 +15,11 @@ from replay.cli.base import LogTarget, echo_err
 from replay.formatting import output
 from replay.formatting.progress_bar import progress_bar
 from replay.log_access.log_reader import existing_log, open_for_reading
+from replay.log_access.state_source import StateSource
 from replay.log_access.stream_state import stream_state
 
 if TYPE_CHECKING:
     from kernel import EventSourcedKernel
-    from replay.log_access.as_of import StateSource
     from replay.log_access.command_state import CommandScope
 
 T = TypeVar("T")
