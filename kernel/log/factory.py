@@ -66,9 +66,7 @@ def open_log(
     """
     if not isinstance(exchange_id, str) or not re.fullmatch(EXCHANGE_ID_PATTERN.rstrip("$") + r"\Z", exchange_id):
         raise ValidationError(f"exchange id {exchange_id!r}: must be {EXCHANGE_ID_RULE}")
-    factory = LogFactory(
-        exchange_id, clock or SystemClock(), ids or SeededIds(), settings or LogSettings(), create, check_end
-    )
+    factory = LogFactory(exchange_id, clock or SystemClock(), ids, settings or LogSettings(), create, check_end)
     if url == "memory://":
         return factory.memory()
     if url.startswith("sqlite://"):
@@ -122,7 +120,7 @@ class LogFactory(msgspec.Struct, frozen=True):
 
     exchange_id: str
     clock: Clock
-    ids: IdFactory
+    ids: IdFactory | None
     settings: LogSettings
     create: bool
     check_end: bool = True
@@ -180,11 +178,10 @@ class LogFactory(msgspec.Struct, frozen=True):
             now_ns = self.clock.now_ns()
         except RuntimeError:  # a clock that follows an event loop, and none is running
             now_ns = 0
-        identity = Identity(self.exchange_id, self.ids.log_id(), LAYOUT_VERSION)
+        ids = self.ids or SeededIds()
+        identity = Identity(self.exchange_id, ids.log_id(), LAYOUT_VERSION)
         created = LogCreated(log_id=identity.log_id, exchange_id=identity.exchange_id)
-        append = Append(
-            self.ids.command_id(now_ns), (Write(CONTROL_STREAM, (created,), 0),), "kernel", Evidence.COMMAND
-        )
+        append = Append(ids.command_id(now_ns), (Write(CONTROL_STREAM, (created,), 0),), "kernel", Evidence.COMMAND)
         return recorder.adopt_identity(identity, prepare(append, recorder.writer), now_ns)
 
 

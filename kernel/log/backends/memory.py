@@ -29,7 +29,7 @@ from kernel.log.engine.recorder import (
     RowQuery,
     check_empty,
 )
-from kernel.log.engine.records import Command, Row, prepare, this_process
+from kernel.log.engine.records import Command, Row, prepare
 from kernel.log.engine.tail_feed import TailHub, call_on
 
 T = TypeVar("T")
@@ -77,7 +77,6 @@ class MemoryRecorder(LogRecorder):
     """The rows, as tuples in a list."""
 
     def __init__(self) -> None:
-        self.writer = this_process()
         self._database_lock = threading.RLock()
         self.rows: list[Row] = []
         self.tail_hubs: list[TailHub] = []

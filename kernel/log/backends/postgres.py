@@ -59,7 +59,6 @@ class PostgresRecorder(TableRecorder):
         self._lock = threading.RLock()
         """Guards the writer's connection."""
         self._connection: Connection | None = None
-        self.writer = this_process()
         self.backend_pid: int | None = None
         """The server process of the writer's connection, whose notifications are this process's own."""
         self._uncertain: set[bytes] = set()

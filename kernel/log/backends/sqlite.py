@@ -35,7 +35,7 @@ from kernel.log.engine.recorder import (
     TableRecorder,
     check_empty,
 )
-from kernel.log.engine.records import COLUMNS, Command, this_process
+from kernel.log.engine.records import COLUMNS, Command
 from kernel.log.engine.threaded_log import ThreadedLog
 from kernel.log.engine.version_cache import VersionCache, has_refusals, streams_of
 
@@ -221,7 +221,6 @@ class SQLiteRecorder(TableRecorder):
 
     def __init__(self, uri: str) -> None:
         self._connections = Connections(uri)
-        self.writer = this_process()
         self._lock = threading.RLock()
         """Guards the writer's connection between the log's thread and users of the library's interface."""
         self._connection: sqlite3.Connection | None = None

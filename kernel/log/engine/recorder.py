@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import LiteralString
 
 import msgspec
@@ -18,7 +19,7 @@ from kernel.errors import ConflictError, IntegrityError, KernelError, NotFoundEr
 from kernel.log import hashing
 from kernel.log.base import Head, StoredRow, StreamHead
 from kernel.log.engine.batch import Batch
-from kernel.log.engine.records import Command, Writer
+from kernel.log.engine.records import Command, Writer, this_process
 
 LAYOUT_VERSION = 1
 """Table layout of new logs."""
@@ -119,9 +120,13 @@ class RowQuery(msgspec.Struct, frozen=True):
 class LogRecorder(ABC):
     """A log's storage: blocking, safe to call from any thread."""
 
-    writer: Writer
     _seen: Head = EMPTY_HEAD
     """The newest head that this recorder has committed."""
+
+    @cached_property
+    def writer(self) -> Writer:
+        """The process that writes."""
+        return this_process()
 
     def _check_head(self, head: Head) -> Head:
         """Return the head, after checking that it is not before the last commit, nor a different one at its position."""

@@ -6,7 +6,6 @@ read back equals the one appended, envelope included.
 
 from __future__ import annotations
 
-import getpass
 import os
 import socket
 from collections.abc import Sequence
@@ -52,6 +51,8 @@ def this_process(session_user: str | None = None) -> Writer:
 
 
 def _os_user() -> str:
+    import getpass  # for a process that writes
+
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # no entry in the password database, as in many containers

@@ -122,8 +122,10 @@ async def test_a_change_and_a_cancel_know_their_own_order_only(tmp_path: Path) -
 def test_a_cancel_is_decided_as_on_the_whole_state(seed: int) -> None:
     """What a cancel of any intent does, or why it is refused, is the same on its own streams as on the whole log."""
 
+    recorder = simulated(seed)
+
     async def compare() -> None:
-        log = log_of(simulated(seed))
+        log = log_of(recorder)
         whole = await fold(log, State())
         for intent in [*whole.intents()]:
             alone = await command_state(log, None, CommandScope(intent.intent_id, is_limited=False))
