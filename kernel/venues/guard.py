@@ -121,7 +121,7 @@ class GuardedVenue(base.Venue):
     async def submit_group(self, request: base.SubmitGroupRequest) -> list[base.ExecutionReport]:
         orders = tuple(map(self._shifted, request.orders))
         group = structs.replace(self._shifted(request), orders=orders)
-        return await self._call("submit_group", list_of(base.ExecutionReport), group)
+        return [*map(self._stripped, await self._call("submit_group", list_of(base.ExecutionReport), group))]
 
     async def modify(self, request: base.ModifyRequest) -> base.ExecutionReport:
         return self._stripped(await self._call("modify", report_of, self._shifted(request)))
