@@ -106,8 +106,12 @@ class StatusQuerier:
         )
 
     def last_queries(self, intent_id: str) -> Mapping[int, int]:
-        """Return the begin of the newest query by the position of each unresolved attempt of an intent."""
-        return dict(self._last_queries.get(intent_id, {}))
+        """Return the begin of the newest query by the position of each unresolved attempt of an intent.
+
+        None is later than now, though the clock may have been set back.
+        """
+        now_ns = self.clock.now_ns()
+        return {position: min(began_ns, now_ns) for position, began_ns in self._last_queries.get(intent_id, {}).items()}
 
     def retain_only(self, intent_ids: frozenset[str]) -> None:
         for intent_id in self._last_queries.keys() - intent_ids:

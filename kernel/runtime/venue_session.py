@@ -19,7 +19,7 @@ from typing import Any
 from kernel import events
 from kernel.actions import Priority
 from kernel.clock import NS_PER_MS, Clock, IdFactory, wait_for
-from kernel.errors import OutcomeUnknown, VenueError
+from kernel.errors import VenueError
 from kernel.lifecycle import Record
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import OrderMatch, shows
@@ -252,7 +252,7 @@ class VenueSession:
         try:
             async for report in self.venue.reports():
                 self._limiter.note_polled()
-                self._note_heard()
+                self._note_heard(is_report=report is not None)
                 if report is not None:
                     await queue.put(report)
         except AdapterError as problem:
@@ -267,10 +267,12 @@ class VenueSession:
             self._end(STREAM_ENDED)  # nothing is recorded yet, and over a lost connection nothing may ever be known
         await queue.put(None)
 
-    def _note_heard(self) -> None:
-        self._watch.heard(self.clock.now_ns())
-        self._vanished.clear()
-        self.findings.resolve(FindingKind.STREAM_SILENT, self.state.exchange_id, "the stream brought a report")
+    def _note_heard(self, *, is_report: bool) -> None:
+        self._watch.heard(self.clock.now_ns(), is_report=is_report)
+        if is_report:
+            self._vanished.clear()
+        if not self._watch.silent:
+            self.findings.resolve(FindingKind.STREAM_SILENT, self.state.exchange_id, "the stream brought what it should")
 
     def _report_silence(self) -> None:
         self.findings.raise_finding(FindingKind.STREAM_SILENT, self.state.exchange_id, self._silence.message)
@@ -344,11 +346,9 @@ class VenueSession:
 
     async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
         with self.venue.noting_unreadable():
-            try:
-                await self.writer.report(intent_id, reports, source)
-            except OutcomeUnknown as problem:
-                self.error_count += 1
-                logger.warning("a report of intent %s cannot be interpreted: %s", intent_id, problem)
+            return await self.writer.report(intent_id, reports, source)
+        for report in reports if len(reports) > 1 else ():  # the others count all the same
+            await self._ingest_one(intent_id, [report], source)
 
     def relist_now(self) -> None:
         """Relist without waiting for the next interval."""

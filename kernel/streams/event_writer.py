@@ -12,6 +12,7 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from kernel import events
 from kernel.clock import Clock, IdFactory
@@ -202,8 +203,8 @@ class EventWriter:
             for event in made:
                 record = evolve(record, event)
             if made:
-                appends.append(self._fact(intent_id, made, report, source))
-        await asyncio.gather(*appends)
+                appends.append(partial(self._fact, intent_id, made, report, source))
+        await asyncio.gather(*(append() for append in appends))
 
     def _trades_known_as_external(
         self, record: Record, reports: Iterable[ExecutionReport], margin_ns: int | None

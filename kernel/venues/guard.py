@@ -231,10 +231,10 @@ class GuardedVenue(base.Venue):
 
     @contextmanager
     def noting_unreadable(self) -> Iterator[None]:
-        """Take what cannot be processed of a report for a defect: a field may have a wrong type all the same."""
+        """Take what cannot be processed of a report for a defect: a field may lack, or have a wrong type all the same."""
         try:
             yield
-        except ValidationError as problem:
+        except (ValidationError, OutcomeUnknown) as problem:
             self.note_defect("reports", problem)
         except (ValueError, TypeError, ArithmeticError, LookupError) as problem:
             if isinstance(problem, KernelError):

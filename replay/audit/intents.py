@@ -284,7 +284,7 @@ def second_order(before: Record, event: events.AttemptStarted, around: Surroundi
     if before.live_orders:
         yield SEND, f"an order is submitted while order {name_of(before.live_orders[0])} is open"
     for facts in before.orders:
-        if facts.unconfirmed_ns is not None and not facts.filled:
+        if facts.unconfirmed_ns is not None and not (facts.filled or facts.succeeded):
             yield SEND, f"an order is submitted while the end of order {name_of(facts)} is not confirmed"
     if before.intent is not None and event.order.quantity + before.cum_qty > before.intent.order.quantity:
         text = f"{event.order.quantity} is submitted and {before.cum_qty} is filled"
