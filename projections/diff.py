@@ -36,7 +36,7 @@ def differs_in_terms(record: Record) -> bool | None:
     live, is_open_question = [], False
     for facts in orders:
         known = facts.quantities
-        if known.cum_qty != known.traded_qty or facts.end_acted or facts.in_doubt_ns is not None:
+        if known.cum_qty != known.traded_qty or facts.rare.end_acted or facts.rare.in_doubt_ns is not None:
             return None
         if facts.final_cum_qty is None:
             if facts.live:

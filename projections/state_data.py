@@ -145,7 +145,7 @@ class StateData:
         intent = with_quantity(exit_, permitted).accepted_intent
         assert intent is not None, "it has one"
         left = intent.order.quantity - exit_.cum_qty
-        if left <= sum(facts.leaves_qty + facts.reduced_qty for facts in exit_.live_orders):
+        if left <= sum(facts.leaves_qty + facts.rare.reduced_qty for facts in exit_.live_orders):
             return False
         symbol = self.reference.symbol(group.symbol_id)
         return exit_.failures > 0 or (symbol is not None and bool(symbol.violations(rest_of(intent.order, left))))

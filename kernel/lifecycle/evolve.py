@@ -24,12 +24,15 @@ from kernel.lifecycle.disagreement import (
     works_other_terms,
 )
 from kernel.lifecycle.order_facts import (
+    NO_RARE,
     NONE_SETTLED,
     CumEvidence,
     OrderFacts,
+    RareFacts,
     ReplacedOrder,
     RequestedTerms,
     replaced_order,
+    with_rare,
 )
 from kernel.lifecycle.order_identity import find_order, replacement
 from kernel.lifecycle.order_status import ENDS
@@ -94,7 +97,7 @@ def intent_created(record: Record, event: events.IntentCreated) -> Record:
     """Start a reused id afresh: client order ids and attempt numbers stay known, old orders no longer count."""
     if not record.deleted:
         return with_intent(record, event.intent)
-    retired = tuple(replace(facts, retired=True) for facts in record.orders)
+    retired = tuple(with_rare(facts, retired=True) for facts in record.orders)
     fresh = {"attempts": (), "has_order": False, "recorded": None, "last_sync_ns": 0, "wanted_most": 0}
     return with_intent(replace(record, deleted=False, orders=retired, **fresh), event.intent)
 
@@ -202,7 +205,7 @@ def cancel_failed(record: Record, attempt: Attempt, event: events.AttemptFailed 
     for facts in record.orders:
         if facts.live and aims_at(attempt, facts):
             failed = with_cancel_failure(facts, recorded_ns(event), not_before_ns=until_ns)
-            facts = replace(failed, cancel_failures=facts.cancel_failures) if not_sent else failed
+            facts = with_rare(failed, cancel_failures=facts.rare.cancel_failures) if not_sent else failed
         orders.append(facts)
     return replace(record, orders=tuple(orders))
 
@@ -337,8 +340,8 @@ def with_fact(record: Record, known: OrderFacts, event: events.OrderReport, *, q
         facts = amended(record, facts, event)
     if facts.order.reduce_only:
         facts = reduced(record, facts, event, quantity=quantity)
-    if facts.end_acted and not known.end_acted and is_solicited(known, record):
-        facts = replace(facts, end_acted=False)
+    if facts.rare.end_acted and not known.rare.end_acted and is_solicited(known, record):
+        facts = with_rare(facts, end_acted=False)
     if event.unconfirmed and facts.ended:
         facts = replace(facts, unconfirmed_ns=recorded_ns(event))
     return facts
@@ -346,9 +349,9 @@ def with_fact(record: Record, known: OrderFacts, event: events.OrderReport, *, q
 
 def with_disagreement(record: Record, found: OrderFacts | None, worked: OrderFacts, *, now_ns: int) -> Record:
     """Count a failure if a report shows that an order works other terms than requested, or was undone."""
-    asked_anew = found is None or not found.other_terms or found.changed_to is not worked.changed_to
-    other_terms = worked.other_terms and asked_anew
-    if worked.retired or not (other_terms or is_undone(record, found, worked)):
+    asked_anew = found is None or not found.rare.other_terms or found.rare.changed_to is not worked.rare.changed_to
+    other_terms = worked.rare.other_terms and asked_anew
+    if worked.rare.retired or not (other_terms or is_undone(record, found, worked)):
         return record
     return with_failure(record, now_ns, other_terms=other_terms)
 
@@ -358,7 +361,7 @@ def with_requested_terms(facts: OrderFacts, replaced: OrderFacts | None, unresol
 
     While a change is unresolved, neither its terms nor the old ones are to be expected.
     """
-    changed_to = facts.changed_to
+    changed_to = facts.rare.changed_to
     for attempt in unresolved:
         if attempt.kind is not AttemptKind.AMEND or not aims_at(attempt, facts):
             continue
@@ -369,10 +372,10 @@ def with_requested_terms(facts: OrderFacts, replaced: OrderFacts | None, unresol
             return facts
         if outcome is AttemptOutcome.ACCEPTED:
             changed_to = RequestedTerms(attempt.quantity or 0, attempt.price)
-    if changed_to is not facts.changed_to:
-        facts = replace(facts, changed_to=changed_to)
+    if changed_to is not facts.rare.changed_to:
+        facts = with_rare(facts, changed_to=changed_to)
     other_terms = works_other_terms(facts, replaced)
-    return facts if other_terms is facts.other_terms else replace(facts, other_terms=other_terms)
+    return facts if other_terms is facts.rare.other_terms else with_rare(facts, other_terms=other_terms)
 
 
 def created(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
@@ -389,7 +392,7 @@ def doubted(record: Record, event: events.OrderStateObserved) -> Record:
     found = find_order(record, event)
     if found is None:
         return record
-    marked = replace(found, in_doubt_ns=recorded_ns(event), id_reused=True)
+    marked = with_rare(found, in_doubt_ns=recorded_ns(event), id_reused=True)
     return replace(record, orders=tuple(marked if item is found else item for item in record.orders), recorded=None)
 
 
@@ -413,7 +416,7 @@ def with_client_id(facts: OrderFacts, client_order_id: str) -> OrderFacts:
     ids = facts.client_order_ids
     if client_order_id in ids:
         return facts
-    passed = client_order_id in facts.superseded_ids
+    passed = client_order_id in facts.rare.superseded_ids
     return replace(facts, client_order_ids=(client_order_id, *ids) if passed else (*ids, client_order_id))
 
 
@@ -424,8 +427,8 @@ def reduced(record: Record, facts: OrderFacts, event: events.OrderReport, *, qua
     requested = event.exec_type is ExecType.REPLACED or any(
         item.order.quantity == facts.quantity for item in record.amends
     )
-    changed = 0 if requested else max(0, facts.reduced_qty + quantity - facts.quantity)
-    return replace(facts, reduced_qty=changed) if changed != facts.reduced_qty else facts
+    changed = 0 if requested else max(0, facts.rare.reduced_qty + quantity - facts.quantity)
+    return with_rare(facts, reduced_qty=changed) if changed != facts.rare.reduced_qty else facts
 
 
 REQUEST_REFUSALS = frozenset({events.CancelRejected, events.ModifyRejected})
@@ -466,17 +469,19 @@ def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
     now_ns = recorded_ns(event)
     if (stop := triggered_stop(record, event)) is not None:
         facts = new_facts(event, stop.client_order_id, stop.order, stop.generation, (), now_ns)
-        return replace(
-            facts, client_order_ids=stop.client_order_ids,
+        facts = replace(
+            facts, client_order_ids=stop.client_order_ids, sent_ns=stop.sent_ns,
             quantity=stop.quantity if event.order_qty is None else event.order_qty,
-            price=stop.price if event.price is None else event.price, sent_ns=stop.sent_ns, late=stop.late,
+            price=stop.price if event.price is None else event.price,
         )  # fmt: skip
+        return with_rare(facts, late=stop.rare.late)
     sent_amend = replacement(record, event)
     if sent_amend is not None:
         name = sent_amend.client_order_id
         made = [item for item in record.attempts if item.client_order_id == name]
         replaced = ReplacedOrder(record.target(name) or "", sent_amend.keeps_cum_qty)
-        return replace(new_facts(event, name, sent_amend.order, sent_amend.generation, made, now_ns), replaced=replaced)
+        facts = new_facts(event, name, sent_amend.order, sent_amend.generation, made, now_ns)
+        return with_rare(facts, replaced=replaced)
     client_id = record.submit_id(event.orig_client_order_id or event.client_order_id or "")
     order = record.sent_order or (record.intent.order if record.intent else None)
     if order is None:
@@ -493,7 +498,7 @@ def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
     if not late and not record.refused_ids:
         return facts
     answered = frozenset(item for item in record.refused_ids if record.submit_id(item) == client_id)
-    return replace(facts, answered_ids=answered, late=late)
+    return with_rare(replace(facts, answered_ids=answered), late=late)
 
 
 def triggered_stop(record: Record, event: events.OrderReport) -> OrderFacts | None:
@@ -585,9 +590,9 @@ def known_order(record: Record, item: VenueOrder) -> OrderFacts | None:
 def unlisted_orders(known: Sequence[OrderFacts], state: OrderState, now_ns: int) -> list[OrderFacts]:
     """Return the known orders that a store's write does not list: as they are if it has the sum of earlier ones."""
     if state.earlier_orders is None:
-        return [left_behind(facts, now_ns) for facts in known if facts.trades or facts.busts]
+        return [left_behind(facts, now_ns) for facts in known if facts.trades or facts.rare.busts]
     orders = [left_behind(facts, now_ns) if facts.final_cum_qty is None else facts for facts in known]
-    missing = state.earlier_orders.cum_qty - sum(facts.cum_qty for facts in orders if not facts.retired)
+    missing = state.earlier_orders.cum_qty - sum(facts.cum_qty for facts in orders if not facts.rare.retired)
     if missing > 0:  # a state of another log
         filled = VenueOrder(
             exchange_order_id="", client_order_id="", quantity=missing, live=False, ord_status=OrdStatus.FILLED,
@@ -603,15 +608,21 @@ def recorded_order(item: VenueOrder, state: OrderState, known: OrderFacts | None
         quantity=item.quantity, price=item.price, generation=item.generation,
         first_seen_ns=item.first_seen_ns or now_ns, last_seen_ns=item.last_seen_ns or now_ns,
         accepted=item.ord_status is not OrdStatus.PENDING_NEW, trades=known.trades if known else NO_TRADES,
-        busts=known.busts if known else (), late=item.late, succeeded_ns=known.succeeded_ns if known else None,
-        replaced=known.replaced if known else None, carried_qty=known.carried_qty if known else 0,
-        reduced_qty=item.reduced_qty or 0, recorded=True, changed_to=RequestedTerms(item.quantity, item.price),
+        rare=recorded_rare(item, known.rare if known else NO_RARE),
     )  # fmt: skip
     voided_ns = max(0, order_facts.newest_void(facts))
     facts = replace(facts, evidence=(CumEvidence(voided_ns, item.cum_qty),)) if item.cum_qty else facts
     if item.ord_status in ENDS:
         return order_facts.with_end(facts, item.ord_status, now_ns=now_ns, time_ns=voided_ns, cum_qty=item.cum_qty)
     return facts
+
+
+def recorded_rare(item: VenueOrder, known: RareFacts) -> RareFacts:
+    return RareFacts(
+        busts=known.busts, late=item.late, succeeded_ns=known.succeeded_ns, replaced=known.replaced,
+        carried_qty=known.carried_qty, reduced_qty=item.reduced_qty or 0, recorded=True,
+        changed_to=RequestedTerms(item.quantity, item.price),
+    )  # fmt: skip
 
 
 def left_behind(facts: OrderFacts, now_ns: int) -> OrderFacts:
@@ -622,7 +633,8 @@ def left_behind(facts: OrderFacts, now_ns: int) -> OrderFacts:
     gone_ns = now_ns if facts.live else facts.gone_ns
     closed_ns = facts.closed_ns if facts.closed_ns is not None else now_ns
     total = facts.closed_cum or CumEvidence(max(0, facts.quantities.voided_ns), facts.cum_qty)
-    return replace(facts, retired=True, recorded=False, gone_ns=gone_ns, closed_ns=closed_ns, closed_cum=total)
+    gone = replace(facts, gone_ns=gone_ns, closed_ns=closed_ns, closed_cum=total)
+    return with_rare(gone, retired=True, recorded=False)
 
 
 def apply_snapshot_taken(record: Record, event: events.VenueSnapshotTaken) -> Record:
@@ -670,12 +682,12 @@ def missed_attempt(attempt: Attempt, event: events.VenueSnapshotTaken) -> Attemp
 
 def without_doubt(record: Record, event: events.VenueSnapshotTaken) -> Record:
     """End the doubt about the orders that a query named, if it began after they were in doubt."""
-    if all(facts.in_doubt_ns is None for facts in record.orders):
+    if all(facts.rare.in_doubt_ns is None for facts in record.orders):
         return record
     orders = tuple(
-        replace(facts, in_doubt_ns=None)
-        if facts.in_doubt_ns is not None
-        and event.began_ns >= facts.in_doubt_ns
+        with_rare(facts, in_doubt_ns=None)
+        if facts.rare.in_doubt_ns is not None
+        and event.began_ns >= facts.rare.in_doubt_ns
         and event.client_order_id in (None, *facts.client_order_ids)
         else facts
         for facts in record.orders
@@ -696,7 +708,9 @@ def terms_accepted(record: Record, event: events.TermsAccepted) -> Record:
 
 def without_disagreement(record: Record) -> Record:
     """Allow one more send at once, also for a generation that has failed."""
-    orders = tuple(replace(facts, cancel_failures=0) if facts.cancel_failures else facts for facts in record.orders)
+    orders = tuple(
+        [with_rare(item, cancel_failures=0) if item.rare.cancel_failures else item for item in record.orders]
+    )
     fresh = {"disagreements": 0, "other_terms": 0, "failed_generation": 0, "not_before_ns": 0}
     return replace(record, orders=orders, **fresh)
 

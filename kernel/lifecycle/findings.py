@@ -65,7 +65,7 @@ def ended_duplicate(before: Record, after: Record) -> str:
 
 
 def late_accepts(record: Record) -> str:
-    late = [facts for facts in record.orders if facts.late and facts.live]
+    late = [facts for facts in record.orders if facts.rare.late and facts.live]
     return f"open, though its attempt was resolved as DEAD or REJECTED: {', '.join(map(name_of, late))}" if late else ""
 
 
@@ -101,13 +101,13 @@ def foreign_trades_text(facts: OrderFacts) -> str:
 
 
 def unexplained(facts: OrderFacts) -> str:
-    if not facts.recorded or facts.inferred_qty == 0:
+    if not facts.rare.recorded or facts.inferred_qty == 0:
         return ""
     return f"{name_of(facts)}: recorded as filled {facts.cum_qty}, its trades add up to {facts.traded_qty}"
 
 
 def false_ends(record: Record) -> str:
-    found = [facts for facts in record.orders if facts.false_ends and facts.live]
+    found = [facts for facts in record.orders if facts.rare.false_ends and facts.live]
     return f"open, though its end was reported: {', '.join(map(name_of, found))}" if found else ""
 
 
@@ -118,9 +118,9 @@ def ghosts(record: Record) -> str:
 
 
 def is_ghost(facts: OrderFacts, record: Record) -> bool:
-    if facts.gone_ns is None or not facts.misses or facts.closed is None or facts.filled or facts.succeeded:
+    if facts.gone_ns is None or not facts.rare.misses or facts.closed is None or facts.filled or facts.succeeded:
         return False
-    return facts.not_found or not is_solicited(facts, record)
+    return facts.rare.not_found or not is_solicited(facts, record)
 
 
 def is_notable(facts: OrderFacts, record: Record) -> bool:

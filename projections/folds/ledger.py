@@ -123,7 +123,12 @@ def without(orders: Sequence[OrderFacts], others: Sequence[OrderFacts]) -> Seque
 def added_alone(before: OrderFacts | None, after: OrderFacts) -> list[Booking] | None:
     """The bookings of the common case, one new trade or none after the known ones; None for any other case."""
     trades, known = after.trades, before.trades if before is not None else NO_TRADES
-    if after.busts or trades.corrected or trades.bounded or (before is not None and before.order is not after.order):
+    if (
+        after.rare.busts
+        or trades.corrected
+        or trades.bounded
+        or (before is not None and before.order is not after.order)
+    ):
         return None
     if trades is known:
         return []
