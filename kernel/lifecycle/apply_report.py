@@ -77,17 +77,10 @@ def filled(facts: OrderFacts, event: events.OrderFilled | events.FillCorrected) 
 
 def trade_entry(event: events.OrderFilled | events.FillCorrected) -> TradeEntry:
     corrects = event.ref_fill_key if isinstance(event, events.FillCorrected) else None
-    return TradeEntry(
-        event.fill_key,
-        event.last_qty,
-        event.last_px,
-        venue_ns(event),
-        corrects,
-        event.fee,
-        event.fee_asset,
-        tuple(sorted(event.fees.items())) if event.fees is not None else None,
-        event.life_margin_ns if corrects is None else None,  # a correction is of its trade's life
-    )
+    fees = tuple(sorted(event.fees.items())) if event.fees is not None else None
+    margin_ns = event.life_margin_ns if corrects is None else None  # a correction is of its trade's life
+    told = (event.fill_key, event.last_qty, event.last_px, event.transact_time_ns or 0, corrects)
+    return TradeEntry(*told, event.fee, event.fee_asset, fees, margin_ns)
 
 
 def busted(facts: OrderFacts, event: events.FillBusted) -> OrderFacts:
@@ -297,13 +290,20 @@ def plain_change(facts: OrderFacts, event: Any, now_ns: int) -> OrderFacts | Non
     ids, name, venue_id = facts.client_order_ids, event.client_order_id, facts.exchange_order_id
     if event.life_margin_ns is not None or (name not in ids and event.orig_client_order_id not in ids):
         return None
-    if not is_plain(facts) or (venue_id != event.exchange_order_id and venue_id and event.exchange_order_id):
+    if venue_id != event.exchange_order_id:
+        if venue_id and event.exchange_order_id:
+            return None
+        venue_id = venue_id or event.exchange_order_id or ""
+    if not is_plain(facts):
         return None
     time_ns, cum_qty, evidence, peak = event.transact_time_ns or 0, event.cum_qty, facts.evidence, facts.peak
-    total = CumEvidence(time_ns, cum_qty) if cum_qty is not None else None
-    if total is not None:
-        evidence, peak = order_facts.with_total(evidence, total), order_facts.higher(peak, total)
-    venue_id, seen_ns = venue_id or event.exchange_order_id or "", max(now_ns, facts.last_seen_ns)
+    total = None
+    if cum_qty is not None:
+        total = CumEvidence(time_ns, cum_qty)
+        older = not evidence or (evidence[0].time_ns <= time_ns and evidence[0].cum_qty <= cum_qty)
+        evidence = (total,) if older else order_facts.with_total(evidence, total)
+        peak = order_facts.higher(peak, total) if cum_qty else peak
+    seen_ns = now_ns if now_ns > facts.last_seen_ns else facts.last_seen_ns
     if (status := PLAIN_REPORTS[type(event)]) is not None:
         answered = facts.answered_ids if name is None else facts.answered_ids | {name}
         return replace(
@@ -311,7 +311,7 @@ def plain_change(facts: OrderFacts, event: Any, now_ns: int) -> OrderFacts | Non
             closed_cum=total, closed_ns=now_ns, end_time_ns=time_ns, first_end_ns=time_ns, last_seen_ns=seen_ns,
         )  # fmt: skip
     quantity, price, trades = event.order_qty, event.price, facts.trades
-    if quantity not in (None, facts.quantity) or price not in (None, facts.price):
+    if (quantity is not None and quantity != facts.quantity) or (price is not None and price != facts.price):
         return None
     if type(event) is events.OrderFilled:
         if trades.under(event.fill_key):

@@ -70,9 +70,9 @@ from kernel.order_spec import StandardOrder
 
 def evolve(record: Record, event: events.BaseEvent) -> Record:
     """Return the record after an event."""
-    envelope = event.recorded_envelope
-    plain = plain_report(record, event, envelope) if envelope is not None and type(event) in PLAIN_REPORTS else None
-    return plain if plain is not None else evolve_any(record, event)
+    envelope, change = event.recorded_envelope, STRAIGHT.get(type(event))
+    after = change(record, event, envelope) if envelope is not None and change is not None else None
+    return after if after is not None else evolve_any(record, event)
 
 
 def evolve_any(record: Record, event: events.BaseEvent) -> Record:
@@ -124,10 +124,26 @@ def cancel_requested(record: Record, event: events.IntentCancelRequested) -> Rec
 
 
 def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
-    kind, order = event.kind, event.order
-    envelope, terms = event.recorded_envelope, order if kind is AttemptKind.AMEND else None
+    return replace(record, **started(record, event, event.position if event.recorded else 0))
+
+
+def straight_start(record: Record, event: events.AttemptStarted, envelope: events.Envelope) -> Record | None:
+    """Start an attempt of an intent without settled orders by one change, as `attempt_started` does."""
+    position = envelope.position
+    if record.settled is not NONE_SETTLED:
+        return None
+    return replace(
+        record, version=envelope.version, last_position=position,
+        order_position=record.order_position if record.has_order else position, **started(record, event, position),
+    )  # fmt: skip
+
+
+def started(record: Record, event: events.AttemptStarted, position: int) -> dict[str, Any]:
+    """Return the record fields that an attempt changes."""
+    kind = event.kind
+    terms = event.order if kind is AttemptKind.AMEND else None
     attempt = Attempt(
-        number=event.number, kind=kind, position=envelope.position if envelope is not None else 0,
+        number=event.number, kind=kind, position=position,
         outcome=AttemptOutcome.PENDING, client_order_id=event.client_order_id,
         target_client_order_id=event.target_client_order_id, target_exchange_order_id=event.target_exchange_order_id,
         new_order=bool(event.new_order), quantity=terms.quantity if terms else None, price=terms.price if terms else None,
@@ -135,21 +151,25 @@ def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
         valid_until_ns=event.valid_until_ns, absent_after_ns=event.absent_after_ns,
         text="", duplicate=False,  # a default costs a call
     )  # fmt: skip
-    return replace(
-        record, attempts=keep_attempts((*record.attempts, attempt)), number=max(record.number, event.number),
-        not_before_ns=record.not_before_ns if kind is AttemptKind.CANCEL else 0, recorded=None, has_order=True,
-        **sent_by(record, event),
-    )  # fmt: skip
+    changes: dict[str, Any] = {
+        "attempts": keep_attempts((*record.attempts, attempt)) if record.attempts else (attempt,),
+        "number": event.number if event.number > record.number else record.number,
+        "not_before_ns": record.not_before_ns if kind is AttemptKind.CANCEL else 0,
+        "recorded": None,
+        "has_order": True,
+    }
+    add_sent(changes, record, event)
+    return changes
 
 
-def sent_by(record: Record, event: events.AttemptStarted) -> dict[str, Any]:
-    """Return the record fields that change by a request and are kept for ever."""
+def add_sent(changes: dict[str, Any], record: Record, event: events.AttemptStarted) -> None:
+    """Add the record fields that change by a request and are kept for ever."""
     kind, client_id, order = event.kind, event.client_order_id, event.order
     if kind is AttemptKind.SUBMIT:
         wanted = record.intent.order if record.intent is not None else None
-        # one value, as most are equal
-        return {"sends": counted(record.sends, client_id), "sent_order": wanted if order == wanted else order}
-    changes: dict[str, Any] = {}
+        changes["sends"] = counted(record.sends, client_id)
+        changes["sent_order"] = wanted if order == wanted else order  # one value, as most are equal
+        return
     if event.target_client_order_id:
         link = (client_id, event.target_client_order_id)
         known = link in record.targets.under(client_id)
@@ -161,11 +181,10 @@ def sent_by(record: Record, event: events.AttemptStarted) -> dict[str, Any]:
         # Prefer the venue's id: a duplicate may have the same client order id, and its end is unsolicited.
         target = event.target_exchange_order_id or event.target_client_order_id
         changes["solicited"] = record.solicited | {target} if target else record.solicited
-    return changes
 
 
 def counted(sends: SharedSequence[tuple[str, int]], client_order_id: str) -> SharedSequence[tuple[str, int]]:
-    if not sends.under(client_order_id):
+    if not sends or not sends.under(client_order_id):
         return sends.plus((client_order_id, 1))
     return SharedSequence((known, count + (known == client_order_id)) for known, count in sends)
 
@@ -269,12 +288,15 @@ def plain_report(record: Record, event: Any, envelope: events.Envelope) -> Recor
         if attempt.outcome is AttemptOutcome.PENDING or attempt.outcome is AttemptOutcome.UNKNOWN:
             if attempt.kind is AttemptKind.AMEND:
                 return None
-            attempts = tuple([resolved_attempt(item, facts) for item in attempts])
+            if (outcome := outcome_from_facts(attempt, facts)) is not None:
+                resolved = replace(attempt, outcome=outcome)
+                attempts = tuple([resolved if item is attempt else item for item in attempts])
     return replace(
         record, version=envelope.version, last_position=envelope.position, orders=(facts,), recorded=None, has_order=True,
         order_position=record.order_position if record.has_order else envelope.position,
         attempts=attempts if attempts is record.attempts else keep_attempts(attempts),
-        last_sync_ns=max(record.last_sync_ns, now_ns), last_report_ns=max(record.last_report_ns, now_ns),
+        last_sync_ns=now_ns if now_ns > record.last_sync_ns else record.last_sync_ns,
+        last_report_ns=now_ns if now_ns > record.last_report_ns else record.last_report_ns,
     )  # fmt: skip
 
 
@@ -724,6 +746,12 @@ def finding_resolved(record: Record, event: events.FindingResolved) -> Record:
         return replace(without_disagreement(after), recorded=None)
     return replace(after, disagreements=0)
 
+
+STRAIGHT: dict[type[events.BaseEvent], Callable[..., Record | None]] = {
+    events.AttemptStarted: straight_start,
+    **dict.fromkeys(PLAIN_REPORTS, plain_report),
+}
+"""The changes of an ordinary life, each made at once; None where `evolve_any` is to make it."""
 
 COMMAND_EVENTS = frozenset({events.IntentCreated, events.IntentModified, events.IntentCancelRequested})
 """Commands that later actions of the kernel are correlated with."""
