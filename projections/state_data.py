@@ -243,12 +243,12 @@ class StateData:
 
     def update_terminal(self, intent_id: str) -> None:
         """File an intent, with those of its group, as terminal or not."""
-        group = self.groups.of(intent_id)
-        if group is None and intent_id in self.records:
+        group = self.groups.of(intent_id) if self.groups.by_id else None
+        if group is None and (record := self.records.get(intent_id)) is not None:
             if intent_id in self.indexes.live:
                 self.terminal.drop(intent_id)
             else:
-                self.terminal.add(intent_id, self.records[intent_id].last_position)
+                self.terminal.add(intent_id, record.last_position)
             return
         unit = self._unit(intent_id)
         # What was closed outside a group is not in its streams, from which it would be rehydrated.

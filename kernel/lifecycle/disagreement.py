@@ -107,7 +107,9 @@ def ends_intent(facts: OrderFacts, intent: OrderIntent | None) -> bool:
 def disagrees(record: Record) -> bool:
     """Return whether the venue has not done what was requested, several times in a row."""
     many = record.disagreements >= FAILURES_MAX or record.other_terms >= OTHER_TERMS_MAX
-    return many or True in [facts.rare.cancel_failures >= FAILURES_MAX and facts.live for facts in record.orders]
+    for facts in record.orders:
+        many = many or (facts.rare.cancel_failures >= FAILURES_MAX and facts.live)
+    return many
 
 
 def is_disagreement_over(record: Record, now_ns: int, *, agrees: bool) -> bool:

@@ -209,8 +209,10 @@ class OrderFacts(Facts, frozen=True, dict=True):
 
     @property
     def inferred_qty(self) -> int:
-        known = self.quantities
-        return known.cum_qty - known.traded_qty
+        cum_qty = plain_cum_qty(self)
+        if cum_qty is not None:
+            return cum_qty - self.trades.quantity
+        return self.general_quantities.cum_qty - self.general_quantities.traded_qty
 
     @property
     def filled(self) -> bool:

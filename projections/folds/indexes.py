@@ -33,16 +33,23 @@ class Indexes:
 
     def refile(self, before: Record, after: Record) -> None:
         """File an intent that changed under its symbol and group."""
+        known, intent = before.intent, after.intent
+        if known and intent and (known.order.symbol_id, known.group_id) == (intent.order.symbol_id, intent.group_id):
+            return
         self._unfile(before)
         if after.intent is not None:
             self.file(after.intent_id, after.intent)
 
     def put_orders(self, before: Record, after: Record) -> None:
         """File an intent under the ids of its changed orders."""
-        known = [id(item) for facts in before.orders for item in (facts, facts.client_order_ids)]
         for facts in after.orders:
-            if id(facts) not in known:
-                if id(facts.client_order_ids) not in known:
+            filed = False
+            for known in before.orders:
+                if known is facts:
+                    break
+                filed = filed or known.client_order_ids is facts.client_order_ids
+            else:
+                if not filed:
                     self.put_client_ids(after.intent_id, facts.client_order_ids)
                 if facts.exchange_order_id:
                     self._put_venue_id(facts.exchange_order_id, after.intent_id)
@@ -74,14 +81,15 @@ class Indexes:
 
         Returns whether it is live; `unresolved` are its unresolved attempts.
         """
-        intent_id, finals = record.intent_id, [facts.final_cum_qty for facts in record.orders]
-        may_be_live = bool(unresolved) or None in finals
+        intent_id, may_be_live = record.intent_id, bool(unresolved)
+        for facts in record.orders:
+            may_be_live = may_be_live or facts.final_cum_qty is None
         is_live = differs or may_be_live
         if is_live:
             self.live[intent_id] = None
         else:
             self.live.pop(intent_id, None)
-        if unresolved or intent_id in self.unresolved_in:
+        if unresolved or (self.unresolved_in and intent_id in self.unresolved_in):
             self.file_unresolved(record, unresolved)
         symbol_id = symbol_at_venue(record) if may_be_live else None
         if (filed := self.open_in.get(intent_id)) != symbol_id:
