@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kernel import events
-from kernel.lifecycle.order_facts import OrderFacts, foreign_trades
+from kernel.lifecycle.order_facts import NO_RARE, OrderFacts, foreign_trades
 from kernel.lifecycle.record import Record, is_solicited
 from kernel.lifecycle.remediation import with_remediation
 from kernel.models import Finding, FindingKind
@@ -17,6 +17,22 @@ from kernel.models import Finding, FindingKind
 
 def conditions(record: Record) -> dict[FindingKind, str]:
     """Return the conditions that hold for an intent's orders, each with its observation."""
+    return {} if is_unremarkable(record) else all_conditions(record)
+
+
+def is_unremarkable(record: Record) -> bool:
+    """Return whether an intent has one order, of which nothing is known that a condition could hold for."""
+    facts = record.orders[0] if len(record.orders) == 1 else None
+    if facts is None or facts.rare is not NO_RARE or facts.trades.bounded or facts.trades.corrected:
+        return False
+    cum_qty, total = facts.cum_qty, facts.closed_cum
+    if cum_qty > facts.quantity or cum_qty + record.settled.cum_qty > record.wanted_most:
+        return False
+    return (total is None or facts.trades.quantity <= total.cum_qty) and not facts.trades.reused_keys()
+
+
+def all_conditions(record: Record) -> dict[FindingKind, str]:
+    """Do what `conditions` does, for any record."""
     found = {kind: text for kind, condition in RECORD_CONDITIONS.items() if (text := condition(record))}
     for facts in record.orders:
         for kind, order_condition in ORDER_CONDITIONS.items():

@@ -112,7 +112,7 @@ class Trades(SharedSequence[TradeEntry]):
         return self._entries[known._count : self._count] if begun and known._count <= self._count else None
 
     def reused_keys(self) -> list[str]:
-        if len(self._entries.places) == len(self._entries):
+        if self._count < 2 or len(self._entries.places) == len(self._entries):
             return []
         times = Counter([entry.fill_key for entry in self])
         return sorted(key for key, count in times.items() if count > 1)

@@ -111,7 +111,7 @@ class Book(msgspec.Struct):
             case events.OrderStateRecorded():
                 self.is_written = True
         folded = fold_changes(before, after) if after.orders is not before.orders else []
-        if amounts(changes) != amounts(folded):
+        if (changes or folded) and amounts(changes) != amounts(folded):
             add(self.excess, (*changes, *((-sign, fill) for sign, fill in folded)))
         return changes
 
@@ -409,7 +409,7 @@ def of_another_order(book: Book, event: events.OrderReport, before: Record) -> s
 
 def miscounted(book: Book, after: Record) -> Iterator[Wrong]:
     """Check that the fold counts the fills in the events."""
-    if figures(book.excess):
+    if book.excess and figures(book.excess):
         ours, theirs = summed(book.fills.counted), summed(fills_of((*after.settled, *after.orders)))
         yield ACCOUNTING, f"its fills add up to (quantity, cash, fees) {ours}, but the fold has {theirs}"
 
