@@ -418,7 +418,7 @@ class State:
         return by_venue[-1] if by_venue else self._data.indexes.by_client_order_id.get(client_order_id or "")
 
     def intent_ids_of_order(self, exchange_order_id: str) -> Sequence[str]:
-        return self._data.indexes.by_exchange_order_id.get(exchange_order_id, ())
+        return self._data.indexes.intents_under(exchange_order_id)
 
     def open_orders(self, symbol_id: str) -> int:
         return len(self._data.indexes.open.get(symbol_id, {}))

@@ -187,8 +187,7 @@ class StateData:
         indexes = self.indexes
         return StateSnapshot(
             **{name: deepcopy(getattr(self, name)) for name in COPIED},
-            live=list(indexes.live),
-            open_in=dict(indexes.open_in),
+            live=dict(indexes.live),
             by_client_order_id=dict(indexes.by_client_order_id),
             by_exchange_order_id=dict(indexes.by_exchange_order_id),
             groups=list(self.groups.by_id.values()),
@@ -226,13 +225,13 @@ class StateData:
 
     def _restore_indexes(self, stored: StateSnapshot, ids: Mapping[str, str]) -> None:
         indexes = self.indexes
-        indexes.live.update((ids[name], None) for name in stored.live)
+        for name, symbol_id in stored.live.items():
+            indexes.put_live(ids[name], symbol_id)
         indexes.by_client_order_id.update((key, ids[name]) for key, name in stored.by_client_order_id.items())
         indexes.by_exchange_order_id.update(
-            (key, tuple(ids[name] for name in names)) for key, names in stored.by_exchange_order_id.items()
+            (key, ids[names] if isinstance(names, str) else tuple(ids[name] for name in names))
+            for key, names in stored.by_exchange_order_id.items()
         )
-        for name, symbol_id in stored.open_in.items():
-            indexes.set_open(ids[name], symbol_id)
 
     def _unit(self, intent_id: str) -> tuple[str, ...]:
         """The intents that are evicted together: those of a group, else one alone."""

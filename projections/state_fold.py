@@ -229,7 +229,7 @@ class Fold:
         order_id = event.exchange_order_id or ""
         return any(
             has_id(facts, event) and has_terms_of(facts.order, event) and holds_trade(facts, event, None)
-            for intent_id in self._data.indexes.by_exchange_order_id.get(order_id, ())
+            for intent_id in self._data.indexes.intents_under(order_id)
             for facts in self._data.record(intent_id).orders
         )
 

@@ -8,6 +8,7 @@ the attempt that it names, while that is unresolved.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from sys import intern
 from typing import Any
 
 from msgspec.structs import replace
@@ -95,11 +96,18 @@ def evolve_any(record: Record, event: events.BaseEvent) -> Record:
 
 def intent_created(record: Record, event: events.IntentCreated) -> Record:
     """Start a reused id afresh: client order ids and attempt numbers stay known, old orders no longer count."""
+    intent = with_shared_names(event.intent)
     if not record.deleted:
-        return with_intent(record, event.intent)
+        return with_intent(record, intent)
     retired = tuple(with_rare(facts, retired=True) for facts in record.orders)
     fresh = {"attempts": (), "has_order": False, "recorded": None, "last_sync_ns": 0, "wanted_most": 0}
-    return with_intent(replace(record, deleted=False, orders=retired, **fresh), event.intent)
+    return with_intent(replace(record, deleted=False, orders=retired, **fresh), intent)
+
+
+def with_shared_names(intent: OrderIntent) -> OrderIntent:
+    """Return an intent with one string for the names that most intents have in common."""
+    order = replace(intent.order, symbol_id=intern(intent.order.symbol_id))
+    return replace(intent, order=order, exchange_id=intern(intent.exchange_id), owner=intern(intent.owner))
 
 
 def with_intent(record: Record, intent: OrderIntent) -> Record:
@@ -758,7 +766,7 @@ COMMAND_EVENTS = frozenset({events.IntentCreated, events.IntentModified, events.
 
 CHANGES: dict[type[events.BaseEvent], Callable[..., Record]] = {
     events.IntentCreated: intent_created,
-    events.IntentModified: lambda record, event: with_intent(record, event.intent),
+    events.IntentModified: lambda record, event: with_intent(record, with_shared_names(event.intent)),
     events.IntentCancelRequested: cancel_requested,
     events.IntentDeleted: lambda record, event: replace(
         without_disagreement(record), intent=None, deleted=True, failures=0, accepted=None
