@@ -11,7 +11,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-FOLD_VERSION: int = 2
+FOLD_VERSION: int = 3
 """Raise it by one with each change that makes a fold give another state, other SQL rows or another checkpoint."""
 PACKAGES = ("kernel", "projections", "replay")
 
