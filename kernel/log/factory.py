@@ -7,10 +7,11 @@ needs it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
+
+import msgspec
 
 from kernel.clock import Clock, IdFactory, SeededIds, SystemClock
 from kernel.errors import IntegrityError, LogUnavailableError, NotFoundError, ValidationError
@@ -98,10 +99,10 @@ def exchange_at(url: str) -> str:
 
 
 def _exchange_in_file(path: Path) -> list[str]:
-    from kernel.log.backends.sqlite import SQLiteLogDatastore, SQLiteRecorder
+    from kernel.log.backends.sqlite import SQLiteRecorder
 
     _check_path(path, create=False)
-    recorder = SQLiteRecorder(SQLiteLogDatastore(f"{path.as_uri()}?mode=rw"))
+    recorder = SQLiteRecorder(f"{path.as_uri()}?mode=rw")
     try:
         recorder.ensure_tables(str(path), create=False)
         identity = recorder.identity()
@@ -116,8 +117,7 @@ def without_password(url: str) -> str:
     return re.sub(r"(password=)[^&]*" if "://" in url else r"(password=).*", r"\1…", shown)
 
 
-@dataclass(frozen=True, slots=True)
-class LogFactory:
+class LogFactory(msgspec.Struct, frozen=True):
     """Opens one log, on any backend."""
 
     exchange_id: str
@@ -135,11 +135,11 @@ class LogFactory:
         return MemoryLog(recorder, self._identity(recorder), clock=self.clock, settings=self.settings)
 
     def sqlite(self, url: str) -> EventLog:
-        from kernel.log.backends.sqlite import SQLiteLog, SQLiteLogDatastore, SQLiteRecorder
+        from kernel.log.backends.sqlite import SQLiteLog, SQLiteRecorder
 
         path = sqlite_path(url)
         _check_path(path, create=self.create)
-        recorder = SQLiteRecorder(SQLiteLogDatastore(f"{path.as_uri()}?mode={'rwc' if self.create else 'rw'}"))
+        recorder = SQLiteRecorder(f"{path.as_uri()}?mode={'rwc' if self.create else 'rw'}")
         try:
             recorder.ensure_tables(str(path), create=self.create)
             tighten_database(path)

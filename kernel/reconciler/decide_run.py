@@ -55,7 +55,8 @@ from kernel.reconciler.decision import (
 from kernel.reconciler.run_inputs import GroupInputs, MemberInputs, RunInputs
 from kernel.reconciler.status_answer import facts_of
 from kernel.reconciler.suspects import suspects_text
-from kernel.safety.readiness import NOT_PAUSED, VENUE_SNAPSHOT_COMPLETE
+from kernel.safety.readiness import VENUE_SNAPSHOT_COMPLETE
+from kernel.safety.trading_halts import NOT_PAUSED
 from kernel.settings import ns
 from kernel.state import symbol_id_of
 from kernel.venues.base import AmendDialect, VenueCapabilities

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from msgspec import structs
+from msgspec.structs import replace
 
 from kernel import events
 from kernel.actions import ACTION_RULES

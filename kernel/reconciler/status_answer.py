@@ -6,8 +6,9 @@ Used by the querier and by the session's relist.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from kernel import events
 from kernel.lifecycle import TERMINAL, Record, evolve
@@ -24,8 +25,7 @@ ORDER_SCOPES = (LookScope.ORDER,)
 LIST_SCOPES = (LookScope.OPEN_ORDERS, LookScope.TRADES)
 
 
-@dataclass(frozen=True, slots=True)
-class StatusAnswer:
+class StatusAnswer(msgspec.Struct, frozen=True):
     """The venue's answer to a status query, as far as it concerns one order."""
 
     scopes: tuple[LookScope, ...]

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import compress
 from typing import TypeVar
 
+import msgspec
 from msgspec import structs
+from msgspec.structs import replace
 
 from kernel import events
 from kernel.actions import Priority
@@ -68,8 +70,7 @@ from kernel.venues.guard import GuardedVenue
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True, slots=True)
-class QueryOutcome:
+class QueryOutcome(msgspec.Struct, frozen=True):
     """The outcome of a query: `resolved`, or when to query again (None: after a backoff)."""
 
     resolved: bool

@@ -16,6 +16,8 @@ from functools import partial
 from itertools import compress
 from typing import Any
 
+import msgspec
+
 from kernel import events
 from kernel.actions import Priority
 from kernel.clock import NS_PER_MS, Clock, IdFactory, wait_for
@@ -61,8 +63,7 @@ RESTARTED_AFTER = frozenset({"submit", "submit_group", "modify", "cancel"})
 """Calls whose defect may have damaged the adapter's session. A defect in `reports` ends the stream by itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionEnd:
+class SessionEnd(msgspec.Struct, frozen=True):
     """Why a session ended, as the condition shows it."""
 
     reason: str

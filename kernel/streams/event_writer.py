@@ -11,8 +11,9 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
+
+import msgspec
 
 from kernel import events
 from kernel.clock import Clock, IdFactory
@@ -35,8 +36,7 @@ RECONCILER = "reconciler"
 """Actor of attempts and verdicts."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReportSource:
+class ReportSource(msgspec.Struct, frozen=True):
     """The source of reports."""
 
     actor: str

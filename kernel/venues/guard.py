@@ -12,10 +12,10 @@ import logging
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, TypeVar
 
+import msgspec
 from msgspec import structs
 
 from kernel.errors import KernelError, OutcomeUnknown, Rejected, ValidationError, VenueError
@@ -39,8 +39,7 @@ Known = TypeVar("Known", bound=Value)
 Request = TypeVar("Request", bound=base.VenueRequest)
 
 
-@dataclass(frozen=True, slots=True)
-class AdapterDefect:
+class AdapterDefect(msgspec.Struct, frozen=True):
     """An exception that is none of the three venue errors, or an answer of the wrong type."""
 
     call: str

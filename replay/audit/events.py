@@ -8,8 +8,8 @@ a `Book` as long as the state keeps its record; both are built again from the st
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from kernel import events
@@ -62,8 +62,7 @@ class UnreadableEvent(BaseEvent):
     topic = UNKNOWN
 
 
-@dataclass(slots=True)
-class PendingFinding:
+class PendingFinding(msgspec.Struct):
     """A condition for which a leader has to raise a finding."""
 
     position: int

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from kernel import events
 from kernel.lifecycle import Record, evolve
@@ -27,8 +28,7 @@ KINDS = {events.OrderFilled.topic: "FILL", events.FillCorrected.topic: "CORRECTI
 """Kinds of entries by the topic of their event; any other topic is its own kind."""
 
 
-@dataclass(frozen=True, slots=True)
-class BookEntry:
+class BookEntry(msgspec.Struct, frozen=True):
     """One trade, or the fee of one trade, booked or reversed."""
 
     event: events.BaseEvent

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
-
-from eventsourcing.persistence import ApplicationRecorder
-from eventsourcing.popo import POPOApplicationRecorder, POPOFactory
 
 from kernel.clock import Clock
 from kernel.errors import KernelError
@@ -75,12 +73,12 @@ class MemoryLease(Lease):
             self._place.released.set()
 
 
-class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
+class MemoryRecorder(LogRecorder):
     """The rows, as tuples in a list."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.writer = this_process()
+        self._database_lock = threading.RLock()
         self.rows: list[Row] = []
         self.tail_hubs: list[TailHub] = []
         """One per log object over this recorder."""
@@ -200,13 +198,6 @@ def _matches(row: Row, query: RowQuery) -> bool:
     if query.upto_version is not None and row[2] > query.upto_version:
         return False
     return not query.topics or row[3] in query.topics
-
-
-class MemoryRecorderFactory(POPOFactory):
-    """The library's factory: `PERSISTENCE_MODULE=kernel.log.backends.memory:MemoryRecorderFactory`."""
-
-    def application_recorder(self) -> ApplicationRecorder:
-        return MemoryRecorder()
 
 
 class MemoryLog(RecordedLog):

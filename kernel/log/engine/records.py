@@ -10,8 +10,9 @@ import getpass
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from kernel.errors import IntegrityError, ValidationError
 from kernel.events import REGISTRY, BaseEvent, Envelope, Origin, canonical_json, decode, encode
@@ -30,8 +31,7 @@ Row = tuple[int, str, int, str, int, int, bytes, int, bytes, bytes, bytes, bytes
 COLUMNS = StoredRow._fields
 
 
-@dataclass(frozen=True, slots=True)
-class Writer:
+class Writer(msgspec.Struct, frozen=True):
     """The process that writes: recorded in each event's meta."""
 
     os_user: str

@@ -27,8 +27,8 @@ from projections.retention.policy import RetentionPolicy
 from replay import diff
 from replay.histories import state_diff
 from replay.histories.state_diff import ChangeKind
-from replay.log_access.as_of import HistoricState
 from replay.log_access.log_reader import fold
+from replay.log_access.state_source import HistoricState
 from replay.views import conditions, describe, listing
 from tests.commands import fresh_command_id
 from tests.contract.bench import LAST, LOT, Bench, a_bench, ask, bid, virtual_time
