@@ -116,14 +116,13 @@ class _Assigner:
         self._added: dict[bytes, tuple[int, int]] = {}
         self._stored_versions = versions
         self._recorded_at_ns = recorded_at_ns
-        self._position = head.position
-        self._chain = head.chain_hash
+        self._end = head.position, head.chain_hash
         self._epoch = head.epoch
 
     def head(self) -> Head:
         if not self.batch.rows:
             return self.batch.previous
-        return Head(self._position, self._chain, self._epoch, self._recorded_at_ns)
+        return Head(*self._end, self._epoch, self._recorded_at_ns)
 
     def decide(self, command: Command) -> Outcome:
         positions = self._known.get(command.command_id) or self._added.get(command.command_id)
@@ -152,21 +151,23 @@ class _Assigner:
         return bases
 
     def _record(self, command: Command, bases: list[int]) -> Appended:
-        batch, at_ns, first, index = self.batch, self._recorded_at_ns, self._position + 1, 0
-        for write, version in zip(command.writes, bases, strict=True):
-            for topic, schema_version, state, event in write.events:
+        command_id, writes, meta, _, _ = command
+        rows, sources, position, chain, at_ns = self.batch.rows, self.batch.sources, *self._end, self._recorded_at_ns
+        first = position + 1
+        for (stream_id, _, events), version in zip(writes, bases, strict=True):
+            for topic, schema_version, state, event in events:
                 version += 1
-                self._position += 1
-                placed = (self._position, write.stream_id, version, topic, schema_version, at_ns)
-                columns = (*placed, command.command_id, index, command.meta, state)
+                position += 1
+                placed = (position, stream_id, version, topic, schema_version, at_ns)
+                columns = (*placed, command_id, position - first, meta, state)
                 leaf = hashing.leaf_hash(columns)
-                self._chain = hashing.chain_hash(self._chain, self._position, leaf)
-                batch.rows.append((*columns, leaf, self._chain))
-                batch.sources.append(event)
-                index += 1
-            if write.events:
-                batch.versions[write.stream_id] = version
+                chain = hashing.chain_hash(chain, position, leaf)
+                rows.append((*columns, leaf, chain))
+                sources.append(event)
+            if events:
+                self.batch.versions[stream_id] = version
         if command.elects and command.epoch is not None:
             self._epoch = command.epoch
-        self._added[command.command_id] = (first, self._position)
-        return Appended(first, self._position)
+        self._end = position, chain
+        self._added[command_id] = (first, position)
+        return Appended(first, position)
