@@ -138,7 +138,8 @@ class _Assigner:
         versions, stored_versions = self.batch.versions, self._stored_versions
         ahead: dict[str, int] = {}
         bases = []
-        for stream_id, expected, events in writes:
+        for write in writes:
+            stream_id, expected = write.stream_id, write.expected_version
             stored = ahead.get(stream_id, versions.get(stream_id, stored_versions.get(stream_id)))
             absent = MUST_BE_ABSENT if expected == MUST_BE_ABSENT else 0
             base = absent if stored is None else stored
@@ -146,26 +147,27 @@ class _Assigner:
                 actual = "does not exist" if stored is None else f"is at version {stored}"
                 return ConflictError(f"stream {stream_id} {actual}, not at version {expected}: read it again")
             bases.append(base)
-            if events:
-                ahead[stream_id] = base + len(events)
+            if write.events:
+                ahead[stream_id] = base + len(write.events)
         return bases
 
     def _record(self, command: Command, bases: list[int]) -> Appended:
-        command_id, writes, meta, _, _ = command
-        rows, sources, position, chain, at_ns = self.batch.rows, self.batch.sources, *self._end, self._recorded_at_ns
+        batch, at_ns, command_id, meta = self.batch, self._recorded_at_ns, command.command_id, command.meta
+        position, chain = self._end
         first = position + 1
-        for (stream_id, _, events), version in zip(writes, bases, strict=True):
-            for topic, schema_version, state, event in events:
+        for write, version in zip(command.writes, bases, strict=True):
+            stream_id = write.stream_id
+            for each in write.events:
                 version += 1
                 position += 1
-                placed = (position, stream_id, version, topic, schema_version, at_ns)
-                columns = (*placed, command_id, position - first, meta, state)
+                placed = (position, stream_id, version, each.topic, each.schema_version, at_ns)
+                columns = (*placed, command_id, position - first, meta, each.state)
                 leaf = hashing.leaf_hash(columns)
                 chain = hashing.chain_hash(chain, position, leaf)
-                rows.append((*columns, leaf, chain))
-                sources.append(event)
-            if events:
-                self.batch.versions[stream_id] = version
+                batch.rows.append((*columns, leaf, chain))
+                batch.sources.append(each.event)
+            if write.events:
+                batch.versions[stream_id] = version
         if command.elects and command.epoch is not None:
             self._epoch = command.epoch
         self._end = position, chain
