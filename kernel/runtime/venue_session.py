@@ -273,7 +273,9 @@ class VenueSession:
         if is_report:
             self._vanished.clear()
         if not self._watch.silent:
-            self.findings.resolve(FindingKind.STREAM_SILENT, self.state.exchange_id, "the stream brought what it should")
+            self.findings.resolve(
+                FindingKind.STREAM_SILENT, self.state.exchange_id, "the stream brought what it should"
+            )
 
     def _report_silence(self) -> None:
         self.findings.raise_finding(FindingKind.STREAM_SILENT, self.state.exchange_id, self._silence.message)
@@ -346,10 +348,13 @@ class VenueSession:
         return any(progress(self.state.record(intent_id)) != known for intent_id, known in before.items())
 
     async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
+        are_read = False
         with self.venue.noting_unreadable():
-            return await self.writer.report(intent_id, reports, source)
-        for report in reports if len(reports) > 1 else ():  # the others count all the same
-            await self._ingest_one(intent_id, [report], source)
+            await self.writer.report(intent_id, reports, source)
+            are_read = True
+        if not are_read and len(reports) > 1:
+            for report in reports:  # the others count all the same
+                await self._ingest_one(intent_id, [report], source)
 
     def relist_now(self) -> None:
         """Relist without waiting for the next interval."""

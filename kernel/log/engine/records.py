@@ -10,7 +10,6 @@ import getpass
 import os
 import socket
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 
@@ -58,7 +57,7 @@ def _os_user() -> str:
         return str(os.getuid())
 
 
-class PreparedEvent(NamedTuple):
+class PreparedEvent(msgspec.Struct, frozen=True, gc=False):
     """An encoded event."""
 
     topic: str
@@ -68,7 +67,7 @@ class PreparedEvent(NamedTuple):
     """The event as it will be read, for readers in this process; None if only its bytes are known."""
 
 
-class PreparedWrite(NamedTuple):
+class PreparedWrite(msgspec.Struct, frozen=True, gc=False):
     """A command's events for one stream."""
 
     stream_id: str
@@ -76,7 +75,7 @@ class PreparedWrite(NamedTuple):
     events: Sequence[PreparedEvent]
 
 
-class Command(NamedTuple):
+class Command(msgspec.Struct, frozen=True, gc=False):
     """An append, ready for the transaction."""
 
     command_id: bytes
