@@ -76,7 +76,7 @@ class CheckpointImage:
             chain_hash=self.chain_hash.hex(),
             code_hash=fold_version(),
             records=len(self.records),
-            open_orders=Counter(self.snapshot.open_in.values()),
+            open_orders=Counter(filter(None, self.snapshot.live.values())),
         )
         yield msgspec.json.encode(header)
         yield encode(self.snapshot)

@@ -144,7 +144,7 @@ class StateData:
         intent = with_quantity(exit_, permitted).accepted_intent
         assert intent is not None, "it has one"
         left = intent.order.quantity - exit_.cum_qty
-        if left <= sum(facts.leaves_qty + facts.reduced_qty for facts in exit_.live_orders):
+        if left <= sum(facts.leaves_qty + facts.rare.reduced_qty for facts in exit_.live_orders):
             return False
         symbol = self.reference.symbol(group.symbol_id)
         return exit_.failures > 0 or (symbol is not None and bool(symbol.violations(rest_of(intent.order, left))))
@@ -186,8 +186,7 @@ class StateData:
         indexes = self.indexes
         return StateSnapshot(
             **{name: deepcopy(getattr(self, name)) for name in COPIED},
-            live=list(indexes.live),
-            open_in=dict(indexes.open_in),
+            live=dict(indexes.live),
             by_client_order_id=dict(indexes.by_client_order_id),
             by_exchange_order_id=dict(indexes.by_exchange_order_id),
             groups=list(self.groups.by_id.values()),
@@ -225,13 +224,13 @@ class StateData:
 
     def _restore_indexes(self, stored: StateSnapshot, ids: Mapping[str, str]) -> None:
         indexes = self.indexes
-        indexes.live.update((ids[name], None) for name in stored.live)
+        for name, symbol_id in stored.live.items():
+            indexes.put_live(ids[name], symbol_id)
         indexes.by_client_order_id.update((key, ids[name]) for key, name in stored.by_client_order_id.items())
         indexes.by_exchange_order_id.update(
-            (key, tuple(ids[name] for name in names)) for key, names in stored.by_exchange_order_id.items()
+            (key, ids[names] if isinstance(names, str) else tuple(ids[name] for name in names))
+            for key, names in stored.by_exchange_order_id.items()
         )
-        for name, symbol_id in stored.open_in.items():
-            indexes.set_open(ids[name], symbol_id)
 
     def _unit(self, intent_id: str) -> tuple[str, ...]:
         """The intents that are evicted together: those of a group, else one alone."""
@@ -242,12 +241,12 @@ class StateData:
 
     def update_terminal(self, intent_id: str) -> None:
         """File an intent, with those of its group, as terminal or not."""
-        group = self.groups.of(intent_id)
-        if group is None and intent_id in self.records:
+        group = self.groups.of(intent_id) if self.groups.by_id else None
+        if group is None and (record := self.records.get(intent_id)) is not None:
             if intent_id in self.indexes.live:
                 self.terminal.drop(intent_id)
             else:
-                self.terminal.add(intent_id, self.records[intent_id].last_position)
+                self.terminal.add(intent_id, record.last_position)
             return
         unit = self._unit(intent_id)
         # What was closed outside a group is not in its streams, from which it would be rehydrated.

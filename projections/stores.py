@@ -122,7 +122,7 @@ class EventSourcedActualStore(LoggedStore, ActualStateStore):
 def has_exchange_id(state: OrderState, record: lifecycle.Record, exchange_order_id: str) -> bool:
     """Return whether one of an order state's venue orders has this id, also of those that it has as a sum only."""
     ids = {state.exchange_order_id, *(item.exchange_order_id for item in state.venue_orders)}
-    ids.update(facts.exchange_order_id for facts in record.settled.under(exchange_order_id) if not facts.retired)
+    ids.update(facts.exchange_order_id for facts in record.settled.under(exchange_order_id) if not facts.rare.retired)
     return exchange_order_id in ids
 
 

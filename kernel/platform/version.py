@@ -10,7 +10,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-FOLD_VERSION: int = 2
+FOLD_VERSION: int = 3
 """Raise it by one with each change that makes a fold give another state, other SQL rows or another checkpoint."""
 PACKAGES = ("kernel", "projections", "replay")
 

@@ -175,17 +175,20 @@ def without_suspects(
 
 
 def target_of(order: OrderState, attempt: Attempt, record: Record) -> VenueOrder | None:
-    """Return the target of a cancel or modify, if the venue has reported it; it may have another client order id since."""
-    for item in order.venue_orders:
-        if attempt.target_exchange_order_id and item.exchange_order_id == attempt.target_exchange_order_id:
-            return item
-    name = attempt.target_client_order_id
-    named = [item for item in order.venue_orders if item.client_order_id == name] or [
-        item
-        for item in order.venue_orders
-        if (facts := facts_of(record, item)) is not None and name in facts.client_order_ids
-    ]
-    return named[-1] if named else None
+    """Return the target of a cancel or modify, if the venue has reported it; it may have another client order id since.
+
+    Of several the open one: the venue's id may be given again (H25), and a change may reach what a stop's trigger made
+    under the same client order id (H23).
+    """
+    order_id, name = attempt.target_exchange_order_id, attempt.target_client_order_id
+    found = [item for item in order.venue_orders if order_id and item.exchange_order_id == order_id]
+    if not found or (attempt.kind is AttemptKind.AMEND and not any(item.live for item in found)):
+        found += [item for item in order.venue_orders if item.client_order_id == name] or [
+            item
+            for item in order.venue_orders
+            if (facts := facts_of(record, item)) is not None and name in facts.client_order_ids
+        ]
+    return next(reversed([item for item in found if item.live] or found), None)
 
 
 def is_admissible(attempt: Attempt, *, began_ns: int) -> bool:

@@ -46,7 +46,10 @@ class KeyBackoff:
         """Note that a run reached this kind of action; return the instant before which it must wait."""
         known = self._keys.setdefault(key, KindBackoffs())
         known.current = kind
-        return known.kinds[kind].not_before_ns if kind in known.kinds else 0
+        held_until_ns = known.kinds[kind].not_before_ns if kind in known.kinds else 0
+        # It is later than any delay only if the clock was set back since.
+        longest_s = 2 * max(self.settings.backoff_s_max, self.settings.settle_backoff_s_max)
+        return held_until_ns if held_until_ns <= self.clock.now_ns() + ns(longest_s) else 0
 
     def record_failure(self, key: str) -> int:
         """Note that the run made no progress; return when the same kind of action may run again."""

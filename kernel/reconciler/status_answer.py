@@ -73,7 +73,7 @@ def missed_events(
     )
     record = recalled(record, missed)
     after = evolve(record, missed)
-    misses = next((item.misses for item in after.orders if is_same(item, facts)), 0)
+    misses = next((item.rare.misses for item in after.orders if is_same(item, facts)), 0)
     if after.orders == record.orders:
         return []
     if not facts.live or misses < max(2, capabilities.absence_looks):

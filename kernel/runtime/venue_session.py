@@ -21,7 +21,7 @@ import msgspec
 from kernel import events
 from kernel.actions import Priority
 from kernel.clock import NS_PER_MS, Clock, IdFactory, wait_for
-from kernel.errors import OutcomeUnknown, VenueError
+from kernel.errors import VenueError
 from kernel.lifecycle import Record
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import OrderMatch, shows
@@ -253,7 +253,7 @@ class VenueSession:
         try:
             async for report in self.venue.reports():
                 self._limiter.note_polled()
-                self._note_heard()
+                self._note_heard(is_report=report is not None)
                 if report is not None:
                     await queue.put(report)
         except AdapterError as problem:
@@ -268,10 +268,14 @@ class VenueSession:
             self._end(STREAM_ENDED)  # nothing is recorded yet, and over a lost connection nothing may ever be known
         await queue.put(None)
 
-    def _note_heard(self) -> None:
-        self._watch.heard(self.clock.now_ns())
-        self._vanished.clear()
-        self.findings.resolve(FindingKind.STREAM_SILENT, self.state.exchange_id, "the stream brought a report")
+    def _note_heard(self, *, is_report: bool) -> None:
+        self._watch.heard(self.clock.now_ns(), is_report=is_report)
+        if is_report:
+            self._vanished.clear()
+        if not self._watch.silent:
+            self.findings.resolve(
+                FindingKind.STREAM_SILENT, self.state.exchange_id, "the stream brought what it should"
+            )
 
     def _report_silence(self) -> None:
         self.findings.raise_finding(FindingKind.STREAM_SILENT, self.state.exchange_id, self._silence.message)
@@ -344,12 +348,13 @@ class VenueSession:
         return any(progress(self.state.record(intent_id)) != known for intent_id, known in before.items())
 
     async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
+        are_read = False
         with self.venue.noting_unreadable():
-            try:
-                await self.writer.report(intent_id, reports, source)
-            except OutcomeUnknown as problem:
-                self.error_count += 1
-                logger.warning("a report of intent %s cannot be interpreted: %s", intent_id, problem)
+            await self.writer.report(intent_id, reports, source)
+            are_read = True
+        if not are_read and len(reports) > 1:
+            for report in reports:  # the others count all the same
+                await self._ingest_one(intent_id, [report], source)
 
     def relist_now(self) -> None:
         """Relist without waiting for the next interval."""
@@ -512,8 +517,8 @@ class VenueSession:
         capabilities = self.venue.capabilities
         overlap_ns = ns(self.settings.trades_overlap_s) + capabilities.read_lag.trades_ns + capabilities.clock_skew_ns
         cursors = trades_scope.cursors(self.state, symbols)
-        if capabilities.trades_history_ns is not None and capabilities.lists_trades:
-            kept_ns = self.clock.now_ns() - capabilities.trades_history_ns
+        if capabilities.lists_trades:
+            kept_ns = capabilities.trades_from_ns(self.clock.now_ns())
             for scope, from_ns in cursors.items():
                 if from_ns < kept_ns:
                     name = f"{scope}:{trades_scope.utc(from_ns)}"

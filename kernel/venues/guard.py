@@ -120,7 +120,7 @@ class GuardedVenue(base.Venue):
     async def submit_group(self, request: base.SubmitGroupRequest) -> list[base.ExecutionReport]:
         orders = tuple(map(self._shifted, request.orders))
         group = structs.replace(self._shifted(request), orders=orders)
-        return await self._call("submit_group", list_of(base.ExecutionReport), group)
+        return [*map(self._stripped, await self._call("submit_group", list_of(base.ExecutionReport), group))]
 
     async def modify(self, request: base.ModifyRequest) -> base.ExecutionReport:
         return self._stripped(await self._call("modify", report_of, self._shifted(request)))
@@ -230,10 +230,10 @@ class GuardedVenue(base.Venue):
 
     @contextmanager
     def noting_unreadable(self) -> Iterator[None]:
-        """Take what cannot be processed of a report for a defect: a field may have a wrong type all the same."""
+        """Take what cannot be processed of a report for a defect: a field may lack, or have a wrong type all the same."""
         try:
             yield
-        except ValidationError as problem:
+        except (ValidationError, OutcomeUnknown) as problem:
             self.note_defect("reports", problem)
         except (ValueError, TypeError, ArithmeticError, LookupError) as problem:
             if isinstance(problem, KernelError):

@@ -217,10 +217,10 @@ class Externals:
 
 def is_earlier(entry: ExternalEntry, facts: OrderFacts) -> bool:
     """Return whether an external order is another one than an intent's: it was seen, or ended, before that one began."""
-    order, made_ns = entry.order, facts.created_ns or facts.accepted_ns or 0
+    order, made_ns = entry.order, facts.created_ns or facts.rare.accepted_ns or 0
     if not order.live and order.transact_time_ns is not None and order.transact_time_ns < made_ns:
         return True
-    begin_ns = facts.accepted_ns if facts.sent_ns is None and entry.id_reused else facts.sent_ns
+    begin_ns = facts.rare.accepted_ns if facts.sent_ns is None and entry.id_reused else facts.sent_ns
     return begin_ns is not None and order.first_seen_ns < begin_ns
 
 

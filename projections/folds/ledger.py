@@ -90,10 +90,11 @@ def bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[
 
 def foreign_bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[Booking]:
     """The bookings of the trades that an event showed to be an external order's, or no longer so (H25)."""
-    if True not in [facts.trades.bounded for facts in after]:
-        return []
-    old, new = without(before, after), without(after, before)
-    return changes(trades_of(old, foreign_trades), trades_of(new, foreign_trades))
+    for facts in after:
+        if facts.trades.bounded:
+            old, new = without(before, after), without(after, before)
+            return changes(trades_of(old, foreign_trades), trades_of(new, foreign_trades))
+    return []
 
 
 def changes(
@@ -122,7 +123,12 @@ def without(orders: Sequence[OrderFacts], others: Sequence[OrderFacts]) -> Seque
 def added_alone(before: OrderFacts | None, after: OrderFacts) -> list[Booking] | None:
     """The bookings of the common case, one new trade or none after the known ones; None for any other case."""
     trades, known = after.trades, before.trades if before is not None else NO_TRADES
-    if after.busts or trades.corrected or trades.bounded or (before is not None and before.order is not after.order):
+    if (
+        after.rare.busts
+        or trades.corrected
+        or trades.bounded
+        or (before is not None and before.order is not after.order)
+    ):
         return None
     if trades is known:
         return []
@@ -227,7 +233,8 @@ class Ledger(msgspec.Struct):
         else:
             position = self.positions.get(booking.symbol_id) or OpenPosition()
             self.positions[booking.symbol_id] = booked(position, booking)
-        self.booked_at_ns = max(self.booked_at_ns, at_ns)
+        if at_ns > self.booked_at_ns:
+            self.booked_at_ns = at_ns
         happened_ns, traded = at_ns if venue_ns is None else venue_ns, booking.signed_quantity
         if self.opening is None or happened_ns < self.opened_until_ns:  # the opening figures may include it, or lack it
             self.provisional_positions.note(booking.symbol_id, traded, happened_ns, included=self.opening is None)

@@ -39,7 +39,8 @@ class ProvisionalOpening(msgspec.Struct):
         """Note a change that the opening figure may include or lack, and whether it is taken to include it."""
         changes = self.unproven.setdefault(name, [])
         changes.append(Change(venue_ns, amount, included))
-        del changes[:-CHANGES_MAX]
+        if len(changes) > CHANGES_MAX:
+            del changes[0]
 
     def prove(self, name: str, *, began_ns: int, opened_until_ns: int) -> None:
         """Note that an observation agrees with an opening figure; one that may be older than the changes proves nothing."""

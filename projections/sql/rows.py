@@ -82,7 +82,7 @@ class RowMaker:
         put_or_delete(changes, INTENTS, (intent_id,), intent_row(record, intent) if intent is not None else None)
         put_or_delete(changes, ORDERS, (intent_id,), order_row(record, order) if order is not None else None)
         for facts in record.orders:
-            if facts.busts or facts.trades.corrected:
+            if facts.rare.busts or facts.trades.corrected:
                 mark_fills(record, facts, changes)
 
     def _small_tables(self, changes: Changes) -> None:

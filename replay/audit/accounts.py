@@ -294,6 +294,10 @@ def counted_fills(facts: OrderFacts, trades: Iterable[TradeEntry]) -> Iterator[F
 
 def fold_changes(before: Record, after: Record) -> list[Change]:
     """Return the changes of the fills that the fold counts."""
+    if len(before.orders) == 1 == len(after.orders):
+        (was,), (now,) = before.orders, after.orders
+        if now.trades is was.trades and now.rare is was.rare and now.order is was.order and not now.trades.bounded:
+            return []
     found: list[Change] = []
     known = {facts.place: facts for facts in before.orders}
     for facts in after.orders:

@@ -111,7 +111,7 @@ class Book(msgspec.Struct):
             case events.OrderStateRecorded():
                 self.is_written = True
         folded = fold_changes(before, after) if after.orders is not before.orders else []
-        if amounts(changes) != amounts(folded):
+        if (changes or folded) and amounts(changes) != amounts(folded):
             add(self.excess, (*changes, *((-sign, fill) for sign, fill in folded)))
         return changes
 
@@ -125,7 +125,7 @@ class Book(msgspec.Struct):
             life_of(self.lives, submit_id).report(event)
         if after.orders is not before.orders:
             for old, new in zip(before.orders, after.orders, strict=False):
-                if new.false_ends > old.false_ends:
+                if new.rare.false_ends > old.rare.false_ends:
                     life_of(self.lives, after.submit_id(new.client_order_ids[0])).reopen()
         return self.fills.apply(event, submit_id, self.lives, after)
 
@@ -206,7 +206,7 @@ def store_wrong(
 def illegal_status_change(before: Record, after: Record, event: events.OrderReport) -> Iterator[Wrong]:
     """Check that each order's status may follow its previous one, or that newer evidence shows an ended order open."""
     for old, new in zip(before.orders, after.orders, strict=False):
-        if old is new or old.recorded or old.retired or old.succeeded is not new.succeeded:
+        if old is new or old.rare.recorded or old.rare.retired or old.succeeded is not new.succeeded:
             continue  # whether a stop has triggered follows from the other orders of its client order id
         if old.closed is None and not old.succeeded and new.accepted:
             continue  # it had not ended, and is not pending: any status may follow
@@ -222,11 +222,11 @@ def unproven_reopening(
 ) -> Iterator[Wrong]:
     """Check that a stop that triggered is reopened only by a status query begun a read lag after that."""
     for old, new in zip(before.orders, after.orders, strict=False):
-        if old.succeeded_ns is None or new.reopened_ids == old.reopened_ids:
+        if old.rare.succeeded_ns is None or new.rare.reopened_ids == old.rare.reopened_ids:
             continue
         began_ns = getattr(event, "began_ns", None) or 0
         stays_listed = around.capabilities.get("trigger_parent_stays_listed")
-        if stays_listed or began_ns < old.succeeded_ns + account_lag_ns(around.capabilities):
+        if stays_listed or began_ns < old.rare.succeeded_ns + account_lag_ns(around.capabilities):
             yield EVIDENCE, f"stop {name_of(new)}, which triggered, is reopened by a status query that may show it on"
 
 
@@ -284,7 +284,7 @@ def second_order(before: Record, event: events.AttemptStarted, around: Surroundi
     if before.live_orders:
         yield SEND, f"an order is submitted while order {name_of(before.live_orders[0])} is open"
     for facts in before.orders:
-        if facts.unconfirmed_ns is not None and not facts.filled:
+        if facts.unconfirmed_ns is not None and not (facts.filled or facts.succeeded):
             yield SEND, f"an order is submitted while the end of order {name_of(facts)} is not confirmed"
     if before.intent is not None and event.order.quantity + before.cum_qty > before.intent.order.quantity:
         text = f"{event.order.quantity} is submitted and {before.cum_qty} is filled"
@@ -386,8 +386,8 @@ def query_wrong(book: Book, event: events.OrderStateObserved, before: Record) ->
     if event.reflects_ns > max(0, (event.began_ns or 0) - book.around.orders_lag_ns):
         yield EVIDENCE, "the status query claims to include more than its begin and the venue's read lag allow"
     known = next((item for item in before.orders if item.exchange_order_id == event.exchange_order_id), None)
-    if event.gone and known is not None and known.live and known.misses < MISSES_MIN:
-        yield EVIDENCE, f"order {name_of(known)} is gone after {known.misses} queries that did not show it"
+    if event.gone and known is not None and known.live and known.rare.misses < MISSES_MIN:
+        yield EVIDENCE, f"order {name_of(known)} is gone after {known.rare.misses} queries that did not show it"
 
 
 def of_another_order(book: Book, event: events.OrderReport, before: Record) -> str | None:
@@ -409,7 +409,7 @@ def of_another_order(book: Book, event: events.OrderReport, before: Record) -> s
 
 def miscounted(book: Book, after: Record) -> Iterator[Wrong]:
     """Check that the fold counts the fills in the events."""
-    if figures(book.excess):
+    if book.excess and figures(book.excess):
         ours, theirs = summed(book.fills.counted), summed(fills_of((*after.settled, *after.orders)))
         yield ACCOUNTING, f"its fills add up to (quantity, cash, fees) {ours}, but the fold has {theirs}"
 

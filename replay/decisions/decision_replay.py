@@ -207,7 +207,7 @@ class DecisionReplayer:
         if attempt_of(decision, recorded.intent_id) == recorded:
             return decision
         record = self._state.record(recorded.intent_id)
-        held_until_ns = max([record.not_before_ns, *(facts.cancel_not_before_ns for facts in record.orders)])
+        held_until_ns = max([record.not_before_ns, *(facts.rare.cancel_not_before_ns for facts in record.orders)])
         if context.now_ns < held_until_ns:
             forced = decide_run(self._inputs(context, recorded.intent_id, forced=True))
             if attempt_of(forced, recorded.intent_id) == recorded:

@@ -111,7 +111,7 @@ def paper_order(state: State, record: Record, facts: OrderFacts) -> PaperOrder:
         status=status_of(facts),
         cum_qty=min(facts.cum_qty, facts.quantity),
         cum_notional=facts.quantities.cum_notional,
-        armed=order.order_type in STOPPED and not facts.triggered,
+        armed=order.order_type in STOPPED and not facts.rare.triggered,
         expires_ns=order.expire_at_ns,
         shown=min(order.display_quantity or 0, max(0, facts.quantity - facts.cum_qty)),
         group_id=first_of(state, group.intent_ids) if group is not None and native else None,

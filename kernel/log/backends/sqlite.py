@@ -426,11 +426,15 @@ def _insert(connection: sqlite3.Connection, batch: Batch) -> None:
 
 
 def _in_chunks(statements: Mapping[int, str], rows: Sequence[tuple[object, ...]]) -> Iterator[tuple[str, list[object]]]:
-    """Yield the rows in as few statements as possible, as each one releases and reacquires the interpreter lock."""
+    """Yield the rows in as few statements as possible, as each one releases and reacquires the interpreter lock.
+
+    Bytes become byte arrays, which `sqlite3` binds at once; for bytes it looks for an adapter first, a third of an insert.
+    """
     start = 0
     for size, statement in statements.items():
         while len(rows) - start >= size:
-            yield statement, [value for row in rows[start : start + size] for value in row]
+            part = rows[start : start + size]
+            yield statement, [bytearray(item) if type(item) is bytes else item for row in part for item in row]
             start += size
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 
@@ -59,7 +58,7 @@ def _os_user() -> str:
         return str(os.getuid())
 
 
-class PreparedEvent(NamedTuple):
+class PreparedEvent(msgspec.Struct, frozen=True, gc=False):
     """An encoded event."""
 
     topic: str
@@ -69,7 +68,7 @@ class PreparedEvent(NamedTuple):
     """The event as it will be read, for readers in this process; None if only its bytes are known."""
 
 
-class PreparedWrite(NamedTuple):
+class PreparedWrite(msgspec.Struct, frozen=True, gc=False):
     """A command's events for one stream."""
 
     stream_id: str
@@ -77,7 +76,7 @@ class PreparedWrite(NamedTuple):
     events: Sequence[PreparedEvent]
 
 
-class Command(NamedTuple):
+class Command(msgspec.Struct, frozen=True, gc=False):
     """An append, ready for the transaction."""
 
     command_id: bytes

@@ -56,7 +56,7 @@ def facts_of(facts: OrderFacts) -> dict[str, Any]:
         "terms": (facts.quantity, facts.price),
         "done_for_day": facts.done_for_day,
         "client_id": facts.client_order_id,
-        "client_ids": frozenset(facts.client_order_ids) | facts.superseded_ids,
+        "client_ids": frozenset(facts.client_order_ids) | facts.rare.superseded_ids,
     }
 
 

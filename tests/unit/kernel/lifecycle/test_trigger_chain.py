@@ -239,6 +239,6 @@ def test_an_attributed_order_succeeds_the_stop() -> None:
     reports = attribution_reports(made, [trade], request, text="seen")
     journal.append("i", *attribution(journal.record(), reports, now_ns=9))
     stop, child = journal.record().orders
-    assert (stop.succeeded, child.parent_id, child.client_order_id) == (True, PARENT, "c1")
+    assert (stop.succeeded, child.rare.parent_id, child.client_order_id) == (True, PARENT, "c1")
     assert journal.record().cum_qty == 4
     assert stop_requests(journal.record()) == []
