@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from kernel import events
 from kernel.groups import ExitTerms, Group, excess, fees_in_base, permitted_quantity
-from kernel.lifecycle import OrderRequest, Record
-from kernel.lifecycle.record import as_exit, is_over
+from kernel.lifecycle.attribution import OrderRequest
+from kernel.lifecycle.record import Record, as_exit, is_over
 from kernel.models import Desired, OrderState
 from kernel.plan import rest_of
 from kernel.safety.heartbeat import Heartbeat

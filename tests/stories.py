@@ -12,7 +12,7 @@ from eventsourcing.persistence import StoredEvent
 
 from kernel import events
 from kernel.events import BaseEvent, intent_stream
-from kernel.lifecycle import client_order_id
+from kernel.lifecycle.record import client_order_id
 from kernel.log import Append, EventLog, Write
 from kernel.log.backends.library import LibraryRecorder
 from kernel.models import AttemptKind, AttemptOutcome, Evidence, ExecType, LookScope

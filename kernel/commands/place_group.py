@@ -16,7 +16,7 @@ from kernel import events
 from kernel.commands.validation import new_intent
 from kernel.errors import AlreadyExistsError, ExchangeError, ValidationError, Violation
 from kernel.groups import Group, group_violations, max_excess
-from kernel.lifecycle import Record
+from kernel.lifecycle.record import Record
 from kernel.log.base import Write
 from kernel.models import OrderIntent
 from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup, SymbolMetadata, expiry_violations

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import msgspec
 
-from kernel.lifecycle import Record
+from kernel.lifecycle.record import Record
 from kernel.models import Attempt, AttemptKind, OrderState, VenueOrder
 from kernel.reconciler.status_answer import facts_of
 from kernel.venues.base import VenueCapabilities

@@ -13,7 +13,7 @@ from kernel import events
 from kernel import plan as planning
 from kernel.clock import NS_PER_S
 from kernel.groups import ExitReport, Group
-from kernel.lifecycle import finding_id, raised
+from kernel.lifecycle.findings import finding_id, raised
 from kernel.models import AttemptOutcome, FindingKind
 from kernel.reconciler.decision import Decision, ReportFindings
 from kernel.reconciler.run_inputs import MemberInputs, RunInputs

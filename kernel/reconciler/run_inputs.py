@@ -12,7 +12,8 @@ import msgspec
 from msgspec import structs
 
 from kernel.groups import ExitReport, Group
-from kernel.lifecycle import Record, finding_id, venue_orders_of
+from kernel.lifecycle.findings import finding_id
+from kernel.lifecycle.record import Record, venue_orders_of
 from kernel.models import Desired, ExternalOrder, Finding, FindingKind, OrderIntent, OrderState
 from kernel.order_spec import Side, SymbolMetadata
 from kernel.plan import difference, is_venue_managed

@@ -18,9 +18,13 @@ import msgspec
 from kernel import events
 from kernel.clock import Clock, IdFactory
 from kernel.errors import ConflictError, KernelError
-from kernel.lifecycle import TERMINAL, Record, decide_report, evolve, trade_reports
+from kernel.lifecycle.attribution import trade_reports
+from kernel.lifecycle.decide_report import decide_report
+from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import OrderMatch, life_margin_ns
+from kernel.lifecycle.order_status import TERMINAL
+from kernel.lifecycle.record import Record
 from kernel.lifecycle.trigger_chain import keeps_closed
 from kernel.log.base import Append, Appended, EventLog, Write
 from kernel.metrics import Metrics

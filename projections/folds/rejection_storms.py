@@ -13,7 +13,7 @@ import msgspec
 
 from kernel import events
 from kernel.clock import NS_PER_S
-from kernel.lifecycle import Record
+from kernel.lifecycle.record import Record
 from kernel.models import AttemptKind, AttemptOutcome
 
 RecentRejections = dict[str, dict[str, dict[str, int]]]

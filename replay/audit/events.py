@@ -16,7 +16,7 @@ from kernel import events
 from kernel.errors import IntegrityError
 from kernel.events import REGISTRY, BaseEvent, Envelope, Origin, canonical_json, decode
 from kernel.events.base import ENVELOPE
-from kernel.lifecycle import Record
+from kernel.lifecycle.record import Record
 from kernel.log.base import EventLog, StoredRow
 from kernel.log.engine.records import checked_envelope
 from kernel.models import Evidence, FindingKind

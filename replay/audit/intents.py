@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 
 from kernel import events
-from kernel.lifecycle import Record, client_order_id, conditions, finding_id, ord_status
-from kernel.lifecycle.findings import name_of
+from kernel.lifecycle.findings import conditions, finding_id, name_of
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import find_order
-from kernel.lifecycle.record import order_under
+from kernel.lifecycle.order_status import ord_status
+from kernel.lifecycle.record import Record, client_order_id, order_under
 from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, Desired, Evidence, FindingKind, OrdStatus
 from kernel.venues.base import Dedupe
 from projections.state_fold import account_lag_ns

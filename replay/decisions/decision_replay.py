@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from kernel import events
 from kernel import plan as planning
 from kernel.errors import ValidationError
-from kernel.lifecycle import Record
+from kernel.lifecycle.record import Record
 from kernel.log.base import EventLog
 from kernel.log.engine.records import event_of
 from kernel.models import Attempt, AttemptKind, AttemptOutcome

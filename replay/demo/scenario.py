@@ -19,7 +19,7 @@ from msgspec import structs
 
 from kernel import EventSourcedKernel, events, open_log
 from kernel.errors import ConflictError, ExchangeError, KernelError, NotFoundError, ValidationError, WaitTimeoutError
-from kernel.lifecycle import client_order_id
+from kernel.lifecycle.record import client_order_id
 from kernel.log.factory import without_password
 from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, StandardOrderGroup
 from kernel.streams.fills import recorded_fills

@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 from kernel import events
 from kernel.errors import NotFoundError
-from kernel.lifecycle import Record, evolve, order_state
+from kernel.lifecycle.evolve import evolve
+from kernel.lifecycle.record import Record, order_state
 from kernel.log.base import EventLog
 from kernel.log.engine.records import event_of
 from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, Evidence, FindingKind, OrdStatus

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import msgspec
 
 from kernel import events
-from kernel.lifecycle import Record, evolve
+from kernel.lifecycle.evolve import evolve
+from kernel.lifecycle.record import Record
 from kernel.log.base import EventLog
 from kernel.log.engine.records import event_of
 from kernel.order_spec import Side

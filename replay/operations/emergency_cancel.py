@@ -17,7 +17,7 @@ import msgspec
 from kernel.actions import Priority
 from kernel.clock import NS_PER_S, Clock, SystemClock
 from kernel.errors import NotSent, Rejected, VenueError
-from kernel.lifecycle import client_order_id
+from kernel.lifecycle.record import client_order_id
 from kernel.metrics import Metrics
 from kernel.order_spec import SymbolMetadata
 from kernel.reconciler.rate_limiter import VenueRateLimiter

@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 
 from kernel import events
-from kernel.lifecycle import Record, evolve, order_state
+from kernel.lifecycle.evolve import evolve
+from kernel.lifecycle.record import Record, order_state
 from kernel.log.base import EventLog, StoredRow
 from kernel.log.engine.records import event_of
 from kernel.models import OrderIntent

@@ -13,7 +13,7 @@ from kernel.actions import ActionKind
 from kernel.clock import NS_PER_S
 from kernel.commands.waiters import refusal
 from kernel.errors import LogUnavailableError, NotFoundError, ValidationError, Violation
-from kernel.lifecycle import finding_id
+from kernel.lifecycle.findings import finding_id
 from kernel.models import (
     AttemptOutcome,
     Desired,

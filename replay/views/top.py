@@ -21,7 +21,7 @@ from kernel import EventSourcedKernel, events, plan
 from kernel.actions import ActionKind
 from kernel.clock import NS_PER_S, Clock
 from kernel.errors import LogUnavailableError
-from kernel.lifecycle import Record
+from kernel.lifecycle.record import Record
 from kernel.metrics import PREFIX
 from kernel.models import AttemptOutcome
 from kernel.safety.readiness import PROJECTIONS_AT_HEAD, Condition, all_hold

@@ -12,7 +12,7 @@ from kernel import events
 from kernel.clock import NS_PER_S
 from kernel.errors import AlreadyExistsError, ConflictError, ExchangeError, NotFoundError
 from kernel.events import VENUE_STREAM, OrderAccepted, OrderFilled, intent_stream
-from kernel.lifecycle import finding_id, raised
+from kernel.lifecycle.findings import finding_id, raised
 from kernel.log import EventLog
 from kernel.log.base import Append, Write
 from kernel.models import AttemptKind, Evidence, ExecType, FindingKind, OrdStatus

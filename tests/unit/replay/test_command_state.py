@@ -10,7 +10,7 @@ from msgspec import structs
 
 from kernel import events
 from kernel.errors import AlreadyExistsError, ExchangeError, NotFoundError, ValidationError
-from kernel.lifecycle import CancelIntent, decide
+from kernel.lifecycle.decide import CancelIntent, decide
 from kernel.log import Write, open_log
 from kernel.order_spec import OrderType, Side, StandardOrder
 from kernel.safety.limit_settings import Limits, LimitSettings

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from msgspec import structs
 
-from kernel.lifecycle import raised
+from kernel.lifecycle.findings import raised
 from kernel.models import FindingKind
 from kernel.safety.readiness import (
     ADVISORY,
