@@ -102,7 +102,7 @@ def summed(fills: Iterable[Fill]) -> dict[str, tuple[int, int, dict[str, int]]]:
     return figures(totals)
 
 
-class Fills(msgspec.Struct):
+class Fills(msgspec.Struct, gc=False):
     """The fills of one intent."""
 
     entries: list[Fill] = []
