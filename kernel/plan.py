@@ -12,9 +12,9 @@ import msgspec
 from msgspec import structs
 
 from kernel.actions import ActionKind
-from kernel.clock import NS_PER_S
 from kernel.errors import Violation
-from kernel.lifecycle import FIXED_TERMS, same_price, stops, venue_orders_of
+from kernel.lifecycle.disagreement import NS_PER_S
+from kernel.lifecycle.record import FIXED_TERMS, same_price, stops, venue_orders_of
 from kernel.models import (
     UNRESOLVED,
     Attempt,

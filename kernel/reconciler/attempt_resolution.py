@@ -19,16 +19,15 @@ suspect, nothing is absent (H20). A venue without lookup and without both lists 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
-from kernel.lifecycle import Record
+from kernel.lifecycle.record import Record
 from kernel.models import Attempt, AttemptKind, OrderState, VenueOrder
 from kernel.reconciler.status_answer import facts_of
 from kernel.venues.base import VenueCapabilities
 
 
-@dataclass(frozen=True, slots=True)
-class ProvenAbsent:
+class ProvenAbsent(msgspec.Struct, frozen=True):
     """The request never arrived and no longer can."""
 
     text: str
@@ -36,35 +35,30 @@ class ProvenAbsent:
     """By the operator's `assumed_max_delay_s`, not by evidence."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClosedUnfilled:
+class ClosedUnfilled(msgspec.Struct, frozen=True):
     """The venue refused a resend as a duplicate; the order is closed and never traded."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class FirstQuery:
+class FirstQuery(msgspec.Struct, frozen=True):
     """The first of two queries: not among the open orders; query the trades from `trades_from_ns` on."""
 
     trades_from_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class MayResend:
+class MayResend(msgspec.Struct, frozen=True):
     """The same attempt number and id may be sent again at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class QueryAgain:
+class QueryAgain(msgspec.Struct, frozen=True):
     """Nothing can be concluded yet: query again at this instant (None: after the backoff)."""
 
     at_ns: int | None
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Suspected:
+class Suspected(msgspec.Struct, frozen=True):
     """It would be absent, but what was not ruled out may be its order (H20): query again at this instant."""
 
     at_ns: int

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from kernel.actions import ActionKind
 from kernel.clock import Clock, IdFactory
 from kernel.settings import KernelSettings, ns
@@ -16,8 +18,7 @@ RARE_AFTER = 12
 """Status queries about one key in a row before they follow at the longest backoff."""
 
 
-@dataclass(slots=True)
-class Backoff:
+class Backoff(msgspec.Struct):
     """The backoff of one kind of action of one key."""
 
     tries: int = 0
@@ -25,11 +26,10 @@ class Backoff:
     not_before_ns: int = 0
 
 
-@dataclass(slots=True)
-class KindBackoffs:
+class KindBackoffs(msgspec.Struct):
     """The backoffs of one key, and the kind of action that ran last."""
 
-    kinds: dict[ActionKind | None, Backoff] = field(default_factory=dict)
+    kinds: dict[ActionKind | None, Backoff] = {}
     current: ActionKind | None = None
 
 

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import compress
 from typing import TypeVar
 
+import msgspec
 from msgspec import structs
+from msgspec.structs import replace
 
 from kernel import events
 from kernel.actions import Priority
 from kernel.clock import Clock
 from kernel.errors import OutcomeUnknown, VenueError
-from kernel.lifecycle import Record, evolve
+from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import finding_events, unknown_resolved
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import client_ids_of, life_margin_ns, shows
+from kernel.lifecycle.record import Record
 from kernel.log.base import Write
 from kernel.metrics import LookResult, Metrics, Operation
 from kernel.models import (
@@ -68,8 +71,7 @@ from kernel.venues.guard import GuardedVenue
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True, slots=True)
-class QueryOutcome:
+class QueryOutcome(msgspec.Struct, frozen=True):
     """The outcome of a query: `resolved`, or when to query again (None: after a backoff)."""
 
     resolved: bool
@@ -329,7 +331,7 @@ class StatusQuerier:
         if needs_total and not answer.reports:  # the venue ended it and no longer has it
             return await self._final_by_trades(self.state.record(intent_id), item)
         missed = facts_of(self.state.record(intent_id), item)
-        if answer.listed or missed is None or not missed.live or not missed.misses:
+        if answer.listed or missed is None or not missed.live or not missed.rare.misses:
             return QueryOutcome(resolved=True)
         return QueryOutcome(resolved=False, again_ns=missed.next_proof_ns + capabilities.orders_lag_ns)
 
@@ -339,7 +341,7 @@ class StatusQuerier:
         answer = await self._query_order(record, item.client_order_id, order_id, since_ns=since_ns)
         found_by_id = LookScope.ORDER in answer.scopes and bool(answer.reports)
         facts = facts_of(record, item)
-        unlisted = facts is not None and facts.live and not facts.misses
+        unlisted = facts is not None and facts.live and not facts.rare.misses
         if unlisted and answer.scopes == ORDER_SCOPES and not found_by_id:  # only a list can be the first miss
             await self._record_missed(record, item, answer)
             answer = await self._query_list(record, item.client_order_id, order_id, since_ns=since_ns)
@@ -349,7 +351,7 @@ class StatusQuerier:
         await self._report(record.intent_id, answer.reports, answer)
         await self._record_missed(self.state.record(record.intent_id), item, answer)
         known = facts_of(self.state.record(record.intent_id), item)
-        if known is not None and known.in_doubt_ns is not None:
+        if known is not None and known.rare.in_doubt_ns is not None:
             asked = query_event(
                 record.intent_id, answer, client_order_id=item.client_order_id, exchange_order_id=order_id, found=False
             )
@@ -416,7 +418,7 @@ class StatusQuerier:
             item.client_order_id,
             answer,
             item.exchange_order_id,
-            gone=facts.gone_ns is not None and facts.misses > 0,
+            gone=facts.gone_ns is not None and facts.rare.misses > 0,
             ord_status=OrdStatus.CANCELED,
             cum_qty=facts.traded_qty,
             transact_time_ns=max(0, facts.quantities.voided_ns),

@@ -21,8 +21,12 @@ from kernel import events
 from kernel.clock import Clock
 from kernel.commands.validation import new_intent
 from kernel.errors import ConflictError, FencedError, OutcomeUnknown
-from kernel.lifecycle import TERMINAL, OrderRequest, decide_report, evolve, finding_id, raised
+from kernel.lifecycle.attribution import OrderRequest
+from kernel.lifecycle.decide_report import decide_report
+from kernel.lifecycle.evolve import evolve
+from kernel.lifecycle.findings import finding_id, raised
 from kernel.lifecycle.order_identity import OrderMatch, reuse_findings, shows
+from kernel.lifecycle.order_status import TERMINAL
 from kernel.lifecycle.settled_orders import recalled
 from kernel.log.base import Write
 from kernel.models import (

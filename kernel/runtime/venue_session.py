@@ -16,13 +16,15 @@ from functools import partial
 from itertools import compress
 from typing import Any
 
+import msgspec
+
 from kernel import events
 from kernel.actions import Priority
 from kernel.clock import NS_PER_MS, Clock, IdFactory, wait_for
 from kernel.errors import Rejected, VenueError
-from kernel.lifecycle import Record
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import OrderMatch, shows
+from kernel.lifecycle.record import Record
 from kernel.metrics import Metrics, Operation, RelistResult, value_of
 from kernel.models import Evidence, FindingKind, LookScope
 from kernel.order_spec import STOPPED
@@ -61,8 +63,7 @@ RESTARTED_AFTER = frozenset({"submit", "submit_group", "modify", "cancel"})
 """Calls whose defect may have damaged the adapter's session. A defect in `reports` ends the stream by itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionEnd:
+class SessionEnd(msgspec.Struct, frozen=True):
     """Why a session ended, as the condition shows it."""
 
     reason: str

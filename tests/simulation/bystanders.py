@@ -10,7 +10,7 @@ import contextlib
 from msgspec import structs
 
 from kernel.errors import ConflictError, KernelError, NotFoundError, ValidationError, VenueError
-from kernel.lifecycle import OrderRequest
+from kernel.lifecycle.attribution import OrderRequest
 from kernel.models import Attempt, AttemptKind, AttemptOutcome, FindingKind
 from kernel.order_spec import OrderType
 from tests.simulation.market import order_of
