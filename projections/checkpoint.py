@@ -89,8 +89,6 @@ def image(state: State, chain_hash: bytes) -> CheckpointImage:
 
 
 encode = msgspec.json.Encoder(enc_hook=as_list).encode
-decode_snapshot = msgspec.json.Decoder(StateSnapshot, dec_hook=from_list).decode
-decode_record = msgspec.json.Decoder(Record, dec_hook=from_list).decode
 
 
 def write(image: CheckpointImage, path: Path) -> None:
@@ -144,7 +142,8 @@ def read(path: Path) -> State:
             raise CheckpointError(f"the header promises {header.records} records, the file has {lines - 2}")
         state = State()
         try:
-            snapshot = decode_snapshot(file.readline())
+            snapshot = msgspec.json.decode(file.readline(), type=StateSnapshot, dec_hook=from_list)
+            decode_record = msgspec.json.Decoder(Record, dec_hook=from_list).decode
             state.restore(snapshot, map(decode_record, islice(file, header.records)))
         except (ValueError, KeyError) as problem:
             raise CheckpointError(f"the state cannot be read: {problem}") from problem
