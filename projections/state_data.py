@@ -279,14 +279,11 @@ class StateData:
         """The evicted streams that a part of a batch continues."""
         if not self.evicted.intents:
             return frozenset()
-        begun: set[str] = set()
-        found = set()
+        first: dict[str, int] = {}
         for event in part:
-            if event.version == 1:
-                begun.add(event.stream_id)
-            elif event.stream_id not in begun and self._is_evicted(event.stream_id):
-                found.add(event.stream_id)
-        return frozenset(found)
+            envelope = event.envelope
+            first.setdefault(envelope.stream_id, envelope.version)
+        return frozenset(name for name, version in first.items() if version != 1 and self._is_evicted(name))
 
     def _is_evicted(self, stream_id: str) -> bool:
         if stream_id.startswith(events.INTENT_STREAM_PREFIX):

@@ -15,7 +15,7 @@ from kernel.groups import Group
 from kernel.lifecycle.attribution import OrderRequest, order_requests, stop_requests
 from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import finding_id
-from kernel.lifecycle.order_facts import NONE_SETTLED
+from kernel.lifecycle.order_facts import NONE_SETTLED, has_same_trades
 from kernel.lifecycle.order_identity import has_id, has_terms_of, holds_trade
 from kernel.lifecycle.record import Record
 from kernel.lifecycle.settled_orders import recalled, with_settled
@@ -198,11 +198,11 @@ class Fold:
         data = self._data
         if isinstance(event, events.OrderFilled):
             data.exposures.last_prices[event.symbol_id] = event.last_px
+        if len(before.orders) == 1 == len(after.orders) and has_same_trades(before.orders[0], after.orders[0]):
+            return []
         booked = ledger.bookings(before.orders, after.orders)
-        if booked:
-            venue_ns = venue_time_ns(event)
-            for booking in booked:
-                self._book_trade(booking, event, venue_ns)
+        for booking in booked:
+            self._book_trade(booking, event, venue_time_ns(event))
         for booking in ledger.foreign_bookings(before.orders, after.orders):
             self._book_trade(booking, event, None, external=True)
         return booked

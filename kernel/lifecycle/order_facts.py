@@ -514,6 +514,12 @@ def counts(facts: OrderFacts, item: TradeEntry | CumEvidence) -> bool:
     return in_life(facts, item.time_ns, item.margin_ns, ended_ns=told_end(facts))
 
 
+def has_same_trades(old: OrderFacts, new: OrderFacts) -> bool:
+    """Return whether the same trades of an order certainly count after an event: all of them, as before it."""
+    trades, odd = new.trades, new.trades.corrected or new.trades.bounded or new.rare.busts
+    return trades is old.trades and new.rare is old.rare and new.order is old.order and not odd
+
+
 def foreign_trades(facts: OrderFacts) -> list[TradeEntry]:
     """Return the trades that turned out to be another order's, which had or has the same venue order id."""
     return [entry for entry in facts.trades if not counts(facts, entry)] if facts.trades.bounded else []

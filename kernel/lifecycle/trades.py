@@ -114,8 +114,10 @@ class Trades(SharedSequence[TradeEntry]):
     def reused_keys(self) -> list[str]:
         if self._count < 2 or len(self._entries.places) == len(self._entries):
             return []
-        times = Counter([entry.fill_key for entry in self])
-        return sorted(key for key, count in times.items() if count > 1)
+        keys = [entry.fill_key for entry in self]
+        if len(set(keys)) == len(keys):
+            return []
+        return sorted(key for key, count in Counter(keys).items() if count > 1)
 
 
 NO_TRADES = Trades()

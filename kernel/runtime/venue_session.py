@@ -21,7 +21,7 @@ import msgspec
 from kernel import events
 from kernel.actions import Priority
 from kernel.clock import NS_PER_MS, Clock, IdFactory, wait_for
-from kernel.errors import VenueError
+from kernel.errors import Rejected, VenueError
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import OrderMatch, shows
 from kernel.lifecycle.record import Record
@@ -145,17 +145,18 @@ class VenueSession:
         self.metrics.relisted_ns = self.clock.now_ns()
         try:
             while True:
-                began_ns = self.clock.now_ns()
+                began_ns, refusal = self.clock.now_ns(), None
                 try:
                     end = await self._one_session(epoch)
                 except VenueError as problem:
+                    refusal = problem
                     self.error_count += 1
                     reason = "AdapterError" if isinstance(problem, AdapterError) else "ConnectFailed"
                     end = SessionEnd(reason, str(problem))
                 lasted = self.clock.now_ns() - began_ns > ns(self.settings.reconnect_s_max)
                 failures = 0 if end == STREAM_ENDED or lasted else failures + 1
                 self._lost(end)
-                await self._pause(failures)
+                await self._pause(failures, refusal)
         finally:
             self.metrics.relisted_ns = None
             self._lost(SessionEnd("NotLeading"))
@@ -167,9 +168,12 @@ class VenueSession:
         self.readiness.set(VENUE_SNAPSHOT_COMPLETE, False, end.reason, waiting)
         self.readiness.set(VENUE_CLOCK, True, "NotCompared")
 
-    async def _pause(self, failures: int) -> None:
+    async def _pause(self, failures: int, problem: VenueError | None = None) -> None:
+        """Wait before the next try, ever longer, and as long as the venue says."""
         longest = min(self.settings.reconnect_s_max, self.settings.reconnect_s_min * 2 ** min(failures, 20))
         delay_s = longest * (0.5 + 0.5 * self.ids.fraction())
+        if isinstance(problem, Rejected):
+            delay_s = max(delay_s, problem.retry_after_s or 0)
         await self.clock.sleep_until(self.clock.now_ns() + ns(delay_s))
 
     def _note_defect(self, defect: AdapterDefect) -> None:
@@ -348,12 +352,10 @@ class VenueSession:
         return any(progress(self.state.record(intent_id)) != known for intent_id, known in before.items())
 
     async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
-        are_read = False
-        with self.venue.noting_unreadable():
+        with self.venue.noting_unreadable() as noted:
             await self.writer.report(intent_id, reports, source)
-            are_read = True
-        if not are_read and len(reports) > 1:
-            for report in reports:  # the others count all the same
+        if noted and len(reports) > 1:  # the others count all the same
+            for report in reports:
                 await self._ingest_one(intent_id, [report], source)
 
     def relist_now(self) -> None:
@@ -365,11 +367,12 @@ class VenueSession:
         failures = 0
         while True:
             self._relist_requested.clear()  # one that comes meanwhile may be for what this list lacks
+            refusal = None
             try:
                 complete = await self.relist()
                 self.metrics.relists.labels(RelistResult.COMPLETE if complete else RelistResult.INCOMPLETE).inc()
             except VenueError as problem:
-                complete = False
+                complete, refusal = False, problem
                 self.metrics.relists.labels(RelistResult.FAILED).inc()
                 self.error_count += 1
                 logger.warning("relisting failed, retrying: %s", problem)
@@ -377,7 +380,7 @@ class VenueSession:
                     self.readiness.set(VENUE_SNAPSHOT_COMPLETE, False, "QueryFailed", str(problem))
             failures = 0 if complete else failures + 1
             if not complete:
-                await self._pause(failures)
+                await self._pause(failures, refusal)
                 continue
             due_ns = self.clock.now_ns() + ns(self.settings.relist_interval_s)
             await wait_for(self.clock, event=self._relist_requested, due_ns=due_ns)
@@ -386,11 +389,12 @@ class VenueSession:
         """Query the reference data at once, then slowly; a failure delays only what is new in them."""
         failures = 0
         while True:
+            refusal = None
             try:
                 changed = await self._reference.sync()
                 failures = 0
             except VenueError as problem:
-                changed = False
+                changed, refusal = False, problem
                 failures += 1
                 self.error_count += 1
                 logger.warning("querying symbols and assets failed, retrying: %s", problem)
@@ -400,7 +404,7 @@ class VenueSession:
                 self.reconciler.resync()
                 self.relist_now()  # it brings the trades that a quarantine left out
             if failures:
-                await self._pause(failures)
+                await self._pause(failures, refusal)
                 continue
             due_ns = self.clock.now_ns() + ns(self.settings.reference_interval_s)
             while (now_ns := self.clock.now_ns()) < due_ns:

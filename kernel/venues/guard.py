@@ -229,16 +229,18 @@ class GuardedVenue(base.Venue):
         return AdapterError(defect)
 
     @contextmanager
-    def noting_unreadable(self) -> Iterator[None]:
-        """Take what cannot be processed of a report for a defect: a field may lack, or have a wrong type all the same."""
+    def noting_unreadable(self) -> Iterator[list[AdapterError]]:
+        """Take what cannot be processed of a report for a defect: a field may lack, or have a wrong type all the same.
+
+        Yields the list to which the defect is added.
+        """
+        noted: list[AdapterError] = []
         try:
-            yield
-        except (ValidationError, OutcomeUnknown) as problem:
-            self.note_defect("reports", problem)
-        except (ValueError, TypeError, ArithmeticError, LookupError) as problem:
-            if isinstance(problem, KernelError):
+            yield noted
+        except (ValueError, TypeError, ArithmeticError, LookupError, OutcomeUnknown) as problem:
+            if isinstance(problem, KernelError) and not isinstance(problem, ValidationError | OutcomeUnknown):
                 raise
-            self.note_defect("reports", problem)
+            noted.append(self.note_defect("reports", problem))
 
 
 def place_of(problem: BaseException) -> str | None:

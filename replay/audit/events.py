@@ -190,7 +190,9 @@ class EventChecks:
     def _observe(self, event: BaseEvent, before: Record | None, after: Record | None) -> None:
         """Check an event that was just folded, or take it in if it was checked before."""
         envelope = event.envelope
-        is_new, self._position = envelope.position > self._position, max(envelope.position, self._position)
+        is_new = envelope.position > self._position
+        if is_new:
+            self._position = envelope.position
         if before is not None and after is not None:
             self._check_intent(event, envelope, before, after, is_new=is_new)
         elif envelope.stream_id == events.CONTROL_STREAM:

@@ -14,7 +14,7 @@ import msgspec
 
 from kernel.errors import IntegrityError, ValidationError
 from kernel.events import REGISTRY, BaseEvent, Envelope, Origin, canonical_json, decode, encode
-from kernel.events.codec import decoded, read_once
+from kernel.events.codec import decoded, read_once, written
 from kernel.log.base import Append, StoredRow, Write
 from kernel.models import Evidence
 
@@ -148,7 +148,7 @@ def envelope_of(row: StoredRow) -> Envelope:
 def checked_envelope(row: StoredRow) -> Envelope:
     """Return a row's envelope; raises `IntegrityError` if its meta is malformed or not as a log writes it."""
     envelope = envelope_of(row)
-    if canonical_json(envelope.origin) != row.meta:
+    if written(envelope.origin) != row.meta:
         try:
             read_once(row.meta)
         except (ValueError, RecursionError) as problem:
