@@ -16,9 +16,8 @@ import msgspec
 from msgspec.structs import replace
 
 from kernel.errors import Violation
-from kernel.lifecycle import Record
 from kernel.lifecycle.order_facts import OrderFacts
-from kernel.lifecycle.record import is_refused, order_under
+from kernel.lifecycle.record import Record, is_refused, order_under
 from kernel.models import AttemptKind, Desired
 from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata
 

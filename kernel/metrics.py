@@ -54,6 +54,12 @@ class AppendResult(StrEnum):
     FAILED = "FAILED"
 
 
+APPEND_RESULTS: dict[type, AppendResult] = {
+    type(None): AppendResult.RECORDED, ConflictError: AppendResult.CONFLICT, FencedError: AppendResult.FENCED
+}  # fmt: skip
+"""By the problem that ended an append; any other is FAILED."""
+
+
 class LookResult(StrEnum):
     """How a status query ended."""
 
@@ -211,23 +217,10 @@ class Metrics:
             self.venue_requests.labels(operation, result).inc()
             observe_ns(self.venue_duration.labels(operation), clock.now_ns() - began_ns)
 
-    @contextmanager
-    def appending(self, clock: Clock) -> Iterator[None]:
-        """Measure one append to the log."""
-        began_ns = clock.now_ns()
-        result = AppendResult.FAILED
-        try:
-            yield
-            result = AppendResult.RECORDED
-        except FencedError:
-            result = AppendResult.FENCED
-            raise
-        except ConflictError:
-            result = AppendResult.CONFLICT
-            raise
-        finally:
-            self._appended[result].inc()
-            observe_ns(self.append_duration, clock.now_ns() - began_ns)
+    def appended(self, took_ns: int, problem: BaseException | None = None) -> None:
+        """Count one append to the log."""
+        self._appended[APPEND_RESULTS.get(type(problem), AppendResult.FAILED)].inc()
+        observe_ns(self.append_duration, took_ns)
 
     def looked(self, scopes: Iterable[LookScope], result: LookResult) -> None:
         """Count a status query for one order."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from kernel import plan
-from kernel.lifecycle import Record
-from kernel.lifecycle.record import is_refused
+from kernel.lifecycle.record import Record, is_refused
 from kernel.models import Desired, OrderState
 
 

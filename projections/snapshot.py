@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from kernel.groups import Group
-from kernel.lifecycle import OrderRequest
+from kernel.lifecycle.attribution import OrderRequest
 from kernel.models import Finding
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.safety.heartbeat import Heartbeat

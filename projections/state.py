@@ -17,8 +17,10 @@ from msgspec.structs import replace
 
 from kernel import events
 from kernel.groups import ExitReport, Group, quantity_at_risk
-from kernel.lifecycle import OrderRequest, Record, finding_id, is_disagreement_due, order_requests, order_state
-from kernel.lifecycle.record import as_exit, is_refused
+from kernel.lifecycle.attribution import OrderRequest, order_requests
+from kernel.lifecycle.disagreement import is_disagreement_due
+from kernel.lifecycle.findings import finding_id
+from kernel.lifecycle.record import Record, as_exit, is_refused, order_state
 from kernel.lifecycle.trades import TradeEntry
 from kernel.limits import Exposure, OpenRisk
 from kernel.models import (

@@ -5,7 +5,6 @@ Made by `State`, which reads it; changed by `Fold`, event by event. Nothing here
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
@@ -15,8 +14,8 @@ from msgspec.structs import replace
 
 from kernel import events
 from kernel.groups import ExitTerms, Group, excess, fees_in_base, permitted_quantity
-from kernel.lifecycle import OrderRequest, Record
-from kernel.lifecycle.record import as_exit, is_over
+from kernel.lifecycle.attribution import OrderRequest
+from kernel.lifecycle.record import Record, as_exit, is_over
 from kernel.models import Desired, OrderState
 from kernel.plan import rest_of
 from kernel.safety.heartbeat import Heartbeat
@@ -164,7 +163,7 @@ class StateData:
         if group.parent is None:
             return group
         missing_ns = group.exit_missing_ns if group.exit_missing_ns is not None else at_ns
-        return dataclasses.replace(
+        return replace(
             group,
             is_closable=group.closed_qty > 0 or self.is_closable(group),
             exit_missing_ns=missing_ns if self.exit_is_missing(group) else None,
@@ -175,7 +174,7 @@ class StateData:
 
         Nothing had closed it, as a bracket that something closed is not evicted.
         """
-        return self.refreshed(dataclasses.replace(group, closed_qty=0), at_ns=0)
+        return self.refreshed(replace(group, closed_qty=0), at_ns=0)
 
     def group_excess(self, group: Group) -> int:
         if not any(group.filled.values()):

@@ -12,9 +12,12 @@ from typing import Any
 from kernel import events
 from kernel.errors import IntegrityError
 from kernel.groups import Group
-from kernel.lifecycle import OrderRequest, Record, evolve, finding_id, order_requests, stop_requests
+from kernel.lifecycle.attribution import OrderRequest, order_requests, stop_requests
+from kernel.lifecycle.evolve import evolve
+from kernel.lifecycle.findings import finding_id
 from kernel.lifecycle.order_facts import NONE_SETTLED, has_same_trades
 from kernel.lifecycle.order_identity import has_id, has_terms_of, holds_trade
+from kernel.lifecycle.record import Record
 from kernel.lifecycle.settled_orders import recalled, with_settled
 from kernel.models import AttemptOutcome, Evidence, FindingKind, LookScope, OrderIntent
 from kernel.order_spec import STOPPED

@@ -14,13 +14,14 @@ from kernel.clock import Clock, IdFactory
 from kernel.commands.limit_gate import LimitGate
 from kernel.commands.place_group import PlaceGroup, decide_group
 from kernel.errors import ConflictError, ExchangeError, KernelError, NotFoundError
-from kernel.lifecycle import CancelIntent, IntentCommand, PlaceOrder, Record, decide
+from kernel.lifecycle.decide import CancelIntent, IntentCommand, PlaceOrder, decide
+from kernel.lifecycle.record import Record
 from kernel.log.base import Append, EventLog, Write
 from kernel.metrics import Metrics
 from kernel.models import Evidence
 from kernel.safety.limit_settings import LimitSettings
 from kernel.state import KernelState
-from kernel.streams.event_writer import group_writes
+from kernel.streams.event_writer import append_and_fold, group_writes
 from kernel.streams.rehydration import ensure_loaded
 
 TRIES_MAX = 100
@@ -151,6 +152,4 @@ class CommandHandler:
         command = Append(
             command_id=command_id, writes=writes, actor=actor, evidence=evidence, correlation_id=command_id.hex()
         )
-        with self.metrics.appending(self.clock):
-            appended = await self.log.append(command)
-        await self.state.reached(appended.last_position)
+        await append_and_fold(self.log, self.state, command, clock=self.clock, metrics=self.metrics)

@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from kernel.errors import ExchangeError, ValidationError, Violation
-from kernel.lifecycle import Record, disagreement_text, order_state
-from kernel.lifecycle.record import primary_order
+from kernel.lifecycle.disagreement import disagreement_text
+from kernel.lifecycle.record import Record, order_state, primary_order
 from kernel.models import AttemptOutcome, Desired, OrderIntent, OrderState, OrdStatus, ReconciliationStatus
 from kernel.plan import difference
 from kernel.state import KernelState

@@ -30,36 +30,36 @@ CHAIN_DOMAIN = b"\x02"
 IMPOSSIBLE = (struct.error, UnicodeEncodeError, TypeError, AttributeError)
 """Raised for a column whose value cannot be hashed."""
 
-_LENGTH = struct.Struct(">I")
-_NUMBER = struct.Struct(">IQ")
-_NUMBER_AND_LENGTH = struct.Struct(">IQI")
-"""A number, and the length of the field after it."""
-_POSITION = struct.Struct(">Q")
+_length = struct.Struct(">I").pack
+_number = struct.Struct(">IQ").pack
+_number_and_length = struct.Struct(">IQI").pack
+"""Packs a number, and the length of the field after it."""
+_position = struct.Struct(">Q").pack
 
 
 @lru_cache(maxsize=1_000)
 def leaf_middle(topic: str, schema_version: int) -> bytes:
     """Return a leaf's input between the version and `recorded_at_ns`."""
     kind = topic.encode()
-    return _LENGTH.pack(len(kind)) + kind + _NUMBER.pack(8, schema_version)
+    return _length(len(kind)) + kind + _number(8, schema_version)
 
 
 def leaf_hash(row: tuple[Any, ...]) -> bytes:
     """Return the leaf hash of a row's columns, with hashes or still without."""
     stream_id, version, topic, schema_version, at_ns, command_id, index, meta, state = row[1:10]
-    stream, length, number_and_length = stream_id.encode(), _LENGTH.pack, _NUMBER_AND_LENGTH.pack
+    stream = stream_id.encode()
     return sha256(
         b"".join((
-            LEAF_FORMAT, length(len(stream)), stream, _NUMBER.pack(8, version), leaf_middle(topic, schema_version),
-            number_and_length(8, at_ns, len(command_id)), command_id, number_and_length(8, index, len(meta)), meta,
-            length(len(state)), state,
+            LEAF_FORMAT, _length(len(stream)), stream, _number(8, version), leaf_middle(topic, schema_version),
+            _number_and_length(8, at_ns, len(command_id)), command_id, _number_and_length(8, index, len(meta)), meta,
+            _length(len(state)), state,
         ))
     ).digest()  # fmt: skip
 
 
 def chain_hash(previous: bytes, position: int, leaf: bytes) -> bytes:
     """Return the chain hash at a position."""
-    return sha256(b"".join((CHAIN_DOMAIN, previous, _POSITION.pack(position), leaf))).digest()
+    return sha256(b"".join((CHAIN_DOMAIN, previous, _position(position), leaf))).digest()
 
 
 def verify_rows(rows: Iterable[StoredRow], *, after: int, chain: bytes) -> bytes:

@@ -15,18 +15,9 @@ from kernel import events
 from kernel import plan as planning
 from kernel.actions import ACTION_RULES, ActionKind
 from kernel.groups import Group
-from kernel.lifecycle import (
-    Record,
-    client_order_id,
-    disagreement_text,
-    finding_id,
-    is_disagreement_due,
-    is_disagreement_over,
-    raised,
-    unreported_findings,
-)
-from kernel.lifecycle.disagreement import requested_of
-from kernel.lifecycle.record import is_stopped_by_venue
+from kernel.lifecycle.disagreement import disagreement_text, is_disagreement_due, is_disagreement_over, requested_of
+from kernel.lifecycle.findings import finding_id, raised, unreported_findings
+from kernel.lifecycle.record import Record, client_order_id, is_stopped_by_venue
 from kernel.models import (
     UNRESOLVED,
     Attempt,
@@ -55,7 +46,8 @@ from kernel.reconciler.decision import (
 from kernel.reconciler.run_inputs import GroupInputs, MemberInputs, RunInputs
 from kernel.reconciler.status_answer import facts_of
 from kernel.reconciler.suspects import suspects_text
-from kernel.safety.readiness import NOT_PAUSED, VENUE_SNAPSHOT_COMPLETE
+from kernel.safety.readiness import VENUE_SNAPSHOT_COMPLETE
+from kernel.safety.trading_halts import NOT_PAUSED
 from kernel.settings import ns
 from kernel.state import symbol_id_of
 from kernel.venues.base import AmendDialect, VenueCapabilities

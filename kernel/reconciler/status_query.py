@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import compress
 from typing import TypeVar
 
+import msgspec
 from msgspec import structs
+from msgspec.structs import replace
 
 from kernel import events
 from kernel.actions import Priority
 from kernel.clock import Clock
 from kernel.errors import OutcomeUnknown, VenueError
-from kernel.lifecycle import Record, evolve
+from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import finding_events, unknown_resolved
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import client_ids_of, life_margin_ns, shows
+from kernel.lifecycle.record import Record
 from kernel.log.base import Write
 from kernel.metrics import LookResult, Metrics, Operation
 from kernel.models import (
@@ -32,6 +35,7 @@ from kernel.models import (
     Evidence,
     ExecType,
     ExternalOrder,
+    FindingKind,
     LookScope,
     OrderState,
     OrdStatus,
@@ -67,8 +71,7 @@ from kernel.venues.guard import GuardedVenue
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True, slots=True)
-class QueryOutcome:
+class QueryOutcome(msgspec.Struct, frozen=True):
     """The outcome of a query: `resolved`, or when to query again (None: after a backoff)."""
 
     resolved: bool
@@ -105,8 +108,12 @@ class StatusQuerier:
         )
 
     def last_queries(self, intent_id: str) -> Mapping[int, int]:
-        """Return the begin of the newest query by the position of each unresolved attempt of an intent."""
-        return dict(self._last_queries.get(intent_id, {}))
+        """Return the begin of the newest query by the position of each unresolved attempt of an intent.
+
+        None is later than now, though the clock may have been set back.
+        """
+        now_ns = self.clock.now_ns()
+        return {position: min(began_ns, now_ns) for position, began_ns in self._last_queries.get(intent_id, {}).items()}
 
     def retain_only(self, intent_ids: frozenset[str]) -> None:
         for intent_id in self._last_queries.keys() - intent_ids:
@@ -490,6 +497,7 @@ class StatusQuerier:
         symbols = [order.symbol_id] if order is not None else []
         snapshot = await self._ask(lambda: self.venue.snapshot(max(0, since_ns - overlap_ns), symbols))
         traded = self.venue.quarantined.isdisjoint(symbols)  # else its trades are left out
+        traded = traded and reaches(self.state, symbols, since_ns, capabilities.trades_from_ns(snapshot.began_ns))
         if not lists_complete(snapshot, capabilities):
             self.metrics.looked(LIST_SCOPES, LookResult.INCOMPLETE)
             raise OutcomeUnknown(f"the answer is incomplete, so it is no evidence: {snapshot.text}")
@@ -620,6 +628,22 @@ def traded_since(record: Record, item: VenueOrder) -> int:
         return 0
     sent_ns = next((facts.sent_ns for facts in record.orders if names(facts, item)), None)
     return item.first_seen_ns if sent_ns is None else min(item.first_seen_ns, sent_ns)
+
+
+def reaches(state: KernelState, symbols: Sequence[str], since_ns: int, kept_ns: int) -> bool:
+    """Return whether the log and a list that begins at `kept_ns` together have every trade since an instant.
+
+    Not so if the venue dropped trades before they were listed, until an operator has dealt with the finding about it.
+    """
+    if since_ns >= kept_ns:
+        return True
+    if any(
+        item.kind is FindingKind.TRADES_GAP and item.resolved_at_ns is None and item.raised_at_ns > since_ns
+        for item in state.findings()
+    ):
+        return False
+    cursor = state.trades_cursor_of if state.lists_trades_by_symbol else lambda _: state.trades_cursor_ns
+    return all((cursor(symbol_id) or 0) >= kept_ns for symbol_id in symbols)
 
 
 def is_queried_alone(capabilities: VenueCapabilities, client_order_id: str, exchange_order_id: str | None) -> bool:

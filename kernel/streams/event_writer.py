@@ -11,14 +11,20 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Iterable, Sequence
-from dataclasses import dataclass
+from functools import partial
+
+import msgspec
 
 from kernel import events
 from kernel.clock import Clock, IdFactory
 from kernel.errors import ConflictError, KernelError
-from kernel.lifecycle import TERMINAL, Record, decide_report, evolve, trade_reports
+from kernel.lifecycle.attribution import trade_reports
+from kernel.lifecycle.decide_report import decide_report
+from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import OrderMatch, life_margin_ns
+from kernel.lifecycle.order_status import TERMINAL
+from kernel.lifecycle.record import Record
 from kernel.lifecycle.trigger_chain import keeps_closed
 from kernel.log.base import Append, Appended, EventLog, Write
 from kernel.metrics import Metrics
@@ -34,8 +40,7 @@ RECONCILER = "reconciler"
 """Actor of attempts and verdicts."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReportSource:
+class ReportSource(msgspec.Struct, frozen=True):
     """The source of reports."""
 
     actor: str
@@ -120,10 +125,7 @@ class EventWriter:
             is_fact=is_fact,
             elects=elects,
         )
-        with self._metrics.appending(self._clock):
-            appended = await self._log.append(command)
-        await self._state.reached(appended.last_position)
-        return appended
+        return await append_and_fold(self._log, self._state, command, clock=self._clock, metrics=self._metrics)
 
     async def append_unless_changed(
         self,
@@ -202,8 +204,8 @@ class EventWriter:
             for event in made:
                 record = evolve(record, event)
             if made:
-                appends.append(self._fact(intent_id, made, report, source))
-        await asyncio.gather(*appends)
+                appends.append(partial(self._fact, intent_id, made, report, source))
+        await asyncio.gather(*(append() for append in appends))
 
     def _trades_known_as_external(
         self, record: Record, reports: Iterable[ExecutionReport], margin_ns: int | None
@@ -274,6 +276,21 @@ class EventWriter:
         """Return once the whole log is folded."""
         head = await self._log.head()
         await self._state.reached(head.position)
+
+
+async def append_and_fold(
+    log: EventLog, state: KernelState, append: Append, *, clock: Clock, metrics: Metrics
+) -> Appended:
+    """Append events, measured, and return once they are folded."""
+    began_ns = clock.now_ns()
+    try:
+        appended = await log.append(append)
+    except BaseException as problem:
+        metrics.appended(clock.now_ns() - began_ns, problem)
+        raise
+    metrics.appended(clock.now_ns() - began_ns)
+    await state.reached(appended.last_position)
+    return appended
 
 
 def is_stop_still_shown(record: Record, report: ExecutionReport, source: ReportSource) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from kernel.lifecycle import Record
+from kernel.lifecycle.record import Record
 from kernel.models import Attempt, OrderIntent
 
 

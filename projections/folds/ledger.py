@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
@@ -173,23 +172,22 @@ def trades_of(
             yield BareTrade(order.symbol_id, order.side, entry.fill_key, entry.quantity, entry.price), entry
 
 
-@dataclass
-class Ledger:
+class Ledger(msgspec.Struct):
     """Positions and balances of one account. Mutable; owned by one `State`. Field names are stored in checkpoints."""
 
-    positions: dict[str, OpenPosition] = field(default_factory=dict)
-    flows: dict[str, int] = field(default_factory=dict)
+    positions: dict[str, OpenPosition] = {}
+    flows: dict[str, int] = {}
     """Asset to fills, fees and transfers since the opening balance, `FLOW_DECIMALS` finer than its scale."""
-    observed: dict[str, Balance] = field(default_factory=dict)
-    since: dict[str, int] = field(default_factory=dict)
+    observed: dict[str, Balance] = {}
+    since: dict[str, int] = {}
     """Asset to the flows that the newest observation lacks, in the same unit."""
     observed_from_ns: int = 0
     """Changes before this instant (venue time) are in the newest observation."""
     opening: dict[str, int] | None = None
     """Asset to total at the first complete observation; None before it."""
-    provisional: ProvisionalOpening = field(default_factory=ProvisionalOpening)
+    provisional: ProvisionalOpening = msgspec.field(default_factory=ProvisionalOpening)
     """The flows that the opening balances may include or lack, by asset."""
-    provisional_positions: ProvisionalOpening = field(default_factory=ProvisionalOpening)
+    provisional_positions: ProvisionalOpening = msgspec.field(default_factory=ProvisionalOpening)
     """The quantities that the base positions may include or lack, by symbol."""
     opened_ns: int = 0
     """When that observation began."""
@@ -197,19 +195,19 @@ class Ledger:
     """Changes before this instant may already be in the opening balance."""
     lag_ns: int = 0
     """The longest time for which the venue may show the account without its newest change."""
-    drift: dict[str, int] = field(default_factory=dict)
-    roundings: dict[str, int] = field(default_factory=dict)
+    drift: dict[str, int] = {}
+    roundings: dict[str, int] = {}
     """Asset to the number of flows that the venue rounded to its scale: as many units are no drift."""
-    foreign: dict[str, int] = field(default_factory=dict)
+    foreign: dict[str, int] = {}
     """Symbol to the signed quantity that external orders traded."""
-    position_base: dict[str, int] = field(default_factory=dict)
+    position_base: dict[str, int] = {}
     """Symbol to the venue's position before anything was booked here."""
-    position_drift: dict[str, int] = field(default_factory=dict)
+    position_drift: dict[str, int] = {}
     booked_at_ns: int = 0
     """When the newest trade or transfer was booked."""
-    unknown_assets: set[str] = field(default_factory=set)
+    unknown_assets: set[str] = set()
     """Assets that moved before their scale was known: their drift is unknown."""
-    unknown_symbols: set[str] = field(default_factory=set)
+    unknown_symbols: set[str] = set()
     """Symbols that were traded before they were known: any asset may have moved, so all drift is unknown."""
 
     def book(

@@ -9,8 +9,9 @@ newest one decides, until one agrees that is certainly newer than the changes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 from kernel.clock import NS_PER_S
 
@@ -29,11 +30,10 @@ class Change(NamedTuple):
     """True if the opening figure is taken to include it."""
 
 
-@dataclass
-class ProvisionalOpening:
+class ProvisionalOpening(msgspec.Struct):
     """The opening figures of one kind, by asset or symbol. Field names are stored in checkpoints."""
 
-    unproven: dict[str, list[Change]] = field(default_factory=dict)
+    unproven: dict[str, list[Change]] = {}
 
     def note(self, name: str, amount: int, venue_ns: int, *, included: bool) -> None:
         """Note a change that the opening figure may include or lack, and whether it is taken to include it."""

@@ -14,9 +14,10 @@ import msgspec
 from msgspec.structs import replace
 
 from kernel import events
-from kernel.lifecycle import Record, finding_id
+from kernel.lifecycle.findings import finding_id
 from kernel.lifecycle.order_facts import OrderFacts, has_same_trades
 from kernel.lifecycle.order_status import ENDS
+from kernel.lifecycle.record import Record
 from kernel.lifecycle.trades import TradeEntry, fees_of
 from kernel.models import ExecType, FindingKind
 from kernel.order_spec import Side

@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 
 from kernel import events
-from kernel.lifecycle import Record, client_order_id, conditions, finding_id, ord_status
-from kernel.lifecycle.findings import name_of
+from kernel.lifecycle.findings import conditions, finding_id, name_of
 from kernel.lifecycle.order_facts import NO_RARE, OrderFacts
 from kernel.lifecycle.order_identity import find_order
-from kernel.lifecycle.record import order_under
+from kernel.lifecycle.order_status import ord_status
+from kernel.lifecycle.record import Record, client_order_id, order_under
 from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, Desired, Evidence, FindingKind, OrdStatus
 from kernel.venues.base import Dedupe
 from projections.state_fold import account_lag_ns
@@ -286,7 +286,7 @@ def second_order(before: Record, event: events.AttemptStarted, around: Surroundi
     if before.live_orders:
         yield SEND, f"an order is submitted while order {name_of(before.live_orders[0])} is open"
     for facts in before.orders:
-        if facts.unconfirmed_ns is not None and not facts.filled:
+        if facts.unconfirmed_ns is not None and not (facts.filled or facts.succeeded):
             yield SEND, f"an order is submitted while the end of order {name_of(facts)} is not confirmed"
     if before.intent is not None and event.order.quantity + before.cum_qty > before.intent.order.quantity:
         text = f"{event.order.quantity} is submitted and {before.cum_qty} is filled"

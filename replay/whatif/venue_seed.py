@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from kernel.clock import NS_PER_MS, Clock
 from kernel.errors import ValidationError, Violation
-from kernel.lifecycle import Record
 from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.record import Record
 from kernel.models import OrdStatus
 from kernel.order_spec import STOPPED, OcoMode, OrderType, SymbolMetadata
 from kernel.venues.base import VenueCapabilities

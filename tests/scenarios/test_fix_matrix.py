@@ -12,8 +12,9 @@ import pytest
 from msgspec.structs import replace
 
 from kernel.events import BaseEvent, OrderReport
-from kernel.lifecycle import Record, evolve
+from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.order_facts import CumEvidence, OrderFacts, with_rare
+from kernel.lifecycle.record import Record
 from kernel.lifecycle.trades import NO_TRADES
 from tests.scenarios import fix_matrix
 from tests.scenarios.fix_matrix import Options, Scenario

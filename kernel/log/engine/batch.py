@@ -7,7 +7,8 @@ is fenced or is a duplicate is answered alone; later commands see only the accep
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from kernel.errors import ConflictError, FencedError, IntegrityError, KernelError
 from kernel.events import BaseEvent, Envelope, LeaderElected, LogCreated
@@ -19,21 +20,20 @@ Outcome = Appended | KernelError
 """A command's positions, or the reason for its refusal."""
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(msgspec.Struct):
     """The decided commands of one transaction."""
 
     previous: Head
     """The head that was locked."""
     head: Head
     """The head after the commit."""
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[Outcome] = []
     """One per command, in order."""
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Row] = []
     """The rows to insert, by position."""
-    versions: dict[str, int] = field(default_factory=dict)
+    versions: dict[str, int] = {}
     """The new versions of the streams written to."""
-    sources: list[BaseEvent | None] = field(default_factory=list)
+    sources: list[BaseEvent | None] = []
     """Each row's event, for readers in this process."""
     _decoded: list[BaseEvent] | None = None
 
@@ -116,14 +116,13 @@ class _Assigner:
         self._added: dict[bytes, tuple[int, int]] = {}
         self._stored_versions = versions
         self._recorded_at_ns = recorded_at_ns
-        self._position = head.position
-        self._chain = head.chain_hash
+        self._end = head.position, head.chain_hash
         self._epoch = head.epoch
 
     def head(self) -> Head:
         if not self.batch.rows:
             return self.batch.previous
-        return Head(self._position, self._chain, self._epoch, self._recorded_at_ns)
+        return Head(*self._end, self._epoch, self._recorded_at_ns)
 
     def decide(self, command: Command) -> Outcome:
         positions = self._known.get(command.command_id) or self._added.get(command.command_id)
@@ -139,7 +138,8 @@ class _Assigner:
         versions, stored_versions = self.batch.versions, self._stored_versions
         ahead: dict[str, int] = {}
         bases = []
-        for stream_id, expected, events in writes:
+        for write in writes:
+            stream_id, expected = write.stream_id, write.expected_version
             stored = ahead.get(stream_id, versions.get(stream_id, stored_versions.get(stream_id)))
             absent = MUST_BE_ABSENT if expected == MUST_BE_ABSENT else 0
             base = absent if stored is None else stored
@@ -147,26 +147,29 @@ class _Assigner:
                 actual = "does not exist" if stored is None else f"is at version {stored}"
                 return ConflictError(f"stream {stream_id} {actual}, not at version {expected}: read it again")
             bases.append(base)
-            if events:
-                ahead[stream_id] = base + len(events)
+            if write.events:
+                ahead[stream_id] = base + len(write.events)
         return bases
 
     def _record(self, command: Command, bases: list[int]) -> Appended:
-        batch, at_ns, first, index = self.batch, self._recorded_at_ns, self._position + 1, 0
+        batch, at_ns, command_id, meta = self.batch, self._recorded_at_ns, command.command_id, command.meta
+        position, chain = self._end
+        first = position + 1
         for write, version in zip(command.writes, bases, strict=True):
-            for topic, schema_version, state, event in write.events:
+            stream_id = write.stream_id
+            for each in write.events:
                 version += 1
-                self._position += 1
-                placed = (self._position, write.stream_id, version, topic, schema_version, at_ns)
-                columns = (*placed, command.command_id, index, command.meta, state)
+                position += 1
+                placed = (position, stream_id, version, each.topic, each.schema_version, at_ns)
+                columns = (*placed, command_id, position - first, meta, each.state)
                 leaf = hashing.leaf_hash(columns)
-                self._chain = hashing.chain_hash(self._chain, self._position, leaf)
-                batch.rows.append((*columns, leaf, self._chain))
-                batch.sources.append(event)
-                index += 1
+                chain = hashing.chain_hash(chain, position, leaf)
+                batch.rows.append((*columns, leaf, chain))
+                batch.sources.append(each.event)
             if write.events:
-                batch.versions[write.stream_id] = version
+                batch.versions[stream_id] = version
         if command.elects and command.epoch is not None:
             self._epoch = command.epoch
-        self._added[command.command_id] = (first, self._position)
-        return Appended(first, self._position)
+        self._end = position, chain
+        self._added[command_id] = (first, position)
+        return Appended(first, position)

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import msgspec
+
 from kernel.errors import BusyError, LogUnavailableError
 from kernel.log.base import Appended, LogSettings
 from kernel.log.engine.batch import Outcome
@@ -22,8 +24,7 @@ from kernel.log.engine.tail_feed import call_on
 BATCH_COMMANDS_MAX = 512
 
 
-@dataclass(slots=True)
-class Pending:
+class Pending(msgspec.Struct):
     """A command that waits for its commit."""
 
     command: Command
@@ -124,19 +125,23 @@ Calls = dict[asyncio.AbstractEventLoop, list[Callable[[], None]]]
 def answer_all(batch: list[Pending], outcomes: list[Outcome], *, also: Calls | None = None) -> None:
     """Answer every caller, after the calls in `also`, with one call into each event loop."""
     calls: Calls = also or {}
+    answers: dict[asyncio.AbstractEventLoop, list[tuple[Pending, Outcome]]] = {}
     for pending, outcome in zip(batch, outcomes, strict=True):
-        calls.setdefault(pending.future.get_loop(), []).append(partial(_answer, pending.future, outcome))
+        answers.setdefault(pending.future.get_loop(), []).append((pending, outcome))
+    for loop, answered in answers.items():
+        calls.setdefault(loop, []).append(partial(_answer, answered))
     for loop, functions in calls.items():
         call_on(loop, partial(_call_all, functions))
 
 
-def _answer(future: asyncio.Future[Appended], outcome: Outcome) -> None:
-    if future.done():  # the caller was canceled; the command is recorded
-        return
-    if isinstance(outcome, Appended):
-        future.set_result(outcome)
-    else:
-        future.set_exception(outcome)
+def _answer(answered: list[tuple[Pending, Outcome]]) -> None:
+    for pending, outcome in answered:
+        if pending.future.done():  # the caller was canceled; the command is recorded
+            continue
+        if isinstance(outcome, Appended):
+            pending.future.set_result(outcome)
+        else:
+            pending.future.set_exception(outcome)
 
 
 def _call_all(functions: list[Callable[[], None]]) -> None:

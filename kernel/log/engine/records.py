@@ -6,12 +6,11 @@ read back equals the one appended, envelope included.
 
 from __future__ import annotations
 
-import getpass
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+
+import msgspec
 
 from kernel.errors import IntegrityError, ValidationError
 from kernel.events import REGISTRY, BaseEvent, Envelope, Origin, canonical_json, decode, encode
@@ -30,8 +29,7 @@ Row = tuple[int, str, int, str, int, int, bytes, int, bytes, bytes, bytes, bytes
 COLUMNS = StoredRow._fields
 
 
-@dataclass(frozen=True, slots=True)
-class Writer:
+class Writer(msgspec.Struct, frozen=True):
     """The process that writes: recorded in each event's meta."""
 
     os_user: str
@@ -52,13 +50,15 @@ def this_process(session_user: str | None = None) -> Writer:
 
 
 def _os_user() -> str:
+    import getpass  # for a process that writes
+
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # no entry in the password database, as in many containers
         return str(os.getuid())
 
 
-class PreparedEvent(NamedTuple):
+class PreparedEvent(msgspec.Struct, frozen=True, gc=False):
     """An encoded event."""
 
     topic: str
@@ -68,7 +68,7 @@ class PreparedEvent(NamedTuple):
     """The event as it will be read, for readers in this process; None if only its bytes are known."""
 
 
-class PreparedWrite(NamedTuple):
+class PreparedWrite(msgspec.Struct, frozen=True, gc=False):
     """A command's events for one stream."""
 
     stream_id: str
@@ -76,7 +76,7 @@ class PreparedWrite(NamedTuple):
     events: Sequence[PreparedEvent]
 
 
-class Command(NamedTuple):
+class Command(msgspec.Struct, frozen=True, gc=False):
     """An append, ready for the transaction."""
 
     command_id: bytes

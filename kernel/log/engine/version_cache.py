@@ -8,6 +8,7 @@ the contrary; a wrong presumption costs one careful retry.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 from kernel.errors import KernelError
 from kernel.log.base import Appended, Head
@@ -56,8 +57,9 @@ class VersionCache:
         for command, outcome in zip(commands, batch.outcomes, strict=True):
             if isinstance(outcome, Appended):
                 self.commands[command.command_id] = (outcome.first_position, outcome.last_position)
-        while len(self.commands) > COMMANDS_MAX:
-            del self.commands[next(iter(self.commands))]
+        if len(self.commands) > COMMANDS_MAX:  # half at once: the first key of a dict is behind every deleted one
+            for command_id in [*islice(self.commands, len(self.commands) - COMMANDS_MAX // 2)]:
+                del self.commands[command_id]
 
 
 def streams_of(commands: Iterable[Command]) -> list[str]:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from kernel import events
-from kernel.lifecycle import Record
 from kernel.lifecycle.order_facts import end_of_life, with_rare
 from kernel.lifecycle.order_identity import bound, find_order, life_margin_ns, match, shows
+from kernel.lifecycle.record import Record
 from kernel.lifecycle.trades import TradeEntry
 from kernel.models import AttemptKind, ExecType, ExternalOrder, FindingKind, OrdStatus
 from kernel.order_spec import Side

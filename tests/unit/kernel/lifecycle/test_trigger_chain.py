@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from kernel.lifecycle import attribution, attribution_reports, conditions, stop_requests, stops
+from kernel.lifecycle.attribution import attribution, attribution_reports, stop_requests
 from kernel.lifecycle.decide_report import event_of
-from kernel.lifecycle.record import venue_order
+from kernel.lifecycle.findings import conditions
+from kernel.lifecycle.record import stops, venue_order
 from kernel.lifecycle.trades import TradeEntry
 from kernel.models import AttemptKind, ExecType, ExternalOrder, FindingKind, OrderIntent, OrdStatus
 from kernel.order_spec import OrderType, Side, StandardOrder
