@@ -424,7 +424,7 @@ class State:
         return self._data.indexes.intents_under(exchange_order_id)
 
     def open_orders(self, symbol_id: str) -> int:
-        return len(self._data.indexes.open.get(symbol_id, {}))
+        return self._data.indexes.open[symbol_id]
 
     @property
     def recorded_limits(self) -> Mapping[str, Any]:
