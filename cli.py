@@ -18,8 +18,8 @@ from replay.cli.group import OrderctlGroup, Session, configure_logging, load
 SECTIONS = {
     "Trade": (
         ("place", "replay.cli.trade:place", "Place an order."),
-        ("apply", "replay.cli.trade:apply", "Create or update orders and groups from manifests."),
-        ("diff", "replay.cli.trade:diff", "Show differences between manifests, intents, orders or points."),
+        ("apply", "replay.cli.manifests:apply", "Create or update orders and groups from manifests."),
+        ("diff", "replay.cli.manifests:diff", "Show differences between manifests, intents, orders or points."),
         ("modify", "replay.cli.trade:modify", "Change an order's quantity, limit price or stop price."),
         ("cancel", "replay.cli.trade:cancel", "Cancel an order."),
         ("cancel-all", "replay.cli.trade:cancel_all", "Cancel all live orders, or those of one symbol or owner."),

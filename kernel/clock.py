@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import time
 from typing import Any, Protocol
 
@@ -86,6 +85,8 @@ class SeededIds:
     """Ids from one random generator; repeatable with a seed, unpredictable without."""
 
     def __init__(self, seed: int | None = None) -> None:
+        import random  # a command that only reads needs none
+
         self._random = random.Random(os.urandom(32) if seed is None else seed)
 
     def command_id(self, now_ns: int) -> bytes:

@@ -20,7 +20,7 @@ from kernel.commands.place_group import PlaceGroup, check_changeable, new_member
 from kernel.commands.validation import new_intent, symbol_named
 from kernel.errors import ExchangeError, NotFoundError, Violation, WaitTimeoutError
 from kernel.lease import Lease
-from kernel.lifecycle import CancelIntent, ModifyIntent, PlaceOrder
+from kernel.lifecycle.decide import CancelIntent, ModifyIntent, PlaceOrder
 from kernel.log.base import EventLog
 from kernel.metrics import Metrics
 from kernel.models import (

@@ -28,8 +28,9 @@ The number is the process exit code. `orderctl help api` lists them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
+
+import msgspec
 
 
 class KernelError(Exception):
@@ -41,7 +42,7 @@ class KernelError(Exception):
         return str(self.args[0]) if self.args else self.__class__.__name__
 
 
-class Remedy(NamedTuple):
+class Remedy(msgspec.Struct, frozen=True):
     """An entry of the runbook (`orderctl help runbook`): for a condition, a kind of finding or a kind of problem."""
 
     meaning: str
@@ -52,8 +53,7 @@ class Remedy(NamedTuple):
     """The action to avoid: an infinitive without "to"."""
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(msgspec.Struct, frozen=True):
     """One broken rule. `str` is a sentence: "quantity 0.0000001 is not a multiple of the lot size 0.00001".
 
     Attributes:

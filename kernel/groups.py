@@ -12,8 +12,10 @@ lot.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from kernel.errors import Violation
 from kernel.order_spec import OcoMode, OrderType, Side, StandardOrderGroup, SymbolMetadata
@@ -22,8 +24,7 @@ MEMBERS_MAX = 50
 """Most orders in one group: each fill of one is compared with all of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(msgspec.Struct, frozen=True):
     """A group as folded from the log."""
 
     group_id: str
@@ -36,7 +37,7 @@ class Group:
     """Client id of the whole group at the venue."""
     version: int = 0
     """Version of its stream, which grows with each change of a member's fills (H19)."""
-    filled: Mapping[str, int] = field(default_factory=dict)
+    filled: Mapping[str, int] = {}
     """Member → filled quantity, net of busts."""
     first: str | None = None
     """The member whose fill was recorded first; a bust does not undo it."""
@@ -44,7 +45,7 @@ class Group:
     """Overfill that an operator has accepted by resolving its finding."""
     symbol_id: str = ""
     """The symbol of its fills; empty before the first."""
-    fees: Mapping[str, int] = field(default_factory=dict)
+    fees: Mapping[str, int] = {}
     """Asset → fees of its fills, at the asset's scale."""
     closed_qty: int = 0
     """Of a bracket: the quantity that trades outside the group have closed."""

@@ -16,9 +16,8 @@ import msgspec
 from msgspec.structs import replace
 
 from kernel.errors import Violation
-from kernel.lifecycle import Record
 from kernel.lifecycle.order_facts import OrderFacts
-from kernel.lifecycle.record import is_refused, order_under
+from kernel.lifecycle.record import Record, is_refused, order_under
 from kernel.models import AttemptKind, Desired
 from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata
 
@@ -144,7 +143,7 @@ def at_venue(record: Record) -> Iterator[OpenRisk]:
     for facts in record.orders:
         names.update(facts.client_order_ids)
         total = facts.cum_qty if facts.final_cum_qty is not None else facts.quantity
-        if (rest := total - booked(facts)) > 0 and not (facts.retired and facts.final_cum_qty is not None):
+        if (rest := total - booked(facts)) > 0 and not (facts.rare.retired and facts.final_cum_qty is not None):
             yield open_risk_of(facts.order, rest, facts.price)
     unseen = {item.client_order_id for item in record.unresolved if item.kind is AttemptKind.SUBMIT} - names
     if record.sent_order is not None:
@@ -154,7 +153,7 @@ def at_venue(record: Record) -> Iterator[OpenRisk]:
 
 def booked(facts: OrderFacts) -> int:
     """Return the quantity of an order that the position includes: its known fills; for a store's order its total."""
-    return facts.cum_qty if facts.recorded else facts.traded_qty
+    return facts.cum_qty if facts.rare.recorded else facts.traded_qty
 
 
 def amended_risk(record: Record) -> Iterator[OpenRisk]:
@@ -162,7 +161,7 @@ def amended_risk(record: Record) -> Iterator[OpenRisk]:
     for item in record.unresolved:
         if item.kind is AttemptKind.AMEND and (amend := record.sent_modify(item.client_order_id)) is not None:
             target = order_under(record, item.client_order_id)
-            filled = booked(target) + target.carried_qty if target is not None else 0
+            filled = booked(target) + target.rare.carried_qty if target is not None else 0
             yield open_risk_of(amend.order, max(0, amend.order.quantity - filled))
 
 

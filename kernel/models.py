@@ -6,7 +6,6 @@ facts by `lifecycle.order_state`, or written whole through a store.
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
@@ -34,6 +33,8 @@ def is_json(value: dict[str, Any]) -> dict[str, Any]:
     """Return a copy as JSON holds it; `ValueError` for a value that would be stored as something else."""
     if not value:
         return {}
+    import json
+
     try:
         copy: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
         return copy

@@ -13,7 +13,8 @@ from msgspec import structs
 
 from kernel.actions import ActionKind
 from kernel.errors import Violation
-from kernel.lifecycle import FIXED_TERMS, same_price, stops, venue_orders_of
+from kernel.lifecycle.disagreement import NS_PER_S
+from kernel.lifecycle.record import FIXED_TERMS, same_price, stops, venue_orders_of
 from kernel.models import (
     UNRESOLVED,
     Attempt,
@@ -172,21 +173,27 @@ def plan(
     if found is None:
         return Nothing("intent and order agree")
     if order is not None and (action := plan_for_order(found.kind, intent, order)) is not None:
-        return after_failed_cancels(action, now_ns=now_ns)
+        return after_failed_cancels(action, order, now_ns=now_ns)
     if intent is None:
         return Nothing("there is no intent")
     if order is not None and found.kind is ActionKind.MODIFY:
         change = plan_change(intent, order, symbol=symbol, now_ns=now_ns, amend=amend)
-        return after_failed_cancels(change, now_ns=now_ns)
+        return after_failed_cancels(change, order, now_ns=now_ns)
     return plan_submit(intent, order, symbol=symbol, now_ns=now_ns)
 
 
-def after_failed_cancels(action: Action, *, now_ns: int) -> Action:
+def after_failed_cancels(action: Action, order: OrderState, *, now_ns: int) -> Action:
     """Return the action, or the wait for it if it is a cancel and earlier ones of its order had no effect."""
     until_ns = action.order.cancel_not_before_ns if isinstance(action, Cancel) else None
-    if until_ns is None or now_ns >= until_ns:
+    if until_ns is None or not backs_off(order, until_ns, now_ns=now_ns):
         return action
     return WaitUntil(until_ns, "backing off after cancels without effect")
+
+
+def backs_off(order: OrderState, until_ns: int, *, now_ns: int) -> bool:
+    """Return whether a delay lasts. One of before the clock was set back ends: its instant may be hours away."""
+    is_set_back = bool(order.attempts) and now_ns < order.attempts[-1].stamp_ns - NS_PER_S
+    return now_ns < until_ns and not is_set_back
 
 
 def is_canceled_first(intent: OrderIntent | None, order: OrderState, live: list[VenueOrder]) -> bool:
@@ -293,7 +300,7 @@ def is_modifiable(intent: OrderIntent, order: OrderState, *, in_place: bool) -> 
 
 
 def plan_submit(intent: OrderIntent, order: OrderState | None, *, symbol: SymbolMetadata | None, now_ns: int) -> Action:
-    if order is not None and now_ns < order.not_before_ns:
+    if order is not None and backs_off(order, order.not_before_ns, now_ns=now_ns):
         return WaitUntil(order.not_before_ns, f"backing off after {order.failures} failures")
     if symbol is None:
         return WaitUntil(None, f"symbol {intent.order.symbol_id} is not known yet")

@@ -24,9 +24,7 @@ class KernelSettings(BaseSettings):
         pydantic.ValidationError: A value is out of range, or two values contradict each other.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix="ORDERCTL_KERNEL_", frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    model_config = SettingsConfigDict(env_prefix="ORDERCTL_KERNEL_", frozen=True, extra="forbid", allow_inf_nan=False)
 
     ack_timeout_s: float = Field(default=5.0, ge=0)
     """Longest wait of `place_order`, `modify_order` and `cancel_order` for the venue's answer."""

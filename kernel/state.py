@@ -13,7 +13,8 @@ import msgspec
 
 from kernel.events import BaseEvent
 from kernel.groups import ExitReport, Group
-from kernel.lifecycle import OrderRequest, Record
+from kernel.lifecycle.attribution import OrderRequest
+from kernel.lifecycle.record import Record
 from kernel.lifecycle.trades import TradeEntry
 from kernel.limits import Exposure, OpenRisk
 from kernel.models import AccountState, ExternalOrder, Finding, OrderIntent, OrderState, Position

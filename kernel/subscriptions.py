@@ -17,6 +17,7 @@ from typing import Any
 from kernel import events
 from kernel.api import EventCallback
 from kernel.errors import NotFoundError, ValidationError, Violation
+from kernel.events.base import intent_id_of
 from kernel.log.base import EventLog
 
 logger = logging.getLogger(__name__)
@@ -49,12 +50,6 @@ def values_of(value: Any) -> frozenset[Any]:
     return frozenset(
         item.topic if isinstance(item, type) and issubclass(item, events.BaseEvent) else item for item in several
     )
-
-
-def intent_id_of(event: events.BaseEvent) -> str | None:
-    if event.recorded and event.stream_id.startswith(events.INTENT_STREAM_PREFIX):
-        return event.stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
-    return getattr(event, "intent_id", None)
 
 
 def symbol_id_of(event: events.BaseEvent) -> str | None:

@@ -23,7 +23,7 @@ from typing import IO
 import msgspec
 
 from kernel.errors import KernelError, UnsafeFileError
-from kernel.lifecycle import Record
+from kernel.lifecycle.record import Record
 from kernel.lifecycle.shared_sequence import as_list, from_list
 from kernel.platform.private_files import check_directory, make_directory, open_private, replacing
 from kernel.platform.version import fold_version
@@ -76,7 +76,7 @@ class CheckpointImage:
             chain_hash=self.chain_hash.hex(),
             code_hash=fold_version(),
             records=len(self.records),
-            open_orders=Counter(self.snapshot.open_in.values()),
+            open_orders=Counter(filter(None, self.snapshot.live.values())),
         )
         yield msgspec.json.encode(header)
         yield encode(self.snapshot)

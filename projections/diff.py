@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from kernel import plan
-from kernel.lifecycle import Record
-from kernel.lifecycle.record import is_refused
+from kernel.lifecycle.record import Record, is_refused
 from kernel.models import Desired, OrderState
 
 
@@ -35,8 +34,7 @@ def differs_in_terms(record: Record) -> bool | None:
         return None
     live, is_open_question = [], False
     for facts in orders:
-        known = facts.quantities
-        if known.cum_qty != known.traded_qty or facts.end_acted or facts.in_doubt_ns is not None:
+        if facts.inferred_qty or facts.rare.end_acted or facts.rare.in_doubt_ns is not None:
             return None
         if facts.final_cum_qty is None:
             if facts.live:
@@ -48,7 +46,8 @@ def differs_in_terms(record: Record) -> bool | None:
         if intent.desired is Desired.CANCELED:
             return True  # cancel it
         facts, desired = orders[0], intent.order  # the terms as sent are those that venues do not report
-        agrees = facts.quantity == desired.quantity and facts.price in (None, desired.price) and facts.order == desired
+        agrees = facts.quantity == desired.quantity and facts.price in (None, desired.price)
+        agrees = agrees and (facts.order is desired or facts.order == desired)
         return False if agrees and not ended else None
     if is_open_question:
         return True  # query the venue for the final quantity

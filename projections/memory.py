@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from kernel.clock import NS_PER_S, Clock, SystemClock
 from kernel.errors import AlreadyExistsError, NotFoundError
-from kernel.lifecycle import next_intent
+from kernel.lifecycle.decide import next_intent
 from kernel.models import OrderIntent, OrderState, ReconciliationStatus
 from kernel.stores import ActualStateStore, IntentStateStore
 from kernel.values.edge import validated

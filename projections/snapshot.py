@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from kernel.groups import Group
-from kernel.lifecycle import OrderRequest
+from kernel.lifecycle.attribution import OrderRequest
 from kernel.models import Finding
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.safety.heartbeat import Heartbeat
@@ -45,10 +45,9 @@ class StateSnapshot(msgspec.Struct, frozen=True):
     balances_at_ns: int | None
     venue_version: int
     recorded_limits: dict[str, Any]
-    live: list[str]
-    open_in: dict[str, str]
+    live: dict[str, str | None]
     by_client_order_id: dict[str, str]
-    by_exchange_order_id: dict[str, tuple[str, ...]]
+    by_exchange_order_id: dict[str, str | tuple[str, ...]]
     groups: list[Group]
     outside: dict[str, dict[str, int]]
     group_of: dict[str, str]

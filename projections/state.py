@@ -17,8 +17,10 @@ from msgspec.structs import replace
 
 from kernel import events
 from kernel.groups import ExitReport, Group, quantity_at_risk
-from kernel.lifecycle import OrderRequest, Record, finding_id, is_disagreement_due, order_requests, order_state
-from kernel.lifecycle.record import as_exit, is_refused
+from kernel.lifecycle.attribution import OrderRequest, order_requests
+from kernel.lifecycle.disagreement import is_disagreement_due
+from kernel.lifecycle.findings import finding_id
+from kernel.lifecycle.record import Record, as_exit, is_refused, order_state
 from kernel.lifecycle.trades import TradeEntry
 from kernel.limits import Exposure, OpenRisk
 from kernel.models import (
@@ -129,7 +131,7 @@ class State:
         for intent_id in [*touched]:
             was_live = intent_id in data.indexes.live
             yield intent_id
-            group = data.groups.of(intent_id)
+            group = data.groups.of(intent_id) if data.groups.by_id else None
             if group is None or group.parent != intent_id or was_live == (intent_id in data.indexes.live):
                 continue
             for child in group.intent_ids[1:]:
@@ -139,7 +141,8 @@ class State:
     def _update_live(self, intent_id: str) -> bool:
         """Update the indexes of live and terminal intents; whether the intent's two sides differ."""
         data = self._data
-        record, group = data.records.get(intent_id) or data.record(intent_id), data.groups.of(intent_id)
+        record = data.records.get(intent_id) or data.record(intent_id)
+        group = data.groups.of(intent_id) if data.groups.by_id else None
         unresolved = record.unresolved  # always counts, without deriving the order state
         differs = bool(unresolved) or self._differs(record, group)
         waits = group is not None and self.awaits_parent(intent_id)
@@ -417,7 +420,7 @@ class State:
         return by_venue[-1] if by_venue else self._data.indexes.by_client_order_id.get(client_order_id or "")
 
     def intent_ids_of_order(self, exchange_order_id: str) -> Sequence[str]:
-        return self._data.indexes.by_exchange_order_id.get(exchange_order_id, ())
+        return self._data.indexes.intents_under(exchange_order_id)
 
     def open_orders(self, symbol_id: str) -> int:
         return len(self._data.indexes.open.get(symbol_id, {}))

@@ -5,7 +5,6 @@ Made by `State`, which reads it; changed by `Fold`, event by event. Nothing here
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
@@ -15,8 +14,8 @@ from msgspec.structs import replace
 
 from kernel import events
 from kernel.groups import ExitTerms, Group, excess, fees_in_base, permitted_quantity
-from kernel.lifecycle import OrderRequest, Record
-from kernel.lifecycle.record import as_exit, is_over
+from kernel.lifecycle.attribution import OrderRequest
+from kernel.lifecycle.record import Record, as_exit, is_over
 from kernel.models import Desired, OrderState
 from kernel.plan import rest_of
 from kernel.safety.heartbeat import Heartbeat
@@ -145,7 +144,7 @@ class StateData:
         intent = with_quantity(exit_, permitted).accepted_intent
         assert intent is not None, "it has one"
         left = intent.order.quantity - exit_.cum_qty
-        if left <= sum(facts.leaves_qty + facts.reduced_qty for facts in exit_.live_orders):
+        if left <= sum(facts.leaves_qty + facts.rare.reduced_qty for facts in exit_.live_orders):
             return False
         symbol = self.reference.symbol(group.symbol_id)
         return exit_.failures > 0 or (symbol is not None and bool(symbol.violations(rest_of(intent.order, left))))
@@ -164,7 +163,7 @@ class StateData:
         if group.parent is None:
             return group
         missing_ns = group.exit_missing_ns if group.exit_missing_ns is not None else at_ns
-        return dataclasses.replace(
+        return replace(
             group,
             is_closable=group.closed_qty > 0 or self.is_closable(group),
             exit_missing_ns=missing_ns if self.exit_is_missing(group) else None,
@@ -175,7 +174,7 @@ class StateData:
 
         Nothing had closed it, as a bracket that something closed is not evicted.
         """
-        return self.refreshed(dataclasses.replace(group, closed_qty=0), at_ns=0)
+        return self.refreshed(replace(group, closed_qty=0), at_ns=0)
 
     def group_excess(self, group: Group) -> int:
         if not any(group.filled.values()):
@@ -187,8 +186,7 @@ class StateData:
         indexes = self.indexes
         return StateSnapshot(
             **{name: deepcopy(getattr(self, name)) for name in COPIED},
-            live=list(indexes.live),
-            open_in=dict(indexes.open_in),
+            live=dict(indexes.live),
             by_client_order_id=dict(indexes.by_client_order_id),
             by_exchange_order_id=dict(indexes.by_exchange_order_id),
             groups=list(self.groups.by_id.values()),
@@ -226,13 +224,13 @@ class StateData:
 
     def _restore_indexes(self, stored: StateSnapshot, ids: Mapping[str, str]) -> None:
         indexes = self.indexes
-        indexes.live.update((ids[name], None) for name in stored.live)
+        for name, symbol_id in stored.live.items():
+            indexes.put_live(ids[name], symbol_id)
         indexes.by_client_order_id.update((key, ids[name]) for key, name in stored.by_client_order_id.items())
         indexes.by_exchange_order_id.update(
-            (key, tuple(ids[name] for name in names)) for key, names in stored.by_exchange_order_id.items()
+            (key, ids[names] if isinstance(names, str) else tuple(ids[name] for name in names))
+            for key, names in stored.by_exchange_order_id.items()
         )
-        for name, symbol_id in stored.open_in.items():
-            indexes.set_open(ids[name], symbol_id)
 
     def _unit(self, intent_id: str) -> tuple[str, ...]:
         """The intents that are evicted together: those of a group, else one alone."""
@@ -243,12 +241,12 @@ class StateData:
 
     def update_terminal(self, intent_id: str) -> None:
         """File an intent, with those of its group, as terminal or not."""
-        group = self.groups.of(intent_id)
-        if group is None and intent_id in self.records:
+        group = self.groups.of(intent_id) if self.groups.by_id else None
+        if group is None and (record := self.records.get(intent_id)) is not None:
             if intent_id in self.indexes.live:
                 self.terminal.drop(intent_id)
             else:
-                self.terminal.add(intent_id, self.records[intent_id].last_position)
+                self.terminal.add(intent_id, record.last_position)
             return
         unit = self._unit(intent_id)
         # What was closed outside a group is not in its streams, from which it would be rehydrated.
@@ -281,14 +279,11 @@ class StateData:
         """The evicted streams that a part of a batch continues."""
         if not self.evicted.intents:
             return frozenset()
-        begun: set[str] = set()
-        found = set()
+        first: dict[str, int] = {}
         for event in part:
-            if event.version == 1:
-                begun.add(event.stream_id)
-            elif event.stream_id not in begun and self._is_evicted(event.stream_id):
-                found.add(event.stream_id)
-        return frozenset(found)
+            envelope = event.envelope
+            first.setdefault(envelope.stream_id, envelope.version)
+        return frozenset(name for name, version in first.items() if version != 1 and self._is_evicted(name))
 
     def _is_evicted(self, stream_id: str) -> bool:
         if stream_id.startswith(events.INTENT_STREAM_PREFIX):

@@ -12,9 +12,12 @@ from typing import Any
 from kernel import events
 from kernel.errors import IntegrityError
 from kernel.groups import Group
-from kernel.lifecycle import OrderRequest, Record, evolve, finding_id, order_requests, stop_requests
-from kernel.lifecycle.order_facts import NONE_SETTLED
+from kernel.lifecycle.attribution import OrderRequest, order_requests, stop_requests
+from kernel.lifecycle.evolve import evolve
+from kernel.lifecycle.findings import finding_id
+from kernel.lifecycle.order_facts import NONE_SETTLED, has_same_trades
 from kernel.lifecycle.order_identity import has_id, has_terms_of, holds_trade
+from kernel.lifecycle.record import Record
 from kernel.lifecycle.settled_orders import recalled, with_settled
 from kernel.models import AttemptOutcome, Evidence, FindingKind, LookScope, OrderIntent
 from kernel.order_spec import STOPPED
@@ -62,8 +65,7 @@ class Fold:
         before: Record | None = None
         after: Record | None = None
         if stream_id.startswith(events.INTENT_STREAM_PREFIX):
-            intent_id = stream_id[INTENT_PREFIX_LENGTH:]
-            before, after = self._apply_to_intent(intent_id, event, envelope, touched)
+            before, after = self._apply_to_intent(stream_id[INTENT_PREFIX_LENGTH:], event, envelope, touched)
         elif stream_id.startswith(events.GROUP_STREAM_PREFIX):
             self._apply_to_group(stream_id.removeprefix(events.GROUP_STREAM_PREFIX), event, touched)
         else:
@@ -78,14 +80,16 @@ class Fold:
         self, intent_id: str, event: events.BaseEvent, envelope: events.Envelope, touched: dict[str, None]
     ) -> tuple[Record, Record]:
         data = self._data
-        before = data.records.get(intent_id) or data.record(intent_id)
+        if (known := data.records.get(intent_id)) is None and type(event) is events.IntentCreated:
+            intent_id = event.intent.intent_id  # one string for the record and all mappings
+        before = known or data.record(intent_id)
         if before.settled is not NONE_SETTLED:
             before = recalled(before, event)
         after = evolve(before, event)
         data.records[intent_id] = with_settled(after)
         data.derived.pop(intent_id, None)
         touched[intent_id] = None
-        group = data.groups.of(intent_id)
+        group = data.groups.of(intent_id) if data.groups.by_id else None
         changed = self._apply_orders(before, after, event, group) if after.orders is not before.orders else []
         if after.intent is not before.intent:
             data.indexes.refile(before, after)
@@ -194,6 +198,8 @@ class Fold:
         data = self._data
         if isinstance(event, events.OrderFilled):
             data.exposures.last_prices[event.symbol_id] = event.last_px
+        if len(before.orders) == 1 == len(after.orders) and has_same_trades(before.orders[0], after.orders[0]):
+            return []
         booked = ledger.bookings(before.orders, after.orders)
         for booking in booked:
             self._book_trade(booking, event, venue_time_ns(event))
@@ -226,7 +232,7 @@ class Fold:
         order_id = event.exchange_order_id or ""
         return any(
             has_id(facts, event) and has_terms_of(facts.order, event) and holds_trade(facts, event, None)
-            for intent_id in self._data.indexes.by_exchange_order_id.get(order_id, ())
+            for intent_id in self._data.indexes.intents_under(order_id)
             for facts in self._data.record(intent_id).orders
         )
 
@@ -323,7 +329,7 @@ def account_lag_ns(capabilities: Mapping[str, Any]) -> int:
 INTENT_FOLDS: dict[type[events.BaseEvent], Callable[..., None]] = {
     events.IntentCreated: lambda fold, before, event: fold._data.groups.intent_created(event),
     events.AttemptStarted: lambda fold, before, event: fold._data.indexes.put_client_ids(
-        before.intent_id, [event.client_order_id]
+        before.intent_id, (event.client_order_id,)
     ),
     events.AttemptFailed: Fold._note_rejection,
     events.OrderRejected: Fold._note_rejection,

@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from kernel import lifecycle
 from kernel.clock import NS_PER_S, Clock, IdFactory
 from kernel.commands.handler import CommandHandler
 from kernel.errors import LogUnavailableError, NotFoundError, ValidationError, Violation
+from kernel.lifecycle import decide
+from kernel.lifecycle.record import Record
 from kernel.log import EventLog
 from kernel.metrics import Metrics
 from kernel.models import Evidence, OrderIntent, OrderState, ReconciliationStatus
@@ -39,7 +40,7 @@ class LoggedStore:
     def __post_init__(self) -> None:
         self._commands = CommandHandler(self.log, self.state, clock=self.clock, ids=self.ids, metrics=self.metrics)
 
-    async def _write(self, intent_id: str, command: lifecycle.IntentCommand) -> None:
+    async def _write(self, intent_id: str, command: decide.IntentCommand) -> None:
         await self._commands.handle(intent_id, command, actor=self.actor, evidence=Evidence.OPERATOR)
 
 
@@ -49,7 +50,7 @@ class EventSourcedIntentStore(LoggedStore, IntentStateStore):
     async def create_intent(self, intent: OrderIntent) -> None:
         intent = validated(intent, OrderIntent)
         check_exchange(intent, self.log.exchange_id)
-        await self._write(intent.intent_id, lifecycle.CreateIntent(intent))
+        await self._write(intent.intent_id, decide.CreateIntent(intent))
 
     async def get_intent(self, intent_id: str) -> OrderIntent:
         await ensure_loaded(self.log, self.state, intent_id)
@@ -60,10 +61,10 @@ class EventSourcedIntentStore(LoggedStore, IntentStateStore):
     async def update_intent(self, intent: OrderIntent) -> None:
         intent = validated(intent, OrderIntent)
         check_exchange(intent, self.log.exchange_id)
-        await self._write(intent.intent_id, lifecycle.UpdateIntent(intent, self.clock.now_ns()))
+        await self._write(intent.intent_id, decide.UpdateIntent(intent, self.clock.now_ns()))
 
     async def delete_intent(self, intent_id: str) -> None:
-        await self._write(intent_id, lifecycle.DeleteIntent(intent_id))
+        await self._write(intent_id, decide.DeleteIntent(intent_id))
 
     async def list_intents(self, symbol_id: str | None = None, group_id: str | None = None) -> list[OrderIntent]:
         if symbol_id is not None:
@@ -80,7 +81,7 @@ class EventSourcedActualStore(LoggedStore, ActualStateStore):
 
     async def create_order_state(self, state: OrderState) -> None:
         state = validated(state, OrderState)
-        await self._write(state.intent_id, lifecycle.CreateState(state, self.clock.now_ns()))
+        await self._write(state.intent_id, decide.CreateState(state, self.clock.now_ns()))
 
     async def get_order_state(self, intent_id: str) -> OrderState:
         await ensure_loaded(self.log, self.state, intent_id)
@@ -99,10 +100,10 @@ class EventSourcedActualStore(LoggedStore, ActualStateStore):
 
     async def update_order_state(self, state: OrderState) -> None:
         state = validated(state, OrderState)
-        await self._write(state.intent_id, lifecycle.UpdateState(state, self.clock.now_ns()))
+        await self._write(state.intent_id, decide.UpdateState(state, self.clock.now_ns()))
 
     async def delete_order_state(self, intent_id: str) -> None:
-        await self._write(intent_id, lifecycle.ForgetState(intent_id))
+        await self._write(intent_id, decide.ForgetState(intent_id))
 
     async def list_order_states(
         self, symbol_id: str | None = None, reconciliation_status: ReconciliationStatus | None = None
@@ -119,10 +120,10 @@ class EventSourcedActualStore(LoggedStore, ActualStateStore):
         return [state for state in self.state.order_states() if state.last_sync_at < oldest]
 
 
-def has_exchange_id(state: OrderState, record: lifecycle.Record, exchange_order_id: str) -> bool:
+def has_exchange_id(state: OrderState, record: Record, exchange_order_id: str) -> bool:
     """Return whether one of an order state's venue orders has this id, also of those that it has as a sum only."""
     ids = {state.exchange_order_id, *(item.exchange_order_id for item in state.venue_orders)}
-    ids.update(facts.exchange_order_id for facts in record.settled.under(exchange_order_id) if not facts.retired)
+    ids.update(facts.exchange_order_id for facts in record.settled.under(exchange_order_id) if not facts.rare.retired)
     return exchange_order_id in ids
 
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from kernel.events import AttemptStarted, BaseEvent, IntentCreated, VenueSnapshotTaken, intent_stream
-from kernel.lifecycle import Record, decide_report, evolve
-from kernel.lifecycle.decide_report import event_of
+from kernel.lifecycle.decide_report import decide_report, event_of
+from kernel.lifecycle.evolve import evolve
+from kernel.lifecycle.record import Record
 from kernel.models import AttemptKind, Evidence, ExecType, LookScope, OrderIntent
 from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 from kernel.venues.base import ExecutionReport

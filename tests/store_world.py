@@ -14,7 +14,7 @@ from typing import Any
 
 from kernel import events
 from kernel.clock import NS_PER_S, SeededIds
-from kernel.lifecycle import decide_report
+from kernel.lifecycle.decide_report import decide_report
 from kernel.log import Append, EventLog, Write
 from kernel.metrics import Metrics
 from kernel.models import (

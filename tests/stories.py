@@ -12,8 +12,9 @@ from eventsourcing.persistence import StoredEvent
 
 from kernel import events
 from kernel.events import BaseEvent, intent_stream
-from kernel.lifecycle import client_order_id
+from kernel.lifecycle.record import client_order_id
 from kernel.log import Append, EventLog, Write
+from kernel.log.backends.library import LibraryRecorder
 from kernel.models import AttemptKind, AttemptOutcome, Evidence, ExecType, LookScope
 from kernel.order_spec import Side
 from tests.commands import fresh_command_id
@@ -122,7 +123,9 @@ class Story:
     async def record_foreign(self) -> int:
         """Another program writes an unknown event through the event-sourcing library, with versions from 0."""
         recorder: Any = getattr(self.log, "recorder", None)
-        await asyncio.to_thread(recorder.insert_events, [StoredEvent("theirs", 0, "Somebody:Theirs", b'{"x":1}')])
+        await asyncio.to_thread(
+            LibraryRecorder(recorder).insert_events, [StoredEvent("theirs", 0, "Somebody:Theirs", b'{"x":1}')]
+        )
         return (await self.log.head()).position
 
     async def record_all(self) -> None:

@@ -14,7 +14,8 @@ from kernel.clock import Clock, IdFactory
 from kernel.commands.limit_gate import LimitGate
 from kernel.commands.place_group import PlaceGroup, decide_group
 from kernel.errors import ConflictError, ExchangeError, KernelError, NotFoundError
-from kernel.lifecycle import CancelIntent, IntentCommand, PlaceOrder, Record, decide
+from kernel.lifecycle.decide import CancelIntent, IntentCommand, PlaceOrder, decide
+from kernel.lifecycle.record import Record
 from kernel.log.base import Append, EventLog, Write
 from kernel.metrics import Metrics
 from kernel.models import Evidence

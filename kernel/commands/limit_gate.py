@@ -19,7 +19,8 @@ import pydantic
 from kernel.clock import NS_PER_S, Clock
 from kernel.commands.place_group import PlaceGroup, quantities_at_risk
 from kernel.errors import BusyError, ConflictError, ValidationError, Violation
-from kernel.lifecycle import IntentCommand, ModifyIntent, PlaceOrder, Record
+from kernel.lifecycle.decide import IntentCommand, ModifyIntent, PlaceOrder
+from kernel.lifecycle.record import Record
 from kernel.limits import NOTHING, Exposure, OpenRisk, RiskChange, booked_qty, exceeded_limits, violations
 from kernel.order_spec import OcoMode, StandardOrder, SymbolMetadata
 from kernel.safety.limit_settings import UNLIMITED, Limits, LimitSettings

@@ -10,19 +10,16 @@ from __future__ import annotations
 from kernel import events
 from kernel.commands.handler import CommandHandler
 from kernel.errors import ConflictError, NotFoundError, ValidationError, Violation
-from kernel.lifecycle import (
+from kernel.lifecycle.attribution import OrderRequest, order_requests
+from kernel.lifecycle.decide import IntentCommand, PauseIntent, ResumeIntent
+from kernel.lifecycle.decide_resolution import (
     AcceptTerms,
     AttributeOrder,
-    IntentCommand,
-    OrderRequest,
-    PauseIntent,
     ResolveAttempt,
     ResolveFinding,
-    ResumeIntent,
-    finding_id,
-    order_requests,
     require_evidence,
 )
+from kernel.lifecycle.findings import finding_id
 from kernel.models import AttemptOutcome, Evidence, Finding, FindingKind
 from kernel.state import KernelState
 from kernel.streams.event_writer import EventWriter

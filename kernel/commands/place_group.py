@@ -6,22 +6,23 @@ The group's own stream comes first, so no reader sees a member without its group
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from kernel import events
 from kernel.commands.validation import new_intent
 from kernel.errors import AlreadyExistsError, ExchangeError, ValidationError, Violation
 from kernel.groups import Group, group_violations, max_excess
-from kernel.lifecycle import Record
+from kernel.lifecycle.record import Record
 from kernel.log.base import Write
 from kernel.models import OrderIntent
 from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup, SymbolMetadata, expiry_violations
 
 
-@dataclass(frozen=True, slots=True)
-class PlaceGroup:
+class PlaceGroup(msgspec.Struct, frozen=True):
     """Place a group; repeating it makes no event."""
 
     group_id: str

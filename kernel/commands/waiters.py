@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from kernel.errors import ExchangeError, ValidationError, Violation
-from kernel.lifecycle import Record, disagreement_text, order_state
-from kernel.lifecycle.record import primary_order
+from kernel.lifecycle.disagreement import disagreement_text
+from kernel.lifecycle.record import Record, order_state, primary_order
 from kernel.models import AttemptOutcome, Desired, OrderIntent, OrderState, OrdStatus, ReconciliationStatus
 from kernel.plan import difference
 from kernel.state import KernelState
@@ -80,7 +80,7 @@ def refusal(state: KernelState, intent_id: str) -> ExchangeError | None:
         return None
     if state.is_exit(intent_id) and not is_failed(state.order_state(intent_id)):
         return None  # it is placed again
-    if record.intent is not None and any(facts.other_terms for facts in record.live_orders):
+    if record.intent is not None and any(facts.rare.other_terms for facts in record.live_orders):
         text = disagreement_text(record, state.symbol(record.intent.order.symbol_id))
         return ExchangeError(text, intent_id=record.intent_id)
     refused = [item for item in record.attempts if item.outcome is AttemptOutcome.REJECTED and item.text]
@@ -96,7 +96,7 @@ def placement_refusal(state: KernelState, intent_id: str) -> ExchangeError | Non
 
     Who takes it for rejected could place another one. VENUE_DISAGREES reports the terms.
     """
-    works = any(facts.other_terms for facts in state.record(intent_id).live_orders)
+    works = any(facts.rare.other_terms for facts in state.record(intent_id).live_orders)
     return None if works else refusal(state, intent_id)
 
 

@@ -151,3 +151,10 @@ class BaseEvent(Value, dict=True, gc=True):
         copy = msgspec.structs.replace(self)
         copy.__dict__[ENVELOPE] = envelope
         return copy
+
+
+def intent_id_of(event: BaseEvent) -> str | None:
+    """Return the intent that an event is about: that of its stream, else the one that it names."""
+    if event.recorded and event.stream_id.startswith(INTENT_STREAM_PREFIX):
+        return event.stream_id.removeprefix(INTENT_STREAM_PREFIX)
+    return getattr(event, "intent_id", None)

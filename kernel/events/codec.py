@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -40,12 +39,12 @@ REGISTRY: Mapping[str, type[BaseEvent]] = {event_type.topic: event_type for even
 
 
 written: Callable[[Any], bytes] = msgspec.json.Encoder(order="sorted").encode
-FLOAT = re.compile(rb'("(?:[^"\\]|\\.)*")|(\de)(\d)')
+FLOAT = rb'("(?:[^"\\]|\\.)*")|(\de)(\d)'
 """A string, which stays as it is, or the exponent of a number from 1e16 on, which is stored with its sign."""
 DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
 WIDE = b"0" * 20
 """Twenty digits: more than msgspec can bound."""
-LONG_NUMBER = re.compile(rb"\d{20,}")
+LONG_NUMBER = rb"\d{20,}"
 WIDEST = b"%d" % UINT64_MAX
 EXPONENT = re.compile(rb"e\d\d+(?:[,}\]]|\Z)")
 """The end of such a number, which hardly any text has: most values are searched once, and fast."""
@@ -63,7 +62,7 @@ def canonical_json(value: Any) -> bytes:
     """
     data = written(value)
     if EXPONENT.search(data):
-        data = FLOAT.sub(lambda found: found[1] or found[2] + b"+" + found[3], data)
+        data = re.sub(FLOAT, lambda found: found[1] or found[2] + b"+" + found[3], data)
     return data
 
 
@@ -121,7 +120,7 @@ def decoded(kind: type[AnyValue], state: bytes, *, is_canonical: bool = False) -
 
 def is_wide(state: bytes) -> bool:
     """Return whether a text may have a number above the bound of wide fields."""
-    return any(len(digits) > len(WIDEST) or digits > WIDEST for digits in LONG_NUMBER.findall(state))
+    return any(len(digits) > len(WIDEST) or digits > WIDEST for digits in re.findall(LONG_NUMBER, state))
 
 
 @cache
@@ -132,6 +131,8 @@ def decoder(kind: type[msgspec.Struct]) -> Callable[[bytes], Any]:
 
 def read_once(data: bytes) -> Any:
     """Parse JSON; `ValueError` if an object has a duplicate key, which parsers resolve differently."""
+    import json  # what the kernel wrote is canonical
+
     return json.loads(data, object_pairs_hook=each_key_once)
 
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from kernel import events
 from kernel.lifecycle import order_facts
-from kernel.lifecycle.order_facts import CumEvidence, OrderFacts, PendingRequest
+from kernel.lifecycle.order_facts import NO_RARE, CumEvidence, OrderFacts, PendingRequest, with_rare
 from kernel.lifecycle.order_status import ENDS
 from kernel.lifecycle.trades import TradeEntry
 from kernel.models import AttemptKind, ExecType, OrdStatus
@@ -37,15 +37,15 @@ def accepted(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     facts = facts if event.ord_status in ENDS else shown_open(facts, event)
     known = with_totals(with_terms(replace(facts, accepted=True), event), event)
     begins = facts.order.order_type in STOPPED or facts.sent_ns is None
-    if event.exec_type is ExecType.NEW and begins and facts.accepted_ns is None:
-        known = replace(known, accepted_ns=event.transact_time_ns)
+    if event.exec_type is ExecType.NEW and begins and facts.rare.accepted_ns is None:
+        known = with_rare(known, accepted_ns=event.transact_time_ns)
     return known if event.order_qty == facts.order.quantity else with_size(known, event)
 
 
 def with_size(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     if event.order_qty is None:
         return facts
-    return replace(facts, sizes=facts.sizes | {(venue_ns(event), event.order_qty)})
+    return with_rare(facts, sizes=facts.rare.sizes | {(venue_ns(event), event.order_qty)})
 
 
 def with_terms(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
@@ -54,10 +54,10 @@ def with_terms(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     A report under a superseded id must be newer: then a copy of an earlier request arrived after a later one (H9).
     """
     time_ns = venue_ns(event)
-    since_ns = time_ns - 1 if event.client_order_id in facts.superseded_ids else time_ns
+    since_ns = time_ns - 1 if event.client_order_id in facts.rare.superseded_ids else time_ns
     changes: dict[str, int] = {}
     if event.order_qty is not None and since_ns >= facts.quantity_ns:
-        changes |= {"quantity": max(0, event.order_qty - facts.carried_qty), "quantity_ns": time_ns}
+        changes |= {"quantity": max(0, event.order_qty - facts.rare.carried_qty), "quantity_ns": time_ns}
     if event.price is not None and since_ns >= facts.price_ns:
         changes |= {"price": event.price, "price_ns": time_ns}
     return replace(facts, **changes) if changes else facts
@@ -77,17 +77,10 @@ def filled(facts: OrderFacts, event: events.OrderFilled | events.FillCorrected) 
 
 def trade_entry(event: events.OrderFilled | events.FillCorrected) -> TradeEntry:
     corrects = event.ref_fill_key if isinstance(event, events.FillCorrected) else None
-    return TradeEntry(
-        event.fill_key,
-        event.last_qty,
-        event.last_px,
-        venue_ns(event),
-        corrects,
-        event.fee,
-        event.fee_asset,
-        tuple(sorted(event.fees.items())) if event.fees is not None else None,
-        event.life_margin_ns if corrects is None else None,  # a correction is of its trade's life
-    )
+    fees = tuple(sorted(event.fees.items())) if event.fees is not None else None
+    margin_ns = event.life_margin_ns if corrects is None else None  # a correction is of its trade's life
+    told = (event.fill_key, event.last_qty, event.last_px, event.transact_time_ns or 0, corrects)
+    return TradeEntry(*told, event.fee, event.fee_asset, fees, margin_ns)
 
 
 def busted(facts: OrderFacts, event: events.FillBusted) -> OrderFacts:
@@ -100,7 +93,7 @@ def ended_with(status: OrdStatus) -> OrderChange:
             return facts
         known = with_totals(facts, event) if status is not OrdStatus.REJECTED else facts
         if facts.gone_ns is not None and not getattr(event, "gone", False):
-            known = replace(known, gone_ns=None, **order_facts.NOT_MISSED)
+            known = with_rare(replace(known, gone_ns=None), **order_facts.NOT_MISSED)
         cum_qty = 0 if status is OrdStatus.REJECTED and event.cum_qty is None else event.cum_qty
         return order_facts.with_end(
             answers(known, event), status, now_ns=recorded_ns(event), time_ns=venue_ns(event), cum_qty=cum_qty
@@ -120,13 +113,13 @@ def modified(facts: OrderFacts, event: events.OrderModified) -> OrderFacts:
     """Apply a replace (a new client order id and new terms) or a restatement (new terms, or a new day)."""
     changed = with_size(accepted(facts, event), event)
     if event.corporate_action:
-        changed = replace(changed, splits_ns=changed.splits_ns | {venue_ns(event)})
-    changed = replace(changed, restated_ns=max(changed.restated_ns, venue_ns(event)))
+        changed = with_rare(changed, splits_ns=changed.rare.splits_ns | {venue_ns(event)})
+    changed = with_rare(changed, restated_ns=max(changed.rare.restated_ns, venue_ns(event)))
     client_id, orig_id = event.client_order_id, event.orig_client_order_id
     if event.exec_type is not ExecType.REPLACED or client_id is None or orig_id is None:
         return changed
-    changed = replace(answers(changed, event), superseded_ids=changed.superseded_ids | {orig_id})
-    ids, superseded = changed.client_order_ids, changed.superseded_ids
+    changed = with_rare(answers(changed, event), superseded_ids=changed.rare.superseded_ids | {orig_id})
+    ids, superseded = changed.client_order_ids, changed.rare.superseded_ids
     if client_id not in ids:
         ids = (client_id, *ids) if client_id in superseded else (*ids, client_id)
     return replace(changed, client_order_ids=tuple(sorted(ids, key=lambda item: item not in superseded)))
@@ -141,20 +134,21 @@ def observed(facts: OrderFacts, event: events.OrderStateObserved) -> OrderFacts:
 def pending_request(kind: AttemptKind) -> OrderChange:
     def pending(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
         item = PendingRequest(event.client_order_id or "", kind, venue_ns(event))
-        return facts if item in facts.pending else replace(facts, pending=(*facts.pending, item))
+        return facts if item in facts.rare.pending else with_rare(facts, pending=(*facts.rare.pending, item))
 
     return pending
 
 
 def done_for_day(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    return replace(facts, done_for_day_ns=max(facts.done_for_day_ns or 0, venue_ns(event)), accepted=True)
+    done_ns = max(facts.rare.done_for_day_ns or 0, venue_ns(event))
+    return with_rare(replace(facts, accepted=True), done_for_day_ns=done_ns)
 
 
 OBSERVED_CHANGES: dict[ExecType, OrderChange] = {
     ExecType.PENDING_NEW: lambda facts, event: facts,
     ExecType.PENDING_CANCEL: pending_request(AttemptKind.CANCEL),
     ExecType.PENDING_REPLACE: pending_request(AttemptKind.AMEND),
-    ExecType.STOPPED: lambda facts, event: replace(facts, stopped=True, accepted=True),
+    ExecType.STOPPED: lambda facts, event: with_rare(replace(facts, accepted=True), stopped=True),
     ExecType.DONE_FOR_DAY: done_for_day,
 }
 
@@ -187,7 +181,8 @@ def with_shown_id(facts: OrderFacts, event: events.OrderStateObserved) -> OrderF
     if name is None or name not in known[:-1] or not is_later:
         return facts
     ids = (*(item for item in known if item != name), name)
-    return replace(facts, client_order_ids=ids, superseded_ids=(facts.superseded_ids | {known[-1]}) - {name})
+    superseded = (facts.rare.superseded_ids | {known[-1]}) - {name}
+    return with_rare(replace(facts, client_order_ids=ids), superseded_ids=superseded)
 
 
 def gone(facts: OrderFacts, event: events.OrderStateObserved) -> OrderFacts:
@@ -205,8 +200,8 @@ def shown_open(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
 
     FILLED with a total does not: it is no open order. Without one, the final quantity is unknown again.
     """
-    if facts.misses or facts.not_found:
-        facts = replace(facts, **order_facts.NOT_MISSED)
+    if facts.rare.misses or facts.rare.not_found:
+        facts = with_rare(facts, **order_facts.NOT_MISSED)
     if facts.closed is None and facts.gone_ns is None:
         return facts
     if event.ord_status is OrdStatus.FILLED and event.cum_qty is not None:
@@ -228,7 +223,7 @@ def shown_open(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
 def is_false_end(facts: OrderFacts, event: events.OrderReport) -> bool:
     """Return whether a report repeats an end that was proven false; a status query is new evidence."""
     queried = isinstance(event, events.OrderStateObserved) and event.began_ns is not None
-    return facts.false_ends > 0 and not queried and 0 < venue_ns(event) <= facts.end_time_ns
+    return facts.rare.false_ends > 0 and not queried and 0 < venue_ns(event) <= facts.end_time_ns
 
 
 def with_status(facts: OrderFacts, event: events.OrderReport, status: OrdStatus) -> OrderFacts:
@@ -238,11 +233,11 @@ def with_status(facts: OrderFacts, event: events.OrderReport, status: OrdStatus)
     if status in PENDING_STATUSES:
         return facts
     time_ns = venue_ns(event)
-    answered = frozenset(request.request_id for request in facts.pending if request.time_ns <= time_ns)
+    answered = frozenset(request.request_id for request in facts.rare.pending if request.time_ns <= time_ns)
     if not answered <= facts.answered_ids:
         facts = replace(facts, answered_ids=facts.answered_ids | answered)
-    if facts.done_for_day and status is not OrdStatus.DONE_FOR_DAY and time_ns > facts.restated_ns:
-        facts = replace(facts, restated_ns=time_ns)
+    if facts.done_for_day and status is not OrdStatus.DONE_FOR_DAY and time_ns > facts.rare.restated_ns:
+        facts = with_rare(facts, restated_ns=time_ns)
     return facts
 
 
@@ -254,7 +249,9 @@ ENDINGS = {status: ended_with(status) for status in ENDS}
 ORDER_CHANGES: dict[type[events.BaseEvent], OrderChange] = {
     events.OrderAccepted: accepted,
     events.OrderRejected: ENDINGS[OrdStatus.REJECTED],
-    events.OrderTriggered: lambda facts, event: replace(shown_open(facts, event), triggered=True, accepted=True),
+    events.OrderTriggered: lambda facts, event: with_rare(
+        replace(shown_open(facts, event), accepted=True), triggered=True
+    ),
     events.OrderFilled: filled,
     events.FillInferred: lambda facts, event: facts,
     events.FillCorrected: filled,
@@ -279,19 +276,11 @@ PLAIN_REPORTS: dict[type[events.BaseEvent], OrdStatus | None] = {
 def is_plain(facts: OrderFacts) -> bool:
     """Return whether an order is open with the terms that were sent, and nothing unusual is known of it."""
     order, trades = facts.order, facts.trades
-    if facts.quantity != order.quantity or facts.price != order.price or facts.sent_ns is None:
+    if facts.rare is not NO_RARE or facts.closed is not None or facts.gone_ns is not None or facts.sent_ns is None:
         return False
-    if order.reduce_only or order.order_type in STOPPED:
+    if facts.quantity != order.quantity or facts.price != order.price or len(facts.evidence) > 1:
         return False
-    if trades.bounded or trades.corrected or facts.busts or len(facts.evidence) > 1:
-        return False
-    if facts.closed or facts.gone_ns is not None or facts.succeeded_ns is not None or facts.done_for_day_ns is not None:
-        return False
-    if facts.superseded_ids or facts.replaced is not None or facts.splits_ns or facts.changed_to is not None:
-        return False
-    if facts.mirrored_qty or facts.reduced_qty or facts.misses or facts.not_found or facts.false_ends:
-        return False
-    return not (facts.retired or facts.other_terms)
+    return not (order.reduce_only or trades.bounded or trades.corrected or order.order_type in STOPPED)
 
 
 def plain_change(facts: OrderFacts, event: Any, now_ns: int) -> OrderFacts | None:
@@ -301,13 +290,20 @@ def plain_change(facts: OrderFacts, event: Any, now_ns: int) -> OrderFacts | Non
     ids, name, venue_id = facts.client_order_ids, event.client_order_id, facts.exchange_order_id
     if event.life_margin_ns is not None or (name not in ids and event.orig_client_order_id not in ids):
         return None
-    if not is_plain(facts) or (venue_id != event.exchange_order_id and venue_id and event.exchange_order_id):
+    if venue_id != event.exchange_order_id:
+        if venue_id and event.exchange_order_id:
+            return None
+        venue_id = venue_id or event.exchange_order_id or ""
+    if not is_plain(facts):
         return None
     time_ns, cum_qty, evidence, peak = event.transact_time_ns or 0, event.cum_qty, facts.evidence, facts.peak
-    total = CumEvidence(time_ns, cum_qty) if cum_qty is not None else None
-    if total is not None:
-        evidence, peak = order_facts.with_total(evidence, total), order_facts.higher(peak, total)
-    venue_id, seen_ns = venue_id or event.exchange_order_id or "", max(now_ns, facts.last_seen_ns)
+    total = None
+    if cum_qty is not None:
+        total = CumEvidence(time_ns, cum_qty)
+        older = not evidence or (evidence[0].time_ns <= time_ns and evidence[0].cum_qty <= cum_qty)
+        evidence = (total,) if older else order_facts.with_total(evidence, total)
+        peak = order_facts.higher(peak, total) if cum_qty else peak
+    seen_ns = now_ns if now_ns > facts.last_seen_ns else facts.last_seen_ns
     if (status := PLAIN_REPORTS[type(event)]) is not None:
         answered = facts.answered_ids if name is None else facts.answered_ids | {name}
         return replace(
@@ -315,7 +311,7 @@ def plain_change(facts: OrderFacts, event: Any, now_ns: int) -> OrderFacts | Non
             closed_cum=total, closed_ns=now_ns, end_time_ns=time_ns, first_end_ns=time_ns, last_seen_ns=seen_ns,
         )  # fmt: skip
     quantity, price, trades = event.order_qty, event.price, facts.trades
-    if quantity not in (None, facts.quantity) or price not in (None, facts.price):
+    if (quantity is not None and quantity != facts.quantity) or (price is not None and price != facts.price):
         return None
     if type(event) is events.OrderFilled:
         if trades.under(event.fill_key):

@@ -75,19 +75,19 @@ def stop_requests(record: Record) -> list[OrderRequest]:
 
 def may_have_triggered(record: Record, facts: OrderFacts) -> bool:
     """Return whether a stop ended, not by our cancel, or filled without trades, and no order is known to follow it."""
-    if facts.order.order_type not in STOPPED or facts.succeeded or facts.retired or facts.recorded:
+    if facts.order.order_type not in STOPPED or facts.succeeded or facts.rare.retired or facts.rare.recorded:
         return False
     if told_triggered(facts) or any(item.succeeded and shares_client_id(item, facts) for item in record.orders):
         return False  # a trigger made it
     if facts.filled:
         return facts.inferred_qty > 0
-    if facts.closed is OrdStatus.CANCELED and facts.gone_ns is None and not facts.triggered:
+    if facts.closed is OrdStatus.CANCELED and facts.gone_ns is None and not facts.rare.triggered:
         return not is_solicited(facts, record)
     return facts.ended and facts.closed is not OrdStatus.REJECTED
 
 
 def stop_request(record: Record, facts: OrderFacts) -> OrderRequest:
-    begun = (time_ns for time_ns in (facts.created_ns, facts.sent_ns, facts.accepted_ns) if time_ns is not None)
+    begun = (time_ns for time_ns in (facts.created_ns, facts.sent_ns, facts.rare.accepted_ns) if time_ns is not None)
     sends = (item for item in record.attempts if item.makes_order and item.client_order_id in facts.client_order_ids)
     return OrderRequest(
         intent_id=record.intent_id, client_order_id=facts.client_order_id,

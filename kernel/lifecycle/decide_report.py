@@ -15,7 +15,7 @@ from kernel import events
 from kernel.errors import OutcomeUnknown
 from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import finding_events
-from kernel.lifecycle.order_identity import client_ids_of, find_order
+from kernel.lifecycle.order_identity import client_ids_of, find_order, sent_terms
 from kernel.lifecycle.record import Record, is_one_shot, is_solicited
 from kernel.lifecycle.settled_orders import recalled
 from kernel.models import ExecType, OrdStatus
@@ -93,7 +93,10 @@ def event_of(
     attempt_position: int | None,
     life_margin_ns: int | None = None,
 ) -> events.OrderReport:
-    missing = [name for name in REQUIRED_FIELDS.get(report.exec_type, ()) if getattr(report, name) is None]
+    required = REQUIRED_FIELDS.get(report.exec_type, ())
+    if report.side is None and "side" in required and (terms := sent_terms(record)):
+        report = replace(report, side=terms[0].side)
+    missing = [name for name in required if getattr(report, name) is None]
     if not any(getattr(report, name) for name in ID_FIELDS):
         missing.append("an order id")
     if missing:

@@ -131,7 +131,7 @@ class AcceptTerms(msgspec.Struct, frozen=True):
     def decide(self, record: Record) -> list[events.BaseEvent]:
         closed = ResolveFinding(self.finding_id, self.text).decide(record)
         live, intent = record.live_orders, record.intent
-        if intent is None or len(live) != 1 or not live[0].other_terms:
+        if intent is None or len(live) != 1 or not live[0].rare.other_terms:
             raise ConflictError(
                 f"intent {record.intent_id} has no order that works other terms: there is nothing to accept"
             )

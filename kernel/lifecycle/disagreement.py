@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from kernel.lifecycle.order_facts import OrderFacts, RequestedTerms, replaced_order
+from kernel.lifecycle.order_facts import OrderFacts, RequestedTerms, replaced_order, with_rare
 from kernel.lifecycle.record import Record, ends_by_itself, has_failed, is_solicited, is_stopped_by_venue
 from kernel.models import Attempt, AttemptKind, AttemptOutcome, Desired, FindingKind, OrderIntent, OrdStatus
 from kernel.order_spec import SymbolMetadata
@@ -61,26 +61,26 @@ def with_failure(record: Record, now_ns: int, *, other_terms: bool = False) -> R
 
 def with_cancel_failure(facts: OrderFacts, now_ns: int, *, not_before_ns: int | None = None) -> OrderFacts:
     """Count a cancel without effect of a venue order; the next one waits until `not_before_ns`, or for the delay."""
-    failures = facts.cancel_failures + 1
+    failures = facts.rare.cancel_failures + 1
     until_ns = now_ns + delay_ns(failures, longest_ns=CANCEL_DELAY_NS_MAX) if not_before_ns is None else not_before_ns
-    return replace(facts, cancel_failures=failures, cancel_not_before_ns=until_ns)
+    return with_rare(facts, cancel_failures=failures, cancel_not_before_ns=until_ns)
 
 
 def works_other_terms(facts: OrderFacts, replaced: OrderFacts | None) -> bool:
     """Return whether the venue works an order with another quantity or price than requested. Splits are not counted."""
-    if not facts.accepted or facts.splits_ns:
+    if not facts.accepted or facts.rare.splits_ns:
         return False
     terms = requested_terms(facts, replaced)
-    if not 0 <= terms.quantity - facts.quantity <= facts.reduced_qty:
+    if not 0 <= terms.quantity - facts.quantity <= facts.rare.reduced_qty:
         return True
     return terms.price is not None and facts.price not in (None, terms.price)
 
 
 def requested_terms(facts: OrderFacts, replaced: OrderFacts | None) -> RequestedTerms:
     """Return quantity and price that the venue should work: without what the order that it replaced filled."""
-    if facts.changed_to is not None:
-        return facts.changed_to
-    filled = replaced.cum_qty + replaced.carried_qty if replaced is not None else 0
+    if facts.rare.changed_to is not None:
+        return facts.rare.changed_to
+    filled = replaced.cum_qty + replaced.rare.carried_qty if replaced is not None else 0
     return RequestedTerms(max(0, facts.order.quantity - filled), facts.order.price)
 
 
@@ -107,14 +107,16 @@ def ends_intent(facts: OrderFacts, intent: OrderIntent | None) -> bool:
 def disagrees(record: Record) -> bool:
     """Return whether the venue has not done what was requested, several times in a row."""
     many = record.disagreements >= FAILURES_MAX or record.other_terms >= OTHER_TERMS_MAX
-    return many or True in [facts.cancel_failures >= FAILURES_MAX and facts.live for facts in record.orders]
+    for facts in record.orders:
+        many = many or (facts.rare.cancel_failures >= FAILURES_MAX and facts.live)
+    return many
 
 
 def is_disagreement_over(record: Record, now_ns: int, *, agrees: bool) -> bool:
     """Return whether the finding no longer applies: the order is over, or has worked for a while as the intent wants it."""
     if not disagrees(record) or is_given_up(record):
         return True
-    cancels = any(facts.cancel_failures for facts in record.live_orders)
+    cancels = any(facts.rare.cancel_failures for facts in record.live_orders)
     return agrees and bool(record.live_orders) and not has_failed(record) and not cancels and is_lapsed(record, now_ns)
 
 
@@ -142,7 +144,7 @@ def disagreement_text(record: Record, symbol: SymbolMetadata | None) -> str:
     asked = requested_last(record, facts, last)
     if facts is not None and facts.live:
         works = RequestedTerms(facts.quantity, facts.price)
-        if facts.cancel_failures:
+        if facts.rare.cancel_failures:
             return f"requested a cancel, the venue works {terms_text(works, symbol)}"
         asked_text, works_text = differing_text(asked, works, symbol)
         return f"requested {asked_text}, the venue works {works_text}"

@@ -8,6 +8,7 @@ the attempt that it names, while that is unresolved.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from sys import intern
 from typing import Any
 
 from msgspec.structs import replace
@@ -24,12 +25,15 @@ from kernel.lifecycle.disagreement import (
     works_other_terms,
 )
 from kernel.lifecycle.order_facts import (
+    NO_RARE,
     NONE_SETTLED,
     CumEvidence,
     OrderFacts,
+    RareFacts,
     ReplacedOrder,
     RequestedTerms,
     replaced_order,
+    with_rare,
 )
 from kernel.lifecycle.order_identity import find_order, replacement
 from kernel.lifecycle.order_status import ENDS
@@ -67,9 +71,9 @@ from kernel.order_spec import StandardOrder
 
 def evolve(record: Record, event: events.BaseEvent) -> Record:
     """Return the record after an event."""
-    envelope = event.recorded_envelope
-    plain = plain_report(record, event, envelope) if envelope is not None and type(event) in PLAIN_REPORTS else None
-    return plain if plain is not None else evolve_any(record, event)
+    envelope, change = event.recorded_envelope, STRAIGHT.get(type(event))
+    after = change(record, event, envelope) if envelope is not None and change is not None else None
+    return after if after is not None else evolve_any(record, event)
 
 
 def evolve_any(record: Record, event: events.BaseEvent) -> Record:
@@ -92,11 +96,18 @@ def evolve_any(record: Record, event: events.BaseEvent) -> Record:
 
 def intent_created(record: Record, event: events.IntentCreated) -> Record:
     """Start a reused id afresh: client order ids and attempt numbers stay known, old orders no longer count."""
+    intent = with_shared_names(event.intent)
     if not record.deleted:
-        return with_intent(record, event.intent)
-    retired = tuple(replace(facts, retired=True) for facts in record.orders)
+        return with_intent(record, intent)
+    retired = tuple(with_rare(facts, retired=True) for facts in record.orders)
     fresh = {"attempts": (), "has_order": False, "recorded": None, "last_sync_ns": 0, "wanted_most": 0}
-    return with_intent(replace(record, deleted=False, orders=retired, **fresh), event.intent)
+    return with_intent(replace(record, deleted=False, orders=retired, **fresh), intent)
+
+
+def with_shared_names(intent: OrderIntent) -> OrderIntent:
+    """Return an intent with one string for the names that most intents have in common."""
+    order = replace(intent.order, symbol_id=intern(intent.order.symbol_id))
+    return replace(intent, order=order, exchange_id=intern(intent.exchange_id), owner=intern(intent.owner))
 
 
 def with_intent(record: Record, intent: OrderIntent) -> Record:
@@ -121,10 +132,26 @@ def cancel_requested(record: Record, event: events.IntentCancelRequested) -> Rec
 
 
 def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
-    kind, order = event.kind, event.order
-    envelope, terms = event.recorded_envelope, order if kind is AttemptKind.AMEND else None
+    return replace(record, **started(record, event, event.position if event.recorded else 0))
+
+
+def straight_start(record: Record, event: events.AttemptStarted, envelope: events.Envelope) -> Record | None:
+    """Start an attempt of an intent without settled orders by one change, as `attempt_started` does."""
+    position = envelope.position
+    if record.settled is not NONE_SETTLED:
+        return None
+    return replace(
+        record, version=envelope.version, last_position=position,
+        order_position=record.order_position if record.has_order else position, **started(record, event, position),
+    )  # fmt: skip
+
+
+def started(record: Record, event: events.AttemptStarted, position: int) -> dict[str, Any]:
+    """Return the record fields that an attempt changes."""
+    kind = event.kind
+    terms = event.order if kind is AttemptKind.AMEND else None
     attempt = Attempt(
-        number=event.number, kind=kind, position=envelope.position if envelope is not None else 0,
+        number=event.number, kind=kind, position=position,
         outcome=AttemptOutcome.PENDING, client_order_id=event.client_order_id,
         target_client_order_id=event.target_client_order_id, target_exchange_order_id=event.target_exchange_order_id,
         new_order=bool(event.new_order), quantity=terms.quantity if terms else None, price=terms.price if terms else None,
@@ -132,21 +159,25 @@ def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
         valid_until_ns=event.valid_until_ns, absent_after_ns=event.absent_after_ns,
         text="", duplicate=False,  # a default costs a call
     )  # fmt: skip
-    return replace(
-        record, attempts=keep_attempts((*record.attempts, attempt)), number=max(record.number, event.number),
-        not_before_ns=record.not_before_ns if kind is AttemptKind.CANCEL else 0, recorded=None, has_order=True,
-        **sent_by(record, event),
-    )  # fmt: skip
+    changes: dict[str, Any] = {
+        "attempts": keep_attempts((*record.attempts, attempt)) if record.attempts else (attempt,),
+        "number": event.number if event.number > record.number else record.number,
+        "not_before_ns": record.not_before_ns if kind is AttemptKind.CANCEL else 0,
+        "recorded": None,
+        "has_order": True,
+    }
+    add_sent(changes, record, event)
+    return changes
 
 
-def sent_by(record: Record, event: events.AttemptStarted) -> dict[str, Any]:
-    """Return the record fields that change by a request and are kept for ever."""
+def add_sent(changes: dict[str, Any], record: Record, event: events.AttemptStarted) -> None:
+    """Add the record fields that change by a request and are kept for ever."""
     kind, client_id, order = event.kind, event.client_order_id, event.order
     if kind is AttemptKind.SUBMIT:
         wanted = record.intent.order if record.intent is not None else None
-        # one value, as most are equal
-        return {"sends": counted(record.sends, client_id), "sent_order": wanted if order == wanted else order}
-    changes: dict[str, Any] = {}
+        changes["sends"] = counted(record.sends, client_id)
+        changes["sent_order"] = wanted if order == wanted else order  # one value, as most are equal
+        return
     if event.target_client_order_id:
         link = (client_id, event.target_client_order_id)
         known = link in record.targets.under(client_id)
@@ -158,11 +189,10 @@ def sent_by(record: Record, event: events.AttemptStarted) -> dict[str, Any]:
         # Prefer the venue's id: a duplicate may have the same client order id, and its end is unsolicited.
         target = event.target_exchange_order_id or event.target_client_order_id
         changes["solicited"] = record.solicited | {target} if target else record.solicited
-    return changes
 
 
 def counted(sends: SharedSequence[tuple[str, int]], client_order_id: str) -> SharedSequence[tuple[str, int]]:
-    if not sends.under(client_order_id):
+    if not sends or not sends.under(client_order_id):
         return sends.plus((client_order_id, 1))
     return SharedSequence((known, count + (known == client_order_id)) for known, count in sends)
 
@@ -202,7 +232,7 @@ def cancel_failed(record: Record, attempt: Attempt, event: events.AttemptFailed 
     for facts in record.orders:
         if facts.live and aims_at(attempt, facts):
             failed = with_cancel_failure(facts, recorded_ns(event), not_before_ns=until_ns)
-            facts = replace(failed, cancel_failures=facts.cancel_failures) if not_sent else failed
+            facts = with_rare(failed, cancel_failures=facts.rare.cancel_failures) if not_sent else failed
         orders.append(facts)
     return replace(record, orders=tuple(orders))
 
@@ -266,12 +296,15 @@ def plain_report(record: Record, event: Any, envelope: events.Envelope) -> Recor
         if attempt.outcome is AttemptOutcome.PENDING or attempt.outcome is AttemptOutcome.UNKNOWN:
             if attempt.kind is AttemptKind.AMEND:
                 return None
-            attempts = tuple([resolved_attempt(item, facts) for item in attempts])
+            if (outcome := outcome_from_facts(attempt, facts)) is not None:
+                resolved = replace(attempt, outcome=outcome)
+                attempts = tuple([resolved if item is attempt else item for item in attempts])
     return replace(
         record, version=envelope.version, last_position=envelope.position, orders=(facts,), recorded=None, has_order=True,
         order_position=record.order_position if record.has_order else envelope.position,
         attempts=attempts if attempts is record.attempts else keep_attempts(attempts),
-        last_sync_ns=max(record.last_sync_ns, now_ns), last_report_ns=max(record.last_report_ns, now_ns),
+        last_sync_ns=now_ns if now_ns > record.last_sync_ns else record.last_sync_ns,
+        last_report_ns=now_ns if now_ns > record.last_report_ns else record.last_report_ns,
     )  # fmt: skip
 
 
@@ -337,8 +370,8 @@ def with_fact(record: Record, known: OrderFacts, event: events.OrderReport, *, q
         facts = amended(record, facts, event)
     if facts.order.reduce_only:
         facts = reduced(record, facts, event, quantity=quantity)
-    if facts.end_acted and not known.end_acted and is_solicited(known, record):
-        facts = replace(facts, end_acted=False)
+    if facts.rare.end_acted and not known.rare.end_acted and is_solicited(known, record):
+        facts = with_rare(facts, end_acted=False)
     if event.unconfirmed and facts.ended:
         facts = replace(facts, unconfirmed_ns=recorded_ns(event))
     return facts
@@ -346,9 +379,9 @@ def with_fact(record: Record, known: OrderFacts, event: events.OrderReport, *, q
 
 def with_disagreement(record: Record, found: OrderFacts | None, worked: OrderFacts, *, now_ns: int) -> Record:
     """Count a failure if a report shows that an order works other terms than requested, or was undone."""
-    asked_anew = found is None or not found.other_terms or found.changed_to is not worked.changed_to
-    other_terms = worked.other_terms and asked_anew
-    if worked.retired or not (other_terms or is_undone(record, found, worked)):
+    asked_anew = found is None or not found.rare.other_terms or found.rare.changed_to is not worked.rare.changed_to
+    other_terms = worked.rare.other_terms and asked_anew
+    if worked.rare.retired or not (other_terms or is_undone(record, found, worked)):
         return record
     return with_failure(record, now_ns, other_terms=other_terms)
 
@@ -358,7 +391,7 @@ def with_requested_terms(facts: OrderFacts, replaced: OrderFacts | None, unresol
 
     While a change is unresolved, neither its terms nor the old ones are to be expected.
     """
-    changed_to = facts.changed_to
+    changed_to = facts.rare.changed_to
     for attempt in unresolved:
         if attempt.kind is not AttemptKind.AMEND or not aims_at(attempt, facts):
             continue
@@ -369,10 +402,10 @@ def with_requested_terms(facts: OrderFacts, replaced: OrderFacts | None, unresol
             return facts
         if outcome is AttemptOutcome.ACCEPTED:
             changed_to = RequestedTerms(attempt.quantity or 0, attempt.price)
-    if changed_to is not facts.changed_to:
-        facts = replace(facts, changed_to=changed_to)
+    if changed_to is not facts.rare.changed_to:
+        facts = with_rare(facts, changed_to=changed_to)
     other_terms = works_other_terms(facts, replaced)
-    return facts if other_terms is facts.other_terms else replace(facts, other_terms=other_terms)
+    return facts if other_terms is facts.rare.other_terms else with_rare(facts, other_terms=other_terms)
 
 
 def created(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
@@ -389,7 +422,7 @@ def doubted(record: Record, event: events.OrderStateObserved) -> Record:
     found = find_order(record, event)
     if found is None:
         return record
-    marked = replace(found, in_doubt_ns=recorded_ns(event), id_reused=True)
+    marked = with_rare(found, in_doubt_ns=recorded_ns(event), id_reused=True)
     return replace(record, orders=tuple(marked if item is found else item for item in record.orders), recorded=None)
 
 
@@ -413,7 +446,7 @@ def with_client_id(facts: OrderFacts, client_order_id: str) -> OrderFacts:
     ids = facts.client_order_ids
     if client_order_id in ids:
         return facts
-    passed = client_order_id in facts.superseded_ids
+    passed = client_order_id in facts.rare.superseded_ids
     return replace(facts, client_order_ids=(client_order_id, *ids) if passed else (*ids, client_order_id))
 
 
@@ -424,8 +457,8 @@ def reduced(record: Record, facts: OrderFacts, event: events.OrderReport, *, qua
     requested = event.exec_type is ExecType.REPLACED or any(
         item.order.quantity == facts.quantity for item in record.amends
     )
-    changed = 0 if requested else max(0, facts.reduced_qty + quantity - facts.quantity)
-    return replace(facts, reduced_qty=changed) if changed != facts.reduced_qty else facts
+    changed = 0 if requested else max(0, facts.rare.reduced_qty + quantity - facts.quantity)
+    return with_rare(facts, reduced_qty=changed) if changed != facts.rare.reduced_qty else facts
 
 
 REQUEST_REFUSALS = frozenset({events.CancelRejected, events.ModifyRejected})
@@ -466,17 +499,19 @@ def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
     now_ns = recorded_ns(event)
     if (stop := triggered_stop(record, event)) is not None:
         facts = new_facts(event, stop.client_order_id, stop.order, stop.generation, (), now_ns)
-        return replace(
-            facts, client_order_ids=stop.client_order_ids,
+        facts = replace(
+            facts, client_order_ids=stop.client_order_ids, sent_ns=stop.sent_ns,
             quantity=stop.quantity if event.order_qty is None else event.order_qty,
-            price=stop.price if event.price is None else event.price, sent_ns=stop.sent_ns, late=stop.late,
+            price=stop.price if event.price is None else event.price,
         )  # fmt: skip
+        return with_rare(facts, late=stop.rare.late)
     sent_amend = replacement(record, event)
     if sent_amend is not None:
         name = sent_amend.client_order_id
         made = [item for item in record.attempts if item.client_order_id == name]
         replaced = ReplacedOrder(record.target(name) or "", sent_amend.keeps_cum_qty)
-        return replace(new_facts(event, name, sent_amend.order, sent_amend.generation, made, now_ns), replaced=replaced)
+        facts = new_facts(event, name, sent_amend.order, sent_amend.generation, made, now_ns)
+        return with_rare(facts, replaced=replaced)
     client_id = record.submit_id(event.orig_client_order_id or event.client_order_id or "")
     order = record.sent_order or (record.intent.order if record.intent else None)
     if order is None:
@@ -493,7 +528,7 @@ def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
     if not late and not record.refused_ids:
         return facts
     answered = frozenset(item for item in record.refused_ids if record.submit_id(item) == client_id)
-    return replace(facts, answered_ids=answered, late=late)
+    return with_rare(replace(facts, answered_ids=answered), late=late)
 
 
 def triggered_stop(record: Record, event: events.OrderReport) -> OrderFacts | None:
@@ -585,9 +620,9 @@ def known_order(record: Record, item: VenueOrder) -> OrderFacts | None:
 def unlisted_orders(known: Sequence[OrderFacts], state: OrderState, now_ns: int) -> list[OrderFacts]:
     """Return the known orders that a store's write does not list: as they are if it has the sum of earlier ones."""
     if state.earlier_orders is None:
-        return [left_behind(facts, now_ns) for facts in known if facts.trades or facts.busts]
+        return [left_behind(facts, now_ns) for facts in known if facts.trades or facts.rare.busts]
     orders = [left_behind(facts, now_ns) if facts.final_cum_qty is None else facts for facts in known]
-    missing = state.earlier_orders.cum_qty - sum(facts.cum_qty for facts in orders if not facts.retired)
+    missing = state.earlier_orders.cum_qty - sum(facts.cum_qty for facts in orders if not facts.rare.retired)
     if missing > 0:  # a state of another log
         filled = VenueOrder(
             exchange_order_id="", client_order_id="", quantity=missing, live=False, ord_status=OrdStatus.FILLED,
@@ -603,15 +638,21 @@ def recorded_order(item: VenueOrder, state: OrderState, known: OrderFacts | None
         quantity=item.quantity, price=item.price, generation=item.generation,
         first_seen_ns=item.first_seen_ns or now_ns, last_seen_ns=item.last_seen_ns or now_ns,
         accepted=item.ord_status is not OrdStatus.PENDING_NEW, trades=known.trades if known else NO_TRADES,
-        busts=known.busts if known else (), late=item.late, succeeded_ns=known.succeeded_ns if known else None,
-        replaced=known.replaced if known else None, carried_qty=known.carried_qty if known else 0,
-        reduced_qty=item.reduced_qty or 0, recorded=True, changed_to=RequestedTerms(item.quantity, item.price),
+        rare=recorded_rare(item, known.rare if known else NO_RARE),
     )  # fmt: skip
     voided_ns = max(0, order_facts.newest_void(facts))
     facts = replace(facts, evidence=(CumEvidence(voided_ns, item.cum_qty),)) if item.cum_qty else facts
     if item.ord_status in ENDS:
         return order_facts.with_end(facts, item.ord_status, now_ns=now_ns, time_ns=voided_ns, cum_qty=item.cum_qty)
     return facts
+
+
+def recorded_rare(item: VenueOrder, known: RareFacts) -> RareFacts:
+    return RareFacts(
+        busts=known.busts, late=item.late, succeeded_ns=known.succeeded_ns, replaced=known.replaced,
+        carried_qty=known.carried_qty, reduced_qty=item.reduced_qty or 0, recorded=True,
+        changed_to=RequestedTerms(item.quantity, item.price),
+    )  # fmt: skip
 
 
 def left_behind(facts: OrderFacts, now_ns: int) -> OrderFacts:
@@ -622,7 +663,8 @@ def left_behind(facts: OrderFacts, now_ns: int) -> OrderFacts:
     gone_ns = now_ns if facts.live else facts.gone_ns
     closed_ns = facts.closed_ns if facts.closed_ns is not None else now_ns
     total = facts.closed_cum or CumEvidence(max(0, facts.quantities.voided_ns), facts.cum_qty)
-    return replace(facts, retired=True, recorded=False, gone_ns=gone_ns, closed_ns=closed_ns, closed_cum=total)
+    gone = replace(facts, gone_ns=gone_ns, closed_ns=closed_ns, closed_cum=total)
+    return with_rare(gone, retired=True, recorded=False)
 
 
 def apply_snapshot_taken(record: Record, event: events.VenueSnapshotTaken) -> Record:
@@ -670,12 +712,12 @@ def missed_attempt(attempt: Attempt, event: events.VenueSnapshotTaken) -> Attemp
 
 def without_doubt(record: Record, event: events.VenueSnapshotTaken) -> Record:
     """End the doubt about the orders that a query named, if it began after they were in doubt."""
-    if all(facts.in_doubt_ns is None for facts in record.orders):
+    if all(facts.rare.in_doubt_ns is None for facts in record.orders):
         return record
     orders = tuple(
-        replace(facts, in_doubt_ns=None)
-        if facts.in_doubt_ns is not None
-        and event.began_ns >= facts.in_doubt_ns
+        with_rare(facts, in_doubt_ns=None)
+        if facts.rare.in_doubt_ns is not None
+        and event.began_ns >= facts.rare.in_doubt_ns
         and event.client_order_id in (None, *facts.client_order_ids)
         else facts
         for facts in record.orders
@@ -696,7 +738,9 @@ def terms_accepted(record: Record, event: events.TermsAccepted) -> Record:
 
 def without_disagreement(record: Record) -> Record:
     """Allow one more send at once, also for a generation that has failed."""
-    orders = tuple(replace(facts, cancel_failures=0) if facts.cancel_failures else facts for facts in record.orders)
+    orders = tuple(
+        [with_rare(item, cancel_failures=0) if item.rare.cancel_failures else item for item in record.orders]
+    )
     fresh = {"disagreements": 0, "other_terms": 0, "failed_generation": 0, "not_before_ns": 0}
     return replace(record, orders=orders, **fresh)
 
@@ -711,12 +755,18 @@ def finding_resolved(record: Record, event: events.FindingResolved) -> Record:
     return replace(after, disagreements=0)
 
 
+STRAIGHT: dict[type[events.BaseEvent], Callable[..., Record | None]] = {
+    events.AttemptStarted: straight_start,
+    **dict.fromkeys(PLAIN_REPORTS, plain_report),
+}
+"""The changes of an ordinary life, each made at once; None where `evolve_any` is to make it."""
+
 COMMAND_EVENTS = frozenset({events.IntentCreated, events.IntentModified, events.IntentCancelRequested})
 """Commands that later actions of the kernel are correlated with."""
 
 CHANGES: dict[type[events.BaseEvent], Callable[..., Record]] = {
     events.IntentCreated: intent_created,
-    events.IntentModified: lambda record, event: with_intent(record, event.intent),
+    events.IntentModified: lambda record, event: with_intent(record, with_shared_names(event.intent)),
     events.IntentCancelRequested: cancel_requested,
     events.IntentDeleted: lambda record, event: replace(
         without_disagreement(record), intent=None, deleted=True, failures=0, accepted=None

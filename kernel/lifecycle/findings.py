@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kernel import events
-from kernel.lifecycle.order_facts import OrderFacts, foreign_trades
+from kernel.lifecycle.order_facts import NO_RARE, OrderFacts, foreign_trades
 from kernel.lifecycle.record import Record, is_solicited
 from kernel.lifecycle.remediation import with_remediation
 from kernel.models import Finding, FindingKind
@@ -17,6 +17,22 @@ from kernel.models import Finding, FindingKind
 
 def conditions(record: Record) -> dict[FindingKind, str]:
     """Return the conditions that hold for an intent's orders, each with its observation."""
+    return {} if is_unremarkable(record) else all_conditions(record)
+
+
+def is_unremarkable(record: Record) -> bool:
+    """Return whether an intent has one order, of which nothing is known that a condition could hold for."""
+    facts = record.orders[0] if len(record.orders) == 1 else None
+    if facts is None or facts.rare is not NO_RARE or facts.trades.bounded or facts.trades.corrected:
+        return False
+    cum_qty, total = facts.cum_qty, facts.closed_cum
+    if cum_qty > facts.quantity or cum_qty + record.settled.cum_qty > record.wanted_most:
+        return False
+    return (total is None or facts.trades.quantity <= total.cum_qty) and not facts.trades.reused_keys()
+
+
+def all_conditions(record: Record) -> dict[FindingKind, str]:
+    """Do what `conditions` does, for any record."""
     found = {kind: text for kind, condition in RECORD_CONDITIONS.items() if (text := condition(record))}
     for facts in record.orders:
         for kind, order_condition in ORDER_CONDITIONS.items():
@@ -65,7 +81,7 @@ def ended_duplicate(before: Record, after: Record) -> str:
 
 
 def late_accepts(record: Record) -> str:
-    late = [facts for facts in record.orders if facts.late and facts.live]
+    late = [facts for facts in record.orders if facts.rare.late and facts.live]
     return f"open, though its attempt was resolved as DEAD or REJECTED: {', '.join(map(name_of, late))}" if late else ""
 
 
@@ -101,13 +117,13 @@ def foreign_trades_text(facts: OrderFacts) -> str:
 
 
 def unexplained(facts: OrderFacts) -> str:
-    if not facts.recorded or facts.inferred_qty == 0:
+    if not facts.rare.recorded or facts.inferred_qty == 0:
         return ""
     return f"{name_of(facts)}: recorded as filled {facts.cum_qty}, its trades add up to {facts.traded_qty}"
 
 
 def false_ends(record: Record) -> str:
-    found = [facts for facts in record.orders if facts.false_ends and facts.live]
+    found = [facts for facts in record.orders if facts.rare.false_ends and facts.live]
     return f"open, though its end was reported: {', '.join(map(name_of, found))}" if found else ""
 
 
@@ -118,9 +134,9 @@ def ghosts(record: Record) -> str:
 
 
 def is_ghost(facts: OrderFacts, record: Record) -> bool:
-    if facts.gone_ns is None or not facts.misses or facts.closed is None or facts.filled or facts.succeeded:
+    if facts.gone_ns is None or not facts.rare.misses or facts.closed is None or facts.filled or facts.succeeded:
         return False
-    return facts.not_found or not is_solicited(facts, record)
+    return facts.rare.not_found or not is_solicited(facts, record)
 
 
 def is_notable(facts: OrderFacts, record: Record) -> bool:

@@ -58,6 +58,72 @@ class PendingRequest(NamedTuple):
     """Venue time of the report."""
 
 
+class RareFacts(Facts, frozen=True):
+    """What is known of few orders: the others share `NO_RARE`."""
+
+    accepted_ns: int | None = None
+    """Venue time of its acceptance, if that was reported of a stop, or of an order that the kernel did not send."""
+    triggered: bool = False
+    told_type: OrderType | None = None
+    """Its type as the venue reports it, if it was sent as a stop."""
+    parent_id: str = ""
+    """The venue's id of the stop whose trigger made it, if the venue names it."""
+    succeeded_ns: int | None = None
+    """When the order that its trigger made was recorded; it has closed then."""
+    replaced: ReplacedOrder | None = None
+    """The order that it replaced."""
+    carried_qty: int = 0
+    """Filled quantity of that order, if the venue's totals of this one include it: `quantity` and `cum_qty` do not."""
+    mirrored_qty: int = 0
+    """The CumQty that the venue reports of the stop whose trigger made it."""
+    reopened_ids: frozenset[str] = frozenset()
+    """Venue order ids that were known when a query showed it open although it was taken for a triggered stop: none of
+    them was made by its trigger."""
+    sizes: frozenset[tuple[int, int]] = frozenset()
+    """(venue time, quantity) of each change of terms, and of an acceptance with another quantity than sent."""
+    splits_ns: frozenset[int] = frozenset()
+    """Venue times of the changes of quantity that were splits."""
+    superseded_ids: frozenset[str] = frozenset()
+    """Client order ids that a replace has superseded."""
+    busts: tuple[tuple[str, int], ...] = ()
+    """(busted fill key, venue time)."""
+    pending: tuple[PendingRequest, ...] = ()
+    stopped: bool = False
+    done_for_day_ns: int | None = None
+    restated_ns: int = -1
+    misses: int = 0
+    """Admissible queries since the last sighting that did not show it, the first of them a list."""
+    missed_ns: int | None = None
+    """When the newest of them was recorded."""
+    not_found: bool = False
+    """True if a query by its id since the last sighting did not find it."""
+    false_ends: int = 0
+    """Ends after which it was shown open."""
+    end_acted: bool = False
+    """True if one of them was unsolicited and confirmed."""
+    in_doubt_ns: int | None = None
+    """When a report was recorded that may be about it (H25); None once it was queried since."""
+    id_reused: bool = False
+    """True if the venue gave its id to another order."""
+    late: bool = False
+    retired: bool = False
+    """Belongs to a deleted intent of the same id: known, but not counted."""
+    recorded: bool = False
+    """From a store's write, so its totals may never be explained by fills."""
+    reduced_qty: int = 0
+    """Reduction of a reduce-only order's requested quantity by the venue, as the position shrank."""
+    changed_to: RequestedTerms | None = None
+    """Terms of the newest change in place that the order took; None if there was none."""
+    other_terms: bool = False
+    """True if the venue works other terms than were requested."""
+    cancel_failures: int = 0
+    """Cancels without effect."""
+    cancel_not_before_ns: int = 0
+
+
+NO_RARE = RareFacts()
+
+
 class OrderFacts(Facts, frozen=True, dict=True):
     """One venue order under one of the kernel's client order ids."""
 
@@ -77,43 +143,13 @@ class OrderFacts(Facts, frozen=True, dict=True):
     sent_ns: int | None = None
     """Earliest timestamp of its sends: it cannot have traded before. None if no send is known."""
     accepted: bool = False
-    accepted_ns: int | None = None
-    """Venue time of its acceptance, if that was reported of a stop, or of an order that the kernel did not send."""
-    triggered: bool = False
-    told_type: OrderType | None = None
-    """Its type as the venue reports it, if it was sent as a stop."""
-    parent_id: str = ""
-    """The venue's id of the stop whose trigger made it, if the venue names it."""
-    succeeded_ns: int | None = None
-    """When the order that its trigger made was recorded; it has closed then."""
-    replaced: ReplacedOrder | None = None
-    """The order that it replaced."""
-    carried_qty: int = 0
-    """Filled quantity of that order, if the venue's totals of this one include it: `quantity` and `cum_qty` do not."""
-    mirrored_qty: int = 0
-    """The CumQty that the venue reports of the stop whose trigger made it."""
-    reopened_ids: frozenset[str] = frozenset()
-    """Venue order ids that were known when a query showed it open although it was taken for a triggered stop: none of
-    them was made by its trigger."""
     quantity_ns: int = -1
     """Venue time of the quantity."""
     price_ns: int = -1
-    sizes: frozenset[tuple[int, int]] = frozenset()
-    """(venue time, quantity) of each change of terms, and of an acceptance with another quantity than sent."""
-    splits_ns: frozenset[int] = frozenset()
-    """Venue times of the changes of quantity that were splits."""
-    superseded_ids: frozenset[str] = frozenset()
-    """Client order ids that a replace has superseded."""
     trades: Trades = NO_TRADES
-    busts: tuple[tuple[str, int], ...] = ()
-    """(busted fill key, venue time)."""
     evidence: tuple[CumEvidence, ...] = ()
     """Totals for which no other is both newer and larger."""
-    pending: tuple[PendingRequest, ...] = ()
     answered_ids: frozenset[str] = frozenset()
-    stopped: bool = False
-    done_for_day_ns: int | None = None
-    restated_ns: int = -1
     closed: OrdStatus | None = None
     """CANCELED, EXPIRED or REJECTED, as reported."""
     closed_cum: CumEvidence | None = None
@@ -127,40 +163,13 @@ class OrderFacts(Facts, frozen=True, dict=True):
     """Venue time of the oldest one since it was last opened."""
     unconfirmed_ns: int | None = None
     """When its end, or a fill after it, was recorded, until a later status query does not show it open."""
-    misses: int = 0
-    """Admissible queries since the last sighting that did not show it, the first of them a list."""
-    missed_ns: int | None = None
-    """When the newest of them was recorded."""
-    not_found: bool = False
-    """True if a query by its id since the last sighting did not find it."""
-    false_ends: int = 0
-    """Ends after which it was shown open."""
-    end_acted: bool = False
-    """True if one of them was unsolicited and confirmed."""
     created_ns: int | None = None
     """Venue time at which the venue says that it made the order."""
     peak: CumEvidence | None = None
     """The largest total that a report by client order id told, at the earliest time."""
-    in_doubt_ns: int | None = None
-    """When a report was recorded that may be about it (H25); None once it was queried since."""
-    id_reused: bool = False
-    """True if the venue gave its id to another order."""
-    late: bool = False
-    retired: bool = False
-    """Belongs to a deleted intent of the same id: known, but not counted."""
-    recorded: bool = False
-    """From a store's write, so its totals may never be explained by fills."""
-    reduced_qty: int = 0
-    """Reduction of a reduce-only order's requested quantity by the venue, as the position shrank."""
-    changed_to: RequestedTerms | None = None
-    """Terms of the newest change in place that the order took; None if there was none."""
-    other_terms: bool = False
-    """True if the venue works other terms than were requested."""
-    cancel_failures: int = 0
-    """Cancels without effect."""
-    cancel_not_before_ns: int = 0
     place: int = 0
     """Its place among the intent's orders, in order of first report."""
+    rare: RareFacts = NO_RARE
 
     @property
     def counted_trades(self) -> Trades:
@@ -173,8 +182,16 @@ class OrderFacts(Facts, frozen=True, dict=True):
         return compute_counted_trades(self)
 
     @cached_property
+    def general_quantities(self) -> Quantities:
+        """`quantities` of any order."""
+        return general_quantities(self)
+
+    @property
     def quantities(self) -> Quantities:
-        return compute_quantities(self)
+        cum_qty = plain_cum_qty(self)
+        if cum_qty is None:
+            return self.general_quantities
+        return Quantities(self.trades.quantity, self.trades.notional, cum_qty, -1)
 
     @property
     def client_order_id(self) -> str:
@@ -183,7 +200,8 @@ class OrderFacts(Facts, frozen=True, dict=True):
 
     @property
     def cum_qty(self) -> int:
-        return self.quantities.cum_qty
+        cum_qty = plain_cum_qty(self)
+        return self.general_quantities.cum_qty if cum_qty is None else cum_qty
 
     @property
     def traded_qty(self) -> int:
@@ -191,7 +209,10 @@ class OrderFacts(Facts, frozen=True, dict=True):
 
     @property
     def inferred_qty(self) -> int:
-        return self.quantities.cum_qty - self.quantities.traded_qty
+        cum_qty = plain_cum_qty(self)
+        if cum_qty is not None:
+            return cum_qty - self.trades.quantity
+        return self.general_quantities.cum_qty - self.general_quantities.traded_qty
 
     @property
     def filled(self) -> bool:
@@ -200,14 +221,14 @@ class OrderFacts(Facts, frozen=True, dict=True):
     @property
     def ended(self) -> bool:
         """True if it can no longer be filled: closed, gone, a day order whose day is done, or a triggered stop."""
-        if self.closed is not None or self.gone_ns is not None or self.succeeded_ns is not None:
+        if self.closed is not None or self.gone_ns is not None:
             return True
-        return self.done_for_day_ns is not None and self.day_is_over
+        return self.rare is not NO_RARE and (self.succeeded or self.day_is_over)
 
     @property
     def succeeded(self) -> bool:
         """True if it was a stop and the order that its trigger made has taken its place."""
-        return self.succeeded_ns is not None
+        return self.rare.succeeded_ns is not None
 
     @property
     def day_is_over(self) -> bool:
@@ -215,20 +236,18 @@ class OrderFacts(Facts, frozen=True, dict=True):
 
     @property
     def done_for_day(self) -> bool:
-        return self.done_for_day_ns is not None and self.done_for_day_ns > self.restated_ns
+        return self.rare.done_for_day_ns is not None and self.rare.done_for_day_ns > self.rare.restated_ns
 
     @property
     def live(self) -> bool:
         """True if it can still be filled, as far as is known."""
-        return not self.ended and self.quantities.cum_qty < self.quantity
+        return not self.ended and self.cum_qty < self.quantity
 
     @property
     def final_cum_qty(self) -> int | None:
         """Its final filled quantity; None while it is or may be open, or the quantity is not known."""
-        cum_qty = self.quantities.cum_qty
-        if cum_qty >= self.quantity or self.succeeded_ns is not None:
-            return cum_qty
-        if self.done_for_day_ns is not None and self.day_is_over:
+        cum_qty = self.cum_qty
+        if cum_qty >= self.quantity or (self.rare is not NO_RARE and (self.succeeded or self.day_is_over)):
             return cum_qty
         if (self.closed is None and self.gone_ns is None) or self.unconfirmed_ns is not None:
             return None
@@ -237,7 +256,7 @@ class OrderFacts(Facts, frozen=True, dict=True):
     @property
     def has_total(self) -> bool:
         """True if the total that it ended with is known."""
-        return self.closed_cum is not None and self.closed_cum.time_ns >= self.quantities.voided_ns
+        return self.closed_cum is not None and self.closed_cum.time_ns >= newest_void(self)
 
     @property
     def late_trades(self) -> int:
@@ -249,15 +268,15 @@ class OrderFacts(Facts, frozen=True, dict=True):
     @property
     def is_missed(self) -> bool:
         """True if a query since its last sighting did not show it, though its end is not known."""
-        return self.live and (self.misses > 0 or self.not_found)
+        return self.live and (self.rare.misses > 0 or self.rare.not_found)
 
     @property
     def next_proof_ns(self) -> int:
         """The instant that a status query must include to confirm its end, or to be the next miss."""
         if not self.live:
             return self.unconfirmed_ns or 0
-        after_miss_ns = self.missed_ns + 1 if self.missed_ns is not None else 0  # two answers of one instant are one
-        return max(self.first_seen_ns, self.last_seen_ns, after_miss_ns)
+        missed_ns = self.rare.missed_ns  # two answers of one instant are one
+        return max(self.first_seen_ns, self.last_seen_ns, missed_ns + 1 if missed_ns is not None else 0)
 
     @property
     def leaves_qty(self) -> int:
@@ -265,21 +284,28 @@ class OrderFacts(Facts, frozen=True, dict=True):
 
     def answers_to(self, client_order_id: str) -> bool:
         """Return whether a client order id is or was its own, or is that of a request about it."""
-        if client_order_id in self.client_order_ids or client_order_id in self.superseded_ids:
+        if client_order_id in self.client_order_ids or client_order_id in self.rare.superseded_ids:
             return True
-        return client_order_id in self.answered_ids or any(item.request_id == client_order_id for item in self.pending)
+        pending = self.rare.pending
+        return client_order_id in self.answered_ids or any(item.request_id == client_order_id for item in pending)
 
     @property
     def all_ids(self) -> set[str]:
         """Every id that a report about it may have."""
-        asked = (item.request_id for item in self.pending)
-        ids = {self.exchange_order_id, *self.client_order_ids, *self.superseded_ids, *self.answered_ids, *asked}
+        asked = (item.request_id for item in self.rare.pending)
+        ids = {self.exchange_order_id, *self.client_order_ids, *self.rare.superseded_ids, *self.answered_ids, *asked}
         return ids - {""}
 
     @property
     def open_requests(self) -> list[AttemptKind]:
         """Kinds of the pending requests that the venue has not answered."""
-        return [request.kind for request in self.pending if request.request_id not in self.answered_ids]
+        return [request.kind for request in self.rare.pending if request.request_id not in self.answered_ids]
+
+
+def with_rare(facts: OrderFacts, **changes: Any) -> OrderFacts:
+    """Return facts with changes of the rare ones; without any that is set they are `NO_RARE` itself."""
+    rare = replace(facts.rare, **changes)
+    return replace(facts, rare=NO_RARE if rare == NO_RARE else rare)
 
 
 class SettledOrders(SharedSequence[OrderFacts]):
@@ -307,7 +333,7 @@ class SettledOrders(SharedSequence[OrderFacts]):
         return OrderFacts
 
     def keys_of(self, entry: OrderFacts) -> Iterable[str]:
-        replaced = () if entry.replaced is None else (replaced_key(entry.replaced.client_order_id),)
+        replaced = () if entry.rare.replaced is None else (replaced_key(entry.rare.replaced.client_order_id),)
         return entry.all_ids.union(replaced)
 
     def _copy(self) -> Self:
@@ -321,12 +347,12 @@ class SettledOrders(SharedSequence[OrderFacts]):
         self._add(entry, 1)
 
     def _add(self, entry: OrderFacts, times: int) -> None:
-        if entry.retired:
+        if entry.rare.retired:
             return
         self.cum_qty += times * entry.cum_qty
         self.traded_qty += times * entry.traded_qty
         self.cum_notional += times * entry.quantities.cum_notional
-        self.reduced_qty += times * entry.reduced_qty
+        self.reduced_qty += times * entry.rare.reduced_qty
         self.last_filled = max(self.last_filled, newest_filled((entry,)))
 
     def plus(self, entry: OrderFacts) -> Self:
@@ -383,14 +409,15 @@ NONE_SETTLED = SettledOrders()
 
 def newest_filled(orders: Iterable[OrderFacts]) -> int:
     """Return the place of the newest filled order that counts for the intent; -1 if there is none."""
-    return max((facts.place for facts in orders if facts.filled and not (facts.retired or facts.succeeded)), default=-1)
+    filled = (facts.place for facts in orders if facts.filled and not (facts.rare.retired or facts.succeeded))
+    return max(filled, default=-1)
 
 
 def replaced_order(facts: OrderFacts, orders: Iterable[OrderFacts], settled: SettledOrders) -> OrderFacts | None:
     """Return the order that an order replaced, if it is known."""
-    if facts.replaced is None:
+    if facts.rare.replaced is None:
         return None
-    name = facts.replaced.client_order_id
+    name = facts.rare.replaced.client_order_id
     return next((item for item in (*settled.under(name), *orders) if name in item.client_order_ids), None)
 
 
@@ -409,13 +436,15 @@ class Quantities(NamedTuple):
     """Venue time of the newest bust or correction, −1 if none; older evidence does not count."""
 
 
-def compute_quantities(facts: OrderFacts) -> Quantities:
-    trades = facts.trades
-    if trades.bounded or trades.corrected or facts.busts or facts.splits_ns or facts.succeeded_ns is not None:
-        return general_quantities(facts)
-    shown = [item.cum_qty for item in facts.evidence if item.margin_ns is None or counts(facts, item)]
-    own = max(shown, default=0) - facts.carried_qty
-    return Quantities(trades.quantity, trades.notional, max(trades.quantity, facts.mirrored_qty, own), -1)
+def plain_cum_qty(facts: OrderFacts) -> int | None:
+    """Return the filled quantity of an order of which nothing rare is known; None for any other."""
+    trades, evidence = facts.trades, facts.evidence
+    if facts.rare is not NO_RARE or trades.bounded or trades.corrected or len(evidence) > 1:
+        return None
+    if not evidence:
+        return trades.quantity
+    total = evidence[0]
+    return max(trades.quantity, total.cum_qty) if total.margin_ns is None else None
 
 
 def general_quantities(facts: OrderFacts) -> Quantities:
@@ -425,13 +454,13 @@ def general_quantities(facts: OrderFacts) -> Quantities:
     if facts.succeeded:  # its totals are those of the order that its trigger made
         return Quantities(traded, trades.notional, traded, voided_ns)
     shown = [in_new_units(facts, item.cum_qty, item.time_ns) for item in valid_evidence(facts)]
-    own = max([0, *shown]) - facts.carried_qty
-    return Quantities(traded, trades.notional, max(traded, facts.mirrored_qty, own), voided_ns)
+    own = max([0, *shown]) - facts.rare.carried_qty
+    return Quantities(traded, trades.notional, max(traded, facts.rare.mirrored_qty, own), voided_ns)
 
 
 def quantity_of(facts: OrderFacts, trades: Trades) -> int:
     """Return the sum of trades; constant time if there was no split."""
-    if not facts.splits_ns:
+    if not facts.rare.splits_ns:
         return trades.quantity
     return sum(in_new_units(facts, trade.quantity, trade.time_ns) for trade in trades)
 
@@ -444,7 +473,7 @@ def valid_evidence(facts: OrderFacts) -> list[CumEvidence]:
 
 def in_life(facts: OrderFacts, time_ns: int, margin_ns: int, *, ended_ns: int | None) -> bool:
     """Return whether a venue time is in an order's life: from its creation, first send or acceptance to its end."""
-    known = (facts.created_ns, facts.sent_ns, facts.accepted_ns)
+    known = (facts.created_ns, facts.sent_ns, facts.rare.accepted_ns)
     begin_ns = next((begin_ns for begin_ns in known if begin_ns is not None), None)
     begun = begin_ns is None or time_ns >= begin_ns - margin_ns
     return begun and (ended_ns is None or time_ns <= ended_ns + margin_ns)
@@ -459,11 +488,11 @@ def told_end(facts: OrderFacts) -> int | None:
 def told_filled(facts: OrderFacts) -> int | None:
     """Return the venue time at which an order was reported filled, since it may last have been open again."""
     shown = (facts.peak, *facts.evidence) if facts.peak is not None else ()
-    since_ns = max(1, newest_reopening(facts))
+    since_ns, carried_qty = max(1, newest_reopening(facts)), facts.rare.carried_qty
     filled = (
         item.time_ns
         for item in shown
-        if item.margin_ns is None and item.time_ns >= since_ns and item.cum_qty - facts.carried_qty >= facts.quantity
+        if item.margin_ns is None and item.time_ns >= since_ns and item.cum_qty >= facts.quantity + carried_qty
     )
     return min(filled, default=None)
 
@@ -473,7 +502,7 @@ def end_of_life(facts: OrderFacts) -> int | None:
     told_ns = told_end(facts)
     if told_ns is not None or facts.live:
         return told_ns
-    if (closed_ns := facts.closed_ns or facts.succeeded_ns) is not None:
+    if (closed_ns := facts.closed_ns or facts.rare.succeeded_ns) is not None:
         return closed_ns
     return max((entry.time_ns for entry in facts.counted_trades), default=0) or None
 
@@ -485,6 +514,12 @@ def counts(facts: OrderFacts, item: TradeEntry | CumEvidence) -> bool:
     return in_life(facts, item.time_ns, item.margin_ns, ended_ns=told_end(facts))
 
 
+def has_same_trades(old: OrderFacts, new: OrderFacts) -> bool:
+    """Return whether the same trades of an order certainly count after an event: all of them, as before it."""
+    trades, odd = new.trades, new.trades.corrected or new.trades.bounded or new.rare.busts
+    return trades is old.trades and new.rare is old.rare and new.order is old.order and not odd
+
+
 def foreign_trades(facts: OrderFacts) -> list[TradeEntry]:
     """Return the trades that turned out to be another order's, which had or has the same venue order id."""
     return [entry for entry in facts.trades if not counts(facts, entry)] if facts.trades.bounded else []
@@ -492,9 +527,9 @@ def foreign_trades(facts: OrderFacts) -> list[TradeEntry]:
 
 def in_new_units(facts: OrderFacts, quantity: int, time_ns: int) -> int:
     """Convert a quantity of an instant to the units after later splits."""
-    if not facts.splits_ns:
+    if not facts.rare.splits_ns:
         return quantity
-    for split_ns in sorted(facts.splits_ns):
+    for split_ns in sorted(facts.rare.splits_ns):
         if time_ns < split_ns and (before := size_at(facts, split_ns)):  # of nothing, nothing can have been filled
             quantity = quantity * size_at(facts, split_ns + 1) // before
     return quantity
@@ -502,20 +537,20 @@ def in_new_units(facts: OrderFacts, quantity: int, time_ns: int) -> int:
 
 def size_at(facts: OrderFacts, before_ns: int) -> int:
     """Return the order's quantity at the venue just before an instant."""
-    sizes = [size for size in facts.sizes if size[0] < before_ns]
+    sizes = [size for size in facts.rare.sizes if size[0] < before_ns]
     return max(sizes)[1] if sizes else facts.order.quantity
 
 
 def simple(facts: OrderFacts) -> bool:
     """Return whether nothing was busted or corrected, the common case."""
-    return not facts.busts and not facts.trades.corrected
+    return not facts.rare.busts and not facts.trades.corrected
 
 
 def newest_void(facts: OrderFacts) -> int:
     if simple(facts):
         return -1
     corrected = (trade.time_ns for trade in facts.trades if trade.ref_fill_key is not None)
-    return max([-1, *(time_ns for _, time_ns in facts.busts), *corrected])
+    return max([-1, *(time_ns for _, time_ns in facts.rare.busts), *corrected])
 
 
 def newest_reopening(facts: OrderFacts) -> int:
@@ -524,7 +559,7 @@ def newest_reopening(facts: OrderFacts) -> int:
         return -1
     known = {trade.fill_key: trade.quantity for trade in facts.trades}
     less = (trade.time_ns for trade in facts.trades if trade.quantity < known.get(trade.ref_fill_key or "", 0))
-    return max([-1, *(time_ns for _, time_ns in facts.busts), *less])
+    return max([-1, *(time_ns for _, time_ns in facts.rare.busts), *less])
 
 
 def effective_trades(entries: Iterable[TradeEntry], busts: Iterable[tuple[str, int]]) -> list[TradeEntry]:
@@ -551,7 +586,7 @@ def compute_counted_trades(facts: OrderFacts) -> Trades:
     own = [entry for entry in facts.trades if counts(facts, entry)] if facts.trades.bounded else facts.trades
     if simple(facts):
         return Trades(own)
-    entries = tuple(effective_trades(own, facts.busts))
+    entries = tuple(effective_trades(own, facts.rare.busts))
     by_key = {entry.fill_key: entry for entry in facts.trades}
     rooted = tuple(entry for entry in entries if root_key(entry.fill_key, by_key) in by_key)
     newest = max(valid_evidence(facts), default=None, key=evidence_order)
@@ -599,9 +634,9 @@ def with_trade(facts: OrderFacts, entry: TradeEntry) -> OrderFacts:
 
 def with_bust(facts: OrderFacts, fill_key: str, time_ns: int) -> OrderFacts:
     """Mark a fill key as busted, known or not."""
-    if any(key == fill_key for key, _ in facts.busts):
+    if any(key == fill_key for key, _ in facts.rare.busts):
         return facts
-    return replace(facts, busts=(*facts.busts, (fill_key, time_ns)), accepted=True)
+    return with_rare(replace(facts, accepted=True), busts=(*facts.rare.busts, (fill_key, time_ns)))
 
 
 def with_total(evidence: tuple[CumEvidence, ...], given: CumEvidence) -> tuple[CumEvidence, ...]:
@@ -648,10 +683,11 @@ def with_end(facts: OrderFacts, status: OrdStatus, *, now_ns: int, time_ns: int,
 
 def without_end(facts: OrderFacts) -> OrderFacts:
     """Open an ended order again: its end was false. The quantities stay, the final one is unknown."""
-    return replace(
-        facts, closed=None, closed_cum=None, closed_ns=None, gone_ns=None, first_end_ns=0, unconfirmed_ns=None,
-        false_ends=facts.false_ends + 1, end_acted=facts.end_acted or facts.final_cum_qty is not None, **NOT_MISSED,
-    )  # fmt: skip
+    opened = replace(
+        facts, closed=None, closed_cum=None, closed_ns=None, gone_ns=None, first_end_ns=0, unconfirmed_ns=None
+    )
+    acted = facts.rare.end_acted or facts.final_cum_qty is not None
+    return with_rare(opened, false_ends=facts.rare.false_ends + 1, end_acted=acted, **NOT_MISSED)
 
 
 def without(facts: OrderFacts, *, now_ns: int, reflects_ns: int, listed: bool) -> OrderFacts:
@@ -664,9 +700,9 @@ def without(facts: OrderFacts, *, now_ns: int, reflects_ns: int, listed: bool) -
         return facts
     if not facts.live:
         return replace(facts, unconfirmed_ns=None) if facts.unconfirmed_ns is not None else facts
-    if listed or facts.misses:
-        facts = replace(facts, misses=facts.misses + 1, missed_ns=now_ns)
-    return facts if listed or facts.not_found else replace(facts, not_found=True)
+    if listed or facts.rare.misses:
+        facts = with_rare(facts, misses=facts.rare.misses + 1, missed_ns=now_ns)
+    return facts if listed or facts.rare.not_found else with_rare(facts, not_found=True)
 
 
 NOT_MISSED: dict[str, Any] = {"misses": 0, "missed_ns": None, "not_found": False}

@@ -279,7 +279,7 @@ def is_before(facts: OrderFacts, report: ExecutionReport, external: ExternalOrde
 
     It is older than all that is known of the order by client order id, and the external order was still open then.
     """
-    named = (facts.accepted_ns, *(entry.time_ns for entry in facts.counted_trades if entry.margin_ns is None))
+    named = (facts.rare.accepted_ns, *(entry.time_ns for entry in facts.counted_trades if entry.margin_ns is None))
     begin_ns = min(filter(None, named), default=0)
     time_ns = report.transact_time_ns or begin_ns
     return time_ns < begin_ns and (external.live or (external.transact_time_ns or 0) >= time_ns)

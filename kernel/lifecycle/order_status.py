@@ -36,7 +36,7 @@ STATUS_PRECEDENCE: tuple[StatusRule, ...] = (
     ),
     StatusRule(10, OrdStatus.DONE_FOR_DAY, lambda facts: is_open(facts) and facts.done_for_day),
     StatusRule(8, OrdStatus.FILLED, lambda facts: facts.accepted and facts.filled and facts.cum_qty > 0),
-    StatusRule(7, OrdStatus.STOPPED, lambda facts: is_open(facts) and facts.stopped),
+    StatusRule(7, OrdStatus.STOPPED, lambda facts: is_open(facts) and facts.rare.stopped),
     StatusRule(5, OrdStatus.CANCELED, lambda facts: facts.succeeded or facts.closed is OrdStatus.CANCELED),
     StatusRule(5, OrdStatus.EXPIRED, lambda facts: facts.closed is OrdStatus.EXPIRED),
     StatusRule(5, OrdStatus.REJECTED, lambda facts: facts.closed is OrdStatus.REJECTED and facts.cum_qty > 0),

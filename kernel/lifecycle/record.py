@@ -146,7 +146,7 @@ class Record(Facts, frozen=True, gc=False):
     @property
     def current_orders(self) -> list[OrderFacts]:
         """The venue orders that count for the intent: its own, and any live one."""
-        return [facts for facts in self.orders if not facts.retired or facts.live]
+        return [facts for facts in self.orders if not facts.rare.retired or facts.live]
 
     @property
     def live_orders(self) -> list[OrderFacts]:
@@ -313,15 +313,16 @@ def has_desired_order(intent: OrderIntent | None) -> bool:
 
 def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
     """Return an order as users see it."""
+    rare = facts.rare
     return VenueOrder(
         exchange_order_id=facts.exchange_order_id, client_order_id=facts.client_order_id, quantity=facts.quantity,
         price=facts.price, live=facts.live, ord_status=ord_status(facts), cum_qty=facts.cum_qty,
         inferred_qty=facts.inferred_qty, cum_notional=facts.quantities.cum_notional, final_cum_qty=facts.final_cum_qty,
         first_seen_ns=facts.first_seen_ns, last_seen_ns=facts.last_seen_ns, closed_ns=facts.closed_ns,
-        generation=facts.generation, solicited=is_solicited(facts, record), late=facts.late,
-        carried_qty=facts.carried_qty or None, reduced_qty=facts.reduced_qty or None, end_acted=facts.end_acted or None,
-        other_terms=facts.other_terms or None, cancel_not_before_ns=facts.cancel_not_before_ns or None,
-        in_doubt=True if facts.in_doubt_ns is not None else None,
+        generation=facts.generation, solicited=is_solicited(facts, record), late=rare.late,
+        carried_qty=rare.carried_qty or None, reduced_qty=rare.reduced_qty or None, end_acted=rare.end_acted or None,
+        other_terms=rare.other_terms or None, cancel_not_before_ns=rare.cancel_not_before_ns or None,
+        in_doubt=True if rare.in_doubt_ns is not None else None,
     )  # fmt: skip
 
 
@@ -333,7 +334,7 @@ def is_solicited(facts: OrderFacts, record: Record) -> bool:
     solicited = record.solicited
     if facts.succeeded or not solicited.isdisjoint((facts.exchange_order_id, *facts.client_order_ids)):
         return True
-    if not solicited.isdisjoint(facts.superseded_ids):
+    if not solicited.isdisjoint(facts.rare.superseded_ids):
         return True
     if facts.order.order_type not in STOPPED:
         return False
@@ -375,7 +376,7 @@ def served(record: Record, intent: OrderIntent) -> bool:
     One from before a rejected change does not, nor one with other terms than requested.
     """
     return any(
-        facts.late or (facts.generation in (0, intent.generation) and not facts.other_terms)
+        facts.rare.late or (facts.generation in (0, intent.generation) and not facts.rare.other_terms)
         for facts in record.live_orders
     )
 
@@ -470,8 +471,8 @@ def is_synced(record: Record) -> bool:
         return not live
     if live:
         left = intent.order.quantity - record.cum_qty + live[0].cum_qty - live[0].quantity
-        return 0 <= left <= live[0].reduced_qty and same_price(live[0].price, intent.order.price)
-    reduced = sum((facts.reduced_qty for facts in record.current_orders), record.settled.reduced_qty)
+        return 0 <= left <= live[0].rare.reduced_qty and same_price(live[0].price, intent.order.price)
+    reduced = sum((facts.rare.reduced_qty for facts in record.current_orders), record.settled.reduced_qty)
     if record.cum_qty + reduced >= intent.order.quantity:
         return True
     return any(stops(venue_order(facts, record), intent) for facts in record.current_orders)

@@ -182,4 +182,4 @@ def with_remediation(finding: Finding) -> Finding:
     """The finding with its remedy at the end of its text."""
     about = finding.intent_id or finding.symbol_id or ""
     to_do = REMEDIATION[finding.kind].do.format(finding_id=finding.finding_id, about=about)
-    return structs.replace(finding, text=f"{finding.text}{TO_DO}{to_do}")
+    return structs.replace(finding, text=f"{finding.text.rstrip('.')}{TO_DO}{to_do}")

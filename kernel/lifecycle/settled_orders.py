@@ -78,9 +78,10 @@ def is_settled(facts: OrderFacts, record: Record) -> bool:
     """Return whether an order has ended with a known quantity, and nothing depends on it any more but its sums."""
     if facts.live or facts.final_cum_qty is None or facts.unconfirmed_ns is not None or facts.inferred_qty:
         return False
-    if facts.recorded or facts.succeeded or facts.end_acted or facts.id_reused or facts.busts or facts.trades.corrected:
+    rare = facts.rare
+    if rare.recorded or facts.succeeded or rare.end_acted or rare.id_reused or rare.busts or facts.trades.corrected:
         return False
-    return bool(facts.all_ids) and not is_notable(facts, record) and (facts.retired or is_past(facts, record))
+    return bool(facts.all_ids) and not is_notable(facts, record) and (rare.retired or is_past(facts, record))
 
 
 def is_past(facts: OrderFacts, record: Record) -> bool:
@@ -138,7 +139,7 @@ def named_orders(record: Record, about: events.BaseEvent | Report) -> Collection
 
 def is_about(facts: OrderFacts, name: str) -> bool:
     """Return whether an id is an order's, or that of the order that it replaced."""
-    replaced = facts.replaced is not None and facts.replaced.client_order_id == name
+    replaced = facts.rare.replaced is not None and facts.rare.replaced.client_order_id == name
     return replaced or facts.exchange_order_id == name or facts.answers_to(name)
 
 

@@ -58,11 +58,11 @@ class SharedSequence(Generic[Entry]):
 
     def plus(self, entry: Entry) -> Self:
         entries, count = self._entries, self._count
-        if not count:
-            return type(self)((entry,))
         if count < len(entries) and entries[count] != entry:
             return type(self)((*self, entry))
         grown = self._copy()
+        if not count:
+            grown._entries = Entries()
         grown._take(entry)
         return grown
 

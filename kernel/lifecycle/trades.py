@@ -84,7 +84,8 @@ class Trades(SharedSequence[TradeEntry]):
         return TradeEntry
 
     def _copy(self) -> Self:
-        copy = super()._copy()
+        copy: Self = object.__new__(type(self))
+        copy._entries, copy._count = self._entries, self._count
         copy.quantity, copy.notional = self.quantity, self.notional
         copy.corrected, copy.bounded = self.corrected, self.bounded
         return copy
@@ -93,8 +94,10 @@ class Trades(SharedSequence[TradeEntry]):
         super()._take(entry)
         self.quantity += entry.quantity
         self.notional += entry.quantity * entry.price
-        self.corrected = self.corrected or entry.ref_fill_key is not None
-        self.bounded = self.bounded or entry.margin_ns is not None
+        if entry.ref_fill_key is not None:
+            self.corrected = True
+        if entry.margin_ns is not None:
+            self.bounded = True
 
     def with_fees_of(self, known: TradeEntry, entry: TradeEntry) -> Trades:
         merged = known._replace(fee=entry.fee, fee_asset=entry.fee_asset, fees=entry.fees)
@@ -109,10 +112,12 @@ class Trades(SharedSequence[TradeEntry]):
         return self._entries[known._count : self._count] if begun and known._count <= self._count else None
 
     def reused_keys(self) -> list[str]:
-        if len(self._entries.places) == len(self._entries):
+        if self._count < 2 or len(self._entries.places) == len(self._entries):
             return []
-        times = Counter([entry.fill_key for entry in self])
-        return sorted(key for key, count in times.items() if count > 1)
+        keys = [entry.fill_key for entry in self]
+        if len(set(keys)) == len(keys):
+            return []
+        return sorted(key for key, count in Counter(keys).items() if count > 1)
 
 
 NO_TRADES = Trades()

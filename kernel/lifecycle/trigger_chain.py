@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from kernel import events
-from kernel.lifecycle.order_facts import OrderFacts, SettledOrders, newest_void, valid_evidence
+from kernel.lifecycle.order_facts import OrderFacts, SettledOrders, newest_void, valid_evidence, with_rare
 from kernel.lifecycle.order_status import TERMINAL
 from kernel.lifecycle.trades import Trades
 from kernel.models import ExecType, OrdStatus
@@ -31,7 +31,9 @@ def link_triggered(
     """
     if not any(map(may_trigger, orders)):
         return orders
-    places = [place for place, facts in enumerate(orders) if not facts.retired and shares_client_id(facts, changed)]
+    places = [
+        place for place, facts in enumerate(orders) if not facts.rare.retired and shares_client_id(facts, changed)
+    ]
     remaining = [place for place in places if not is_canceled(orders[place], solicited)]
     places = remaining if len(remaining) > 1 else places
     chain = [orders[place] for place in places]
@@ -39,7 +41,7 @@ def link_triggered(
         return orders
     if shown_ns is not None and is_reopened(changed, chain, shown_ns=shown_ns):
         known = frozenset([facts.exchange_order_id for facts in chain]) - {changed.exchange_order_id}
-        reopened = replace(changed, succeeded_ns=None, reopened_ids=changed.reopened_ids | known)
+        reopened = with_rare(changed, succeeded_ns=None, reopened_ids=changed.rare.reopened_ids | known)
         chain = [reopened if facts is changed else facts for facts in chain]
     successor_of = succession(chain)
     chain = [
@@ -55,10 +57,11 @@ def link_triggered(
 
 def with_trigger(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     """Note what a report tells about the trigger that made the order."""
-    parent_id, told_type = event.parent_exchange_order_id or facts.parent_id, event.order_type or facts.told_type
-    if (parent_id, told_type) == (facts.parent_id, facts.told_type):
+    known = facts.rare
+    parent_id, told_type = event.parent_exchange_order_id or known.parent_id, event.order_type or known.told_type
+    if (parent_id, told_type) == (known.parent_id, known.told_type):
         return facts
-    return replace(facts, parent_id=parent_id, told_type=told_type)
+    return with_rare(facts, parent_id=parent_id, told_type=told_type)
 
 
 def shown_open_ns(event: events.OrderReport) -> int | None:
@@ -73,19 +76,19 @@ def shares_client_id(facts: OrderFacts, other: OrderFacts) -> bool:
 
 
 def may_trigger(facts: OrderFacts) -> bool:
-    return facts.order.order_type in STOPPED or facts.triggered or bool(facts.parent_id)
+    return facts.order.order_type in STOPPED or facts.rare.triggered or bool(facts.rare.parent_id)
 
 
 def is_reopened(stop: OrderFacts, chain: Sequence[OrderFacts], *, shown_ns: int) -> bool:
     """Return whether a query shows a stop open that was taken for triggered, and no order names it as its stop."""
-    named = any(facts.parent_id and facts.parent_id == stop.exchange_order_id for facts in chain)
-    return stop.succeeded_ns is not None and shown_ns > stop.succeeded_ns and not named
+    named = any(facts.rare.parent_id and facts.rare.parent_id == stop.exchange_order_id for facts in chain)
+    return stop.rare.succeeded_ns is not None and shown_ns > stop.rare.succeeded_ns and not named
 
 
 def keeps_closed(orders: Orders, exchange_order_id: str | None, *, reopens_until_ns: int) -> bool:
     """Return whether a stop is closed that a query cannot reopen, as it triggered after an instant."""
     return any(
-        facts.succeeded_ns is not None and facts.succeeded_ns > reopens_until_ns
+        facts.rare.succeeded_ns is not None and facts.rare.succeeded_ns > reopens_until_ns
         for facts in orders
         if facts.exchange_order_id == exchange_order_id
     )
@@ -96,13 +99,13 @@ def succession(chain: Sequence[OrderFacts]) -> dict[int, int]:
     stops = untriggered(chain)
     successor_of: dict[int, int] = {}
     triggered = [place for place in range(len(chain)) if place not in stops]
-    for successor in sorted(triggered, key=lambda place: not chain[place].parent_id):
-        parent_id = chain[successor].parent_id
+    for successor in sorted(triggered, key=lambda place: not chain[place].rare.parent_id):
+        parent_id = chain[successor].rare.parent_id
         left = [stop for stop in stops if stop not in successor_of]
         named = [stop for stop in left if parent_id and chain[stop].exchange_order_id == parent_id]
         others = [stop for stop in left if has_ended(chain[stop])]
-        others += [stop for stop in left if chain[successor].exchange_order_id not in chain[stop].reopened_ids]
-        others.sort(key=lambda stop: not chain[stop].triggered)
+        others += [stop for stop in left if chain[successor].exchange_order_id not in chain[stop].rare.reopened_ids]
+        others.sort(key=lambda stop: not chain[stop].rare.triggered)
         if found := [*named, *others][:1]:
             successor_of[found[0]] = successor
     return successor_of
@@ -110,7 +113,7 @@ def succession(chain: Sequence[OrderFacts]) -> dict[int, int]:
 
 def untriggered(chain: Sequence[OrderFacts]) -> list[int]:
     """Return the places of the stops; where the venue does not tell, one order is the stop and the others followed it."""
-    named = {facts.parent_id for facts in chain if facts.parent_id}
+    named = {facts.rare.parent_id for facts in chain if facts.rare.parent_id}
     places = range(len(chain))
     stops = [place for place in places if told_untriggered(chain[place]) or chain[place].exchange_order_id in named]
     untold = [place for place in places if place not in stops and not told_triggered(chain[place])]
@@ -118,11 +121,11 @@ def untriggered(chain: Sequence[OrderFacts]) -> list[int]:
 
 
 def told_untriggered(facts: OrderFacts) -> bool:
-    return not facts.parent_id and facts.told_type in STOPPED
+    return not facts.rare.parent_id and facts.rare.told_type in STOPPED
 
 
 def told_triggered(facts: OrderFacts) -> bool:
-    return bool(facts.parent_id) or (facts.told_type is not None and facts.told_type not in STOPPED)
+    return bool(facts.rare.parent_id) or (facts.rare.told_type is not None and facts.rare.told_type not in STOPPED)
 
 
 def untold_stop(chain: Sequence[OrderFacts], untold: Sequence[int]) -> list[int]:
@@ -133,10 +136,10 @@ def untold_stop(chain: Sequence[OrderFacts], untold: Sequence[int]) -> list[int]
     that has ended can be it.
     """
     known_ids = {facts.exchange_order_id for facts in chain}
-    mistaken = any(not known_ids.isdisjoint(chain[place].reopened_ids) for place in untold)
+    mistaken = any(not known_ids.isdisjoint(chain[place].rare.reopened_ids) for place in untold)
     eligible = [place for place in untold if is_spent(chain[place]) or not mistaken]
-    if all(chain[place].accepted_ns is not None for place in eligible):
-        return sorted(eligible, key=lambda place: chain[place].accepted_ns or 0)[:1]
+    if all(chain[place].rare.accepted_ns is not None for place in eligible):
+        return sorted(eligible, key=lambda place: chain[place].rare.accepted_ns or 0)[:1]
     known = [place for place in eligible if chain[place].succeeded and not chain[place].trades]
     return known or sorted(eligible, key=lambda place: (not is_spent(chain[place]), bool(chain[place].trades)))[:1]
 
@@ -164,12 +167,12 @@ def without_mirrored_trades(stop: OrderFacts, successor: OrderFacts) -> OrderFac
 
 def with_links(facts: OrderFacts, stop: OrderFacts | None, *, succeeded: bool, now_ns: int) -> OrderFacts:
     """Return an order with its place in the chain: what it takes over from its stop, and whether it is one itself."""
-    succeeded_ns = facts.succeeded_ns if succeeded and facts.succeeded else now_ns if succeeded else None
+    succeeded_ns = facts.rare.succeeded_ns if succeeded and facts.succeeded else now_ns if succeeded else None
     mirrored_qty = mirrored_by(stop, facts) if stop is not None else 0
     generation = max(facts.generation, stop.generation) if stop is not None else facts.generation
-    if (succeeded_ns, mirrored_qty, generation) == (facts.succeeded_ns, facts.mirrored_qty, facts.generation):
+    if (succeeded_ns, mirrored_qty, generation) == (facts.rare.succeeded_ns, facts.rare.mirrored_qty, facts.generation):
         return facts
-    return replace(facts, succeeded_ns=succeeded_ns, mirrored_qty=mirrored_qty, generation=generation)
+    return with_rare(replace(facts, generation=generation), succeeded_ns=succeeded_ns, mirrored_qty=mirrored_qty)
 
 
 def mirrored_by(stop: OrderFacts, successor: OrderFacts) -> int:
@@ -185,25 +188,25 @@ def link_replaced(orders: Orders, settled: SettledOrders) -> Orders:
     A venue that carries the totals on (FIX OrderQty and CumQty) declares it; of one that does not, the totals themselves
     are evidence. Either way a fill counts once.
     """
-    if not any(facts.replaced for facts in orders):
+    if not any(facts.rare.replaced for facts in orders):
         return orders
     linked = list(orders)
     for place, facts in enumerate(orders):
         filled = filled_before(facts, linked, settled)
         carried_qty = filled if carries(facts, filled) else 0
-        if carried_qty != facts.carried_qty:
-            quantity = max(0, facts.quantity + facts.carried_qty - carried_qty)
-            linked[place] = replace(facts, carried_qty=carried_qty, quantity=quantity)
+        if carried_qty != facts.rare.carried_qty:
+            quantity = max(0, facts.quantity + facts.rare.carried_qty - carried_qty)
+            linked[place] = with_rare(replace(facts, quantity=quantity), carried_qty=carried_qty)
     return tuple(linked)
 
 
 def filled_before(facts: OrderFacts, orders: Sequence[OrderFacts], settled: SettledOrders) -> int:
     """Return what the orders filled that an order replaced, one after the other."""
-    if facts.replaced is None:
+    if facts.rare.replaced is None:
         return 0
-    name = facts.replaced.client_order_id
+    name = facts.rare.replaced.client_order_id
     named = [item for item in (*settled.under(name), *orders) if name in item.client_order_ids]
-    return named[-1].cum_qty + named[-1].carried_qty if named else 0
+    return named[-1].cum_qty + named[-1].rare.carried_qty if named else 0
 
 
 def carries(facts: OrderFacts, filled: int) -> bool:
@@ -212,8 +215,8 @@ def carries(facts: OrderFacts, filled: int) -> bool:
     Where the venue does not declare it: its quantity is the total that was requested, and its CumQty is at least that
     filled quantity and its own trades.
     """
-    if facts.replaced is None or filled == 0:
+    if facts.rare.replaced is None or filled == 0:
         return False
     total = max((item.cum_qty for item in valid_evidence(facts)), default=0)
-    is_whole = facts.quantity + facts.carried_qty == facts.order.quantity
-    return facts.replaced.keeps_cum_qty or (is_whole and total >= filled + facts.traded_qty)
+    is_whole = facts.quantity + facts.rare.carried_qty == facts.order.quantity
+    return facts.rare.replaced.keeps_cum_qty or (is_whole and total >= filled + facts.traded_qty)

@@ -7,10 +7,11 @@ needs it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
+
+import msgspec
 
 from kernel.clock import Clock, IdFactory, SeededIds, SystemClock
 from kernel.errors import IntegrityError, LogUnavailableError, NotFoundError, ValidationError
@@ -65,9 +66,7 @@ def open_log(
     """
     if not isinstance(exchange_id, str) or not re.fullmatch(EXCHANGE_ID_PATTERN.rstrip("$") + r"\Z", exchange_id):
         raise ValidationError(f"exchange id {exchange_id!r}: must be {EXCHANGE_ID_RULE}")
-    factory = LogFactory(
-        exchange_id, clock or SystemClock(), ids or SeededIds(), settings or LogSettings(), create, check_end
-    )
+    factory = LogFactory(exchange_id, clock or SystemClock(), ids, settings or LogSettings(), create, check_end)
     if url == "memory://":
         return factory.memory()
     if url.startswith("sqlite://"):
@@ -98,10 +97,10 @@ def exchange_at(url: str) -> str:
 
 
 def _exchange_in_file(path: Path) -> list[str]:
-    from kernel.log.backends.sqlite import SQLiteLogDatastore, SQLiteRecorder
+    from kernel.log.backends.sqlite import SQLiteRecorder
 
     _check_path(path, create=False)
-    recorder = SQLiteRecorder(SQLiteLogDatastore(f"{path.as_uri()}?mode=rw"))
+    recorder = SQLiteRecorder(f"{path.as_uri()}?mode=rw")
     try:
         recorder.ensure_tables(str(path), create=False)
         identity = recorder.identity()
@@ -116,13 +115,12 @@ def without_password(url: str) -> str:
     return re.sub(r"(password=)[^&]*" if "://" in url else r"(password=).*", r"\1…", shown)
 
 
-@dataclass(frozen=True, slots=True)
-class LogFactory:
+class LogFactory(msgspec.Struct, frozen=True):
     """Opens one log, on any backend."""
 
     exchange_id: str
     clock: Clock
-    ids: IdFactory
+    ids: IdFactory | None
     settings: LogSettings
     create: bool
     check_end: bool = True
@@ -135,11 +133,11 @@ class LogFactory:
         return MemoryLog(recorder, self._identity(recorder), clock=self.clock, settings=self.settings)
 
     def sqlite(self, url: str) -> EventLog:
-        from kernel.log.backends.sqlite import SQLiteLog, SQLiteLogDatastore, SQLiteRecorder
+        from kernel.log.backends.sqlite import SQLiteLog, SQLiteRecorder
 
         path = sqlite_path(url)
         _check_path(path, create=self.create)
-        recorder = SQLiteRecorder(SQLiteLogDatastore(f"{path.as_uri()}?mode={'rwc' if self.create else 'rw'}"))
+        recorder = SQLiteRecorder(f"{path.as_uri()}?mode={'rwc' if self.create else 'rw'}")
         try:
             recorder.ensure_tables(str(path), create=self.create)
             tighten_database(path)
@@ -180,11 +178,10 @@ class LogFactory:
             now_ns = self.clock.now_ns()
         except RuntimeError:  # a clock that follows an event loop, and none is running
             now_ns = 0
-        identity = Identity(self.exchange_id, self.ids.log_id(), LAYOUT_VERSION)
+        ids = self.ids or SeededIds()
+        identity = Identity(self.exchange_id, ids.log_id(), LAYOUT_VERSION)
         created = LogCreated(log_id=identity.log_id, exchange_id=identity.exchange_id)
-        append = Append(
-            self.ids.command_id(now_ns), (Write(CONTROL_STREAM, (created,), 0),), "kernel", Evidence.COMMAND
-        )
+        append = Append(ids.command_id(now_ns), (Write(CONTROL_STREAM, (created,), 0),), "kernel", Evidence.COMMAND)
         return recorder.adopt_identity(identity, prepare(append, recorder.writer), now_ns)
 
 

@@ -19,16 +19,15 @@ suspect, nothing is absent (H20). A venue without lookup and without both lists 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
-from kernel.lifecycle import Record
+from kernel.lifecycle.record import Record
 from kernel.models import Attempt, AttemptKind, OrderState, VenueOrder
 from kernel.reconciler.status_answer import facts_of
 from kernel.venues.base import VenueCapabilities
 
 
-@dataclass(frozen=True, slots=True)
-class ProvenAbsent:
+class ProvenAbsent(msgspec.Struct, frozen=True):
     """The request never arrived and no longer can."""
 
     text: str
@@ -36,35 +35,30 @@ class ProvenAbsent:
     """By the operator's `assumed_max_delay_s`, not by evidence."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClosedUnfilled:
+class ClosedUnfilled(msgspec.Struct, frozen=True):
     """The venue refused a resend as a duplicate; the order is closed and never traded."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class FirstQuery:
+class FirstQuery(msgspec.Struct, frozen=True):
     """The first of two queries: not among the open orders; query the trades from `trades_from_ns` on."""
 
     trades_from_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class MayResend:
+class MayResend(msgspec.Struct, frozen=True):
     """The same attempt number and id may be sent again at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class QueryAgain:
+class QueryAgain(msgspec.Struct, frozen=True):
     """Nothing can be concluded yet: query again at this instant (None: after the backoff)."""
 
     at_ns: int | None
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Suspected:
+class Suspected(msgspec.Struct, frozen=True):
     """It would be absent, but what was not ruled out may be its order (H20): query again at this instant."""
 
     at_ns: int
@@ -181,17 +175,20 @@ def without_suspects(
 
 
 def target_of(order: OrderState, attempt: Attempt, record: Record) -> VenueOrder | None:
-    """Return the target of a cancel or modify, if the venue has reported it; it may have another client order id since."""
-    for item in order.venue_orders:
-        if attempt.target_exchange_order_id and item.exchange_order_id == attempt.target_exchange_order_id:
-            return item
-    name = attempt.target_client_order_id
-    named = [item for item in order.venue_orders if item.client_order_id == name] or [
-        item
-        for item in order.venue_orders
-        if (facts := facts_of(record, item)) is not None and name in facts.client_order_ids
-    ]
-    return named[-1] if named else None
+    """Return the target of a cancel or modify, if the venue has reported it; it may have another client order id since.
+
+    Of several the open one: the venue's id may be given again (H25), and a change may reach what a stop's trigger made
+    under the same client order id (H23).
+    """
+    order_id, name = attempt.target_exchange_order_id, attempt.target_client_order_id
+    found = [item for item in order.venue_orders if order_id and item.exchange_order_id == order_id]
+    if not found or (attempt.kind is AttemptKind.AMEND and not any(item.live for item in found)):
+        found += [item for item in order.venue_orders if item.client_order_id == name] or [
+            item
+            for item in order.venue_orders
+            if (facts := facts_of(record, item)) is not None and name in facts.client_order_ids
+        ]
+    return next(reversed([item for item in found if item.live] or found), None)
 
 
 def is_admissible(attempt: Attempt, *, began_ns: int) -> bool:

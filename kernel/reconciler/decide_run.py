@@ -15,18 +15,9 @@ from kernel import events
 from kernel import plan as planning
 from kernel.actions import ACTION_RULES, ActionKind
 from kernel.groups import Group
-from kernel.lifecycle import (
-    Record,
-    client_order_id,
-    disagreement_text,
-    finding_id,
-    is_disagreement_due,
-    is_disagreement_over,
-    raised,
-    unreported_findings,
-)
-from kernel.lifecycle.disagreement import requested_of
-from kernel.lifecycle.record import is_stopped_by_venue
+from kernel.lifecycle.disagreement import disagreement_text, is_disagreement_due, is_disagreement_over, requested_of
+from kernel.lifecycle.findings import finding_id, raised, unreported_findings
+from kernel.lifecycle.record import Record, client_order_id, is_stopped_by_venue
 from kernel.models import (
     UNRESOLVED,
     Attempt,
@@ -55,7 +46,8 @@ from kernel.reconciler.decision import (
 from kernel.reconciler.run_inputs import GroupInputs, MemberInputs, RunInputs
 from kernel.reconciler.status_answer import facts_of
 from kernel.reconciler.suspects import suspects_text
-from kernel.safety.readiness import NOT_PAUSED, VENUE_SNAPSHOT_COMPLETE
+from kernel.safety.readiness import VENUE_SNAPSHOT_COMPLETE
+from kernel.safety.trading_halts import NOT_PAUSED
 from kernel.settings import ns
 from kernel.state import symbol_id_of
 from kernel.venues.base import AmendDialect, VenueCapabilities
@@ -137,7 +129,7 @@ def ask(inputs: RunInputs, action: planning.Ask, item: VenueOrder) -> planning.A
     facts = facts_of(inputs.record, item)
     if facts is None or (facts.unconfirmed_ns is None and inputs.capabilities.sees_closed):
         return action
-    if facts.unconfirmed_ns is None and not facts.misses:
+    if facts.unconfirmed_ns is None and not facts.rare.misses:
         return action
     due_ns = facts.next_proof_ns + inputs.capabilities.orders_lag_ns
     if inputs.now_ns < due_ns:
@@ -164,7 +156,9 @@ def disagreement_report(inputs: RunInputs) -> ReportFindings | None:
     """Raise or resolve the finding that the venue does not do what is requested."""
     record, name = inputs.record, finding_id(FindingKind.VENUE_DISAGREES, inputs.intent_id)
     if name not in record.findings and is_disagreement_due(record):
-        times = max([record.disagreements, record.other_terms, *(facts.cancel_failures for facts in record.orders)])
+        times = max(
+            [record.disagreements, record.other_terms, *(facts.rare.cancel_failures for facts in record.orders)]
+        )
         text = f"{disagreement_text(record, inputs.symbol)} ({times} times in a row)"
         found = finding_raised(inputs, FindingKind.VENUE_DISAGREES, text)
         return intent_findings(inputs, (found,), "the venue's disagreement was not reported")
@@ -293,7 +287,7 @@ def spaced(inputs: RunInputs, step: AttemptResolution) -> Decision:
         return decide_resend(inputs)
     due_ns = attempt_resolution.next_query_ns(attempt, capabilities, last_query_ns=last_ns, may_resend=may_resend)
     facts = facts_of(inputs.record, step.target) if step.target is not None else None
-    if due_ns is not None and last_ns is not None and facts is not None and facts.misses:
+    if due_ns is not None and last_ns is not None and facts is not None and facts.rare.misses:
         next_miss_ns = facts.next_proof_ns + capabilities.orders_lag_ns
         due_ns = next_miss_ns if last_ns < next_miss_ns else due_ns
     if due_ns is None or now_ns >= due_ns:
@@ -457,7 +451,7 @@ def target_id(capabilities: VenueCapabilities, record: Record, target: VenueOrde
     A venue order id that was given again may be another order's, but it tells two orders under one client order id apart.
     """
     alike = [facts for facts in record.live_orders if target.client_order_id in facts.client_order_ids]
-    reused = not capabilities.order_ids_unique or any(facts.id_reused for facts in alike)
+    reused = not capabilities.order_ids_unique or any(facts.rare.id_reused for facts in alike)
     if reused and capabilities.client_order_ids and target.client_order_id and len(alike) == 1:
         return None
     return target.exchange_order_id or None

@@ -6,9 +6,10 @@ planned actions, `Nothing`, `WaitUntil` and `Ask` are decisions themselves.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import ClassVar
+
+import msgspec
 
 from kernel import events
 from kernel import plan as planning
@@ -18,8 +19,7 @@ from kernel.groups import Group
 from kernel.models import Attempt, OrderState, VenueOrder
 
 
-@dataclass(frozen=True, slots=True)
-class BackOff:
+class BackOff(msgspec.Struct, frozen=True):
     """Run again after the backoff of this kind of action."""
 
     label: ClassVar[str] = planning.WaitUntil.label
@@ -27,8 +27,7 @@ class BackOff:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReportFindings:
+class ReportFindings(msgspec.Struct, frozen=True):
     """Append findings, then run again at once."""
 
     stream_id: str
@@ -41,8 +40,7 @@ class ReportFindings:
         return "first " + ", ".join(event.topic for event in self.events)
 
 
-@dataclass(frozen=True, slots=True)
-class TakeOverGroup:
+class TakeOverGroup(msgspec.Struct, frozen=True):
     """Manage a group in the kernel, order by order: the venue was to manage it and has none of its orders."""
 
     label: ClassVar[str] = f"first {events.GroupWorked.topic}"
@@ -65,8 +63,7 @@ class ResolutionMethod(Enum):
     """A cancel/replace: query the new order, then the old one."""
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptResolution:
+class AttemptResolution(msgspec.Struct, frozen=True):
     kind: ClassVar[ActionKind] = ActionKind.RESOLVE
     label: ClassVar[str] = planning.Resolve.label
     reason: ClassVar[str] = ""
@@ -78,8 +75,7 @@ class AttemptResolution:
     """True if the same id may be sent again, where ids are accepted once."""
 
 
-@dataclass(frozen=True, slots=True)
-class SendOrder:
+class SendOrder(msgspec.Struct, frozen=True):
     """Append an attempt, then make its one venue call."""
 
     kind: ActionKind
@@ -97,8 +93,7 @@ class SendOrder:
         return self.started.kind.lower()
 
 
-@dataclass(frozen=True, slots=True)
-class SendGroup:
+class SendGroup(msgspec.Struct, frozen=True):
     """Append the attempts of all orders of a group, then place them in one venue call."""
 
     kind: ClassVar[ActionKind] = ActionKind.SUBMIT
@@ -110,8 +105,7 @@ class SendGroup:
     expected_versions: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LocalRejection:
+class LocalRejection(msgspec.Struct, frozen=True):
     """Append an attempt and its rejection by the symbol's constraints; nothing is sent."""
 
     label: ClassVar[str] = planning.RejectLocally.label

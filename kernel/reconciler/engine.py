@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kernel import plan as planning
 from kernel.clock import NS_PER_MS, Clock, IdFactory, SeededIds, SystemClock
@@ -18,12 +18,13 @@ from kernel.log.base import EventLog
 from kernel.metrics import EngineReading, Metrics, value_of
 from kernel.models import OrderIntent, OrderState
 from kernel.order_spec import OrderType, SymbolMetadata, TimeInForce
-from kernel.reconciler.venue_reconciler import VenueReconciler
 from kernel.settings import KernelSettings
 from kernel.state import KernelState, symbol_id_of
 from kernel.stores import ActualStateStore, IntentStateStore
 from kernel.venues.base import Venue
-from kernel.venues.guard import GuardedVenue
+
+if TYPE_CHECKING:
+    from kernel.reconciler.venue_reconciler import VenueReconciler
 
 
 class ReconciliationEngine:
@@ -70,6 +71,9 @@ class ReconciliationEngine:
         """The reconciler at the venue; None without a venue."""
         if venue is None:
             return
+        from kernel.reconciler.venue_reconciler import VenueReconciler  # a kernel that only takes commands needs none
+        from kernel.venues.guard import GuardedVenue
+
         state = folded_state(actual_store)
         if log is None or lease is None:
             raise ValidationError(

@@ -13,7 +13,7 @@ from kernel import events
 from kernel import plan as planning
 from kernel.clock import NS_PER_S
 from kernel.groups import ExitReport, Group
-from kernel.lifecycle import finding_id, raised
+from kernel.lifecycle.findings import finding_id, raised
 from kernel.models import AttemptOutcome, FindingKind
 from kernel.reconciler.decision import Decision, ReportFindings
 from kernel.reconciler.run_inputs import MemberInputs, RunInputs
@@ -54,7 +54,7 @@ def overfill_report(inputs: RunInputs, group: Group) -> ReportFindings:
     """Raise or resolve the finding that a group has filled more than its mode permits."""
     name = finding_id(FindingKind.GROUP_OVERFILL, group.group_id)
     event: events.BaseEvent = events.FindingResolved(finding_id=name, text="the condition no longer holds")
-    if inputs.excess:
+    if inputs.excess > group.excess_accepted:
         decimal = inputs.symbol.quantity_to_decimal if inputs.symbol is not None else Decimal
         filled = ", ".join(f"{name} {decimal(quantity)}" for name, quantity in group.filled.items() if quantity)
         text = (

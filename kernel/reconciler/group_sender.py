@@ -14,7 +14,7 @@ from kernel import events
 from kernel.actions import ACTION_RULES
 from kernel.errors import VenueError
 from kernel.groups import Group
-from kernel.lifecycle import Record
+from kernel.lifecycle.record import Record
 from kernel.log.base import Write
 from kernel.models import Attempt, Evidence
 from kernel.reconciler.decision import SendGroup

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from msgspec import structs
+from msgspec.structs import replace
 
 from kernel import events
 from kernel.actions import ACTION_RULES
@@ -21,9 +22,9 @@ from kernel.clock import Clock, IdFactory
 from kernel.errors import NotSent, OutcomeUnknown, Rejected, VenueError
 from kernel.groups import Group
 from kernel.lease import Lease
-from kernel.lifecycle import Record, delay_ns, next_failures
-from kernel.lifecycle.disagreement import CANCEL_DELAY_NS_MAX
+from kernel.lifecycle.disagreement import CANCEL_DELAY_NS_MAX, delay_ns, next_failures
 from kernel.lifecycle.order_identity import bound
+from kernel.lifecycle.record import Record
 from kernel.log.base import Write
 from kernel.metrics import Metrics, observe_ns
 from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, Evidence
@@ -268,7 +269,9 @@ class OrderSender:
             failures = next_failures(record, self.clock.now_ns())
             return failures, delay_ns(failures)
         target = attempt.target_exchange_order_id
-        known = (facts.cancel_failures for facts in record.live_orders if target in (None, facts.exchange_order_id))
+        known = (
+            facts.rare.cancel_failures for facts in record.live_orders if target in (None, facts.exchange_order_id)
+        )
         failures = max(known, default=0) + 1
         return failures, delay_ns(failures, longest_ns=CANCEL_DELAY_NS_MAX)
 

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import msgspec
+
 from kernel.actions import Priority
 from kernel.clock import NS_PER_MS, NS_PER_S, Clock
 from kernel.errors import NotSent, Rejected
@@ -122,8 +124,7 @@ def reserved_of(limit: RateLimit, share: float) -> int:
     return min(limit.limit - 1, max(cancel, int(limit.limit * share))) if cancel and share else 0
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimitWait:
+class RateLimitWait(msgspec.Struct, frozen=True):
     """No capacity for now."""
 
     until_ns: int
@@ -131,8 +132,7 @@ class RateLimitWait:
     reason: str
 
 
-@dataclass(slots=True)
-class Permit:
+class Permit(msgspec.Struct):
     """The capacity reserved for one call."""
 
     began_ns: int
@@ -141,8 +141,7 @@ class Permit:
     """True if the request may have been sent; if not, its capacity is free again."""
 
 
-@dataclass(slots=True)
-class WaitingPriority:
+class WaitingPriority(msgspec.Struct):
     """A priority that waits for capacity."""
 
     since_ns: int

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from kernel.actions import ActionKind
 from kernel.clock import Clock, IdFactory
 from kernel.settings import KernelSettings, ns
@@ -16,8 +18,7 @@ RARE_AFTER = 12
 """Status queries about one key in a row before they follow at the longest backoff."""
 
 
-@dataclass(slots=True)
-class Backoff:
+class Backoff(msgspec.Struct):
     """The backoff of one kind of action of one key."""
 
     tries: int = 0
@@ -25,11 +26,10 @@ class Backoff:
     not_before_ns: int = 0
 
 
-@dataclass(slots=True)
-class KindBackoffs:
+class KindBackoffs(msgspec.Struct):
     """The backoffs of one key, and the kind of action that ran last."""
 
-    kinds: dict[ActionKind | None, Backoff] = field(default_factory=dict)
+    kinds: dict[ActionKind | None, Backoff] = {}
     current: ActionKind | None = None
 
 
@@ -46,7 +46,10 @@ class KeyBackoff:
         """Note that a run reached this kind of action; return the instant before which it must wait."""
         known = self._keys.setdefault(key, KindBackoffs())
         known.current = kind
-        return known.kinds[kind].not_before_ns if kind in known.kinds else 0
+        held_until_ns = known.kinds[kind].not_before_ns if kind in known.kinds else 0
+        # It is later than any delay only if the clock was set back since.
+        longest_s = 2 * max(self.settings.backoff_s_max, self.settings.settle_backoff_s_max)
+        return held_until_ns if held_until_ns <= self.clock.now_ns() + ns(longest_s) else 0
 
     def record_failure(self, key: str) -> int:
         """Note that the run made no progress; return when the same kind of action may run again."""

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
+
+import msgspec
 
 from kernel.actions import Priority
 from kernel.metrics import RunResult
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(msgspec.Struct, frozen=True):
     """Run again when the intent or the order changes."""
 
     metric: ClassVar[RunResult] = RunResult.DONE
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RequeueAfter:
+class RequeueAfter(msgspec.Struct, frozen=True):
     """Run again at an instant."""
 
     metric: ClassVar[RunResult] = RunResult.AFTER
@@ -28,16 +27,14 @@ class RequeueAfter:
     """The queue's priority lane in which the key keeps its place while it waits for the rate limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequeueWithBackoff:
+class RequeueWithBackoff(msgspec.Struct, frozen=True):
     """Run again after a backoff: the error may be transient."""
 
     metric: ClassVar[RunResult] = RunResult.ERROR
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
-class Terminal:
+class Terminal(msgspec.Struct, frozen=True):
     """The order was rejected for good and that is recorded: run again when the intent changes."""
 
     metric: ClassVar[RunResult] = RunResult.FAILED

@@ -7,12 +7,13 @@ folded up to the position of a recorded decision.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+import msgspec
 from msgspec import structs
 
 from kernel.groups import ExitReport, Group
-from kernel.lifecycle import Record, finding_id, venue_orders_of
+from kernel.lifecycle.findings import finding_id
+from kernel.lifecycle.record import Record, venue_orders_of
 from kernel.models import Desired, ExternalOrder, Finding, FindingKind, OrderIntent, OrderState
 from kernel.order_spec import Side, SymbolMetadata
 from kernel.plan import difference, is_venue_managed
@@ -26,8 +27,7 @@ STOP_FAILURES_MAX = 5
 """How often a stop may be refused before the other exits of its bracket stop waiting for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionContext:
+class DecisionContext(msgspec.Struct, frozen=True):
     """Inputs that are the same for every intent: leader, settings, venue and instant."""
 
     settings: KernelSettings
@@ -37,20 +37,18 @@ class DecisionContext:
     unmet: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RunMemory:
+class RunMemory(msgspec.Struct, frozen=True):
     """A reconciler's memory of an intent outside the log; empty after a restart."""
 
     forced: bool = False
     """This run ignores the recorded backoff."""
     running_calls: frozenset[int] = frozenset()
     """Positions of the attempts whose call is running in this process."""
-    last_queries: Mapping[int, int] = field(default_factory=dict)
+    last_queries: Mapping[int, int] = {}
     """Begin of the newest status query by the position of the unresolved attempt."""
 
 
-@dataclass(frozen=True, slots=True)
-class MemberInputs:
+class MemberInputs(msgspec.Struct, frozen=True):
     """One order of a group, before the limits by its siblings' fills."""
 
     intent: OrderIntent | None
@@ -59,8 +57,7 @@ class MemberInputs:
     symbol: SymbolMetadata | None
 
 
-@dataclass(frozen=True, slots=True)
-class GroupInputs:
+class GroupInputs(msgspec.Struct, frozen=True):
     """The group of an intent."""
 
     group: Group
@@ -70,8 +67,7 @@ class GroupInputs:
     """All its orders if the venue manages the group or may; else empty."""
 
 
-@dataclass(frozen=True, slots=True)
-class BracketInputs:
+class BracketInputs(msgspec.Struct, frozen=True):
     """Inputs of an exit besides the quantity that its bracket permits."""
 
     report: ExitReport | None
@@ -82,8 +78,7 @@ class BracketInputs:
     """The stop that is placed before this exit; empty if there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunInputs:
+class RunInputs(msgspec.Struct, frozen=True):
     """One intent, its order, and everything that a decision about it depends on."""
 
     intent_id: str

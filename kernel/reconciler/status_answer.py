@@ -6,15 +6,17 @@ Used by the querier and by the session's relist.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from kernel import events
-from kernel.lifecycle import TERMINAL, Record, evolve
+from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import finding_events
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import client_ids_of, find_order, key_of
-from kernel.lifecycle.record import order_under
+from kernel.lifecycle.order_status import TERMINAL
+from kernel.lifecycle.record import Record, order_under
 from kernel.lifecycle.settled_orders import recalled
 from kernel.models import ExecType, LookScope, VenueOrder
 from kernel.order_spec import StandardOrder
@@ -24,8 +26,7 @@ ORDER_SCOPES = (LookScope.ORDER,)
 LIST_SCOPES = (LookScope.OPEN_ORDERS, LookScope.TRADES)
 
 
-@dataclass(frozen=True, slots=True)
-class StatusAnswer:
+class StatusAnswer(msgspec.Struct, frozen=True):
     """The venue's answer to a status query, as far as it concerns one order."""
 
     scopes: tuple[LookScope, ...]
@@ -73,7 +74,7 @@ def missed_events(
     )
     record = recalled(record, missed)
     after = evolve(record, missed)
-    misses = next((item.misses for item in after.orders if is_same(item, facts)), 0)
+    misses = next((item.rare.misses for item in after.orders if is_same(item, facts)), 0)
     if after.orders == record.orders:
         return []
     if not facts.live or misses < max(2, capabilities.absence_looks):

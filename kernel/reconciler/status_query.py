@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import compress
 from typing import TypeVar
 
+import msgspec
 from msgspec import structs
+from msgspec.structs import replace
 
 from kernel import events
 from kernel.actions import Priority
 from kernel.clock import Clock
 from kernel.errors import OutcomeUnknown, VenueError
-from kernel.lifecycle import Record, evolve
+from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import finding_events, unknown_resolved
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import client_ids_of, life_margin_ns, shows
+from kernel.lifecycle.record import Record
 from kernel.log.base import Write
 from kernel.metrics import LookResult, Metrics, Operation
 from kernel.models import (
@@ -32,6 +35,7 @@ from kernel.models import (
     Evidence,
     ExecType,
     ExternalOrder,
+    FindingKind,
     LookScope,
     OrderState,
     OrdStatus,
@@ -67,8 +71,7 @@ from kernel.venues.guard import GuardedVenue
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True, slots=True)
-class QueryOutcome:
+class QueryOutcome(msgspec.Struct, frozen=True):
     """The outcome of a query: `resolved`, or when to query again (None: after a backoff)."""
 
     resolved: bool
@@ -105,8 +108,12 @@ class StatusQuerier:
         )
 
     def last_queries(self, intent_id: str) -> Mapping[int, int]:
-        """Return the begin of the newest query by the position of each unresolved attempt of an intent."""
-        return dict(self._last_queries.get(intent_id, {}))
+        """Return the begin of the newest query by the position of each unresolved attempt of an intent.
+
+        None is later than now, though the clock may have been set back.
+        """
+        now_ns = self.clock.now_ns()
+        return {position: min(began_ns, now_ns) for position, began_ns in self._last_queries.get(intent_id, {}).items()}
 
     def retain_only(self, intent_ids: frozenset[str]) -> None:
         for intent_id in self._last_queries.keys() - intent_ids:
@@ -322,7 +329,7 @@ class StatusQuerier:
         if needs_total and not answer.reports:  # the venue ended it and no longer has it
             return await self._final_by_trades(self.state.record(intent_id), item)
         missed = facts_of(self.state.record(intent_id), item)
-        if answer.listed or missed is None or not missed.live or not missed.misses:
+        if answer.listed or missed is None or not missed.live or not missed.rare.misses:
             return QueryOutcome(resolved=True)
         return QueryOutcome(resolved=False, again_ns=missed.next_proof_ns + capabilities.orders_lag_ns)
 
@@ -332,7 +339,7 @@ class StatusQuerier:
         answer = await self._query_order(record, item.client_order_id, order_id, since_ns=since_ns)
         found_by_id = LookScope.ORDER in answer.scopes and bool(answer.reports)
         facts = facts_of(record, item)
-        unlisted = facts is not None and facts.live and not facts.misses
+        unlisted = facts is not None and facts.live and not facts.rare.misses
         if unlisted and answer.scopes == ORDER_SCOPES and not found_by_id:  # only a list can be the first miss
             await self._record_missed(record, item, answer)
             answer = await self._query_list(record, item.client_order_id, order_id, since_ns=since_ns)
@@ -342,7 +349,7 @@ class StatusQuerier:
         await self._report(record.intent_id, answer.reports, answer)
         await self._record_missed(self.state.record(record.intent_id), item, answer)
         known = facts_of(self.state.record(record.intent_id), item)
-        if known is not None and known.in_doubt_ns is not None:
+        if known is not None and known.rare.in_doubt_ns is not None:
             asked = query_event(
                 record.intent_id, answer, client_order_id=item.client_order_id, exchange_order_id=order_id, found=False
             )
@@ -409,7 +416,7 @@ class StatusQuerier:
             item.client_order_id,
             answer,
             item.exchange_order_id,
-            gone=facts.gone_ns is not None and facts.misses > 0,
+            gone=facts.gone_ns is not None and facts.rare.misses > 0,
             ord_status=OrdStatus.CANCELED,
             cum_qty=facts.traded_qty,
             transact_time_ns=max(0, facts.quantities.voided_ns),
@@ -490,6 +497,7 @@ class StatusQuerier:
         symbols = [order.symbol_id] if order is not None else []
         snapshot = await self._ask(lambda: self.venue.snapshot(max(0, since_ns - overlap_ns), symbols))
         traded = self.venue.quarantined.isdisjoint(symbols)  # else its trades are left out
+        traded = traded and reaches(self.state, symbols, since_ns, capabilities.trades_from_ns(snapshot.began_ns))
         if not lists_complete(snapshot, capabilities):
             self.metrics.looked(LIST_SCOPES, LookResult.INCOMPLETE)
             raise OutcomeUnknown(f"the answer is incomplete, so it is no evidence: {snapshot.text}")
@@ -620,6 +628,22 @@ def traded_since(record: Record, item: VenueOrder) -> int:
         return 0
     sent_ns = next((facts.sent_ns for facts in record.orders if names(facts, item)), None)
     return item.first_seen_ns if sent_ns is None else min(item.first_seen_ns, sent_ns)
+
+
+def reaches(state: KernelState, symbols: Sequence[str], since_ns: int, kept_ns: int) -> bool:
+    """Return whether the log and a list that begins at `kept_ns` together have every trade since an instant.
+
+    Not so if the venue dropped trades before they were listed, until an operator has dealt with the finding about it.
+    """
+    if since_ns >= kept_ns:
+        return True
+    if any(
+        item.kind is FindingKind.TRADES_GAP and item.resolved_at_ns is None and item.raised_at_ns > since_ns
+        for item in state.findings()
+    ):
+        return False
+    cursor = state.trades_cursor_of if state.lists_trades_by_symbol else lambda _: state.trades_cursor_ns
+    return all((cursor(symbol_id) or 0) >= kept_ns for symbol_id in symbols)
 
 
 def is_queried_alone(capabilities: VenueCapabilities, client_order_id: str, exchange_order_id: str | None) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from kernel import events
 from kernel.clock import Clock
 from kernel.errors import OutcomeUnknown, VenueError
-from kernel.lifecycle import OrderRequest, attribution, attribution_reports
+from kernel.lifecycle.attribution import OrderRequest, attribution, attribution_reports
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.models import ExternalOrder, LookScope
 from kernel.reconciler import attempt_resolution

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from kernel.lifecycle import OrderRequest, Record, order_requests
+from kernel.lifecycle.attribution import OrderRequest, order_requests
+from kernel.lifecycle.record import Record
 from kernel.models import AttemptOutcome, ExternalOrder
 from kernel.order_spec import Side, SymbolMetadata
 from kernel.state import KernelState

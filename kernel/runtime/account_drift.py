@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import structs
 
 from kernel import events
-from kernel.lifecycle import finding_id, raised
+from kernel.lifecycle.findings import finding_id, raised
 from kernel.models import FindingKind
 from kernel.order_spec import from_scaled
 from kernel.state import KernelState

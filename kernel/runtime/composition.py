@@ -5,7 +5,9 @@ Called by `EventSourcedKernel`. A kernel without a venue has no leader: it takes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from kernel.clock import Clock, IdFactory
 from kernel.commands.handler import CommandHandler
@@ -16,12 +18,9 @@ from kernel.log.base import EventLog
 from kernel.metrics import Metrics
 from kernel.reconciler.engine import ReconciliationEngine
 from kernel.runtime.dead_man_switch import DeadManSwitch, Heartbeats
-from kernel.runtime.election import Leadership
 from kernel.runtime.finding_writer import FindingWriter
 from kernel.runtime.kernel_runtime import KernelRuntime
-from kernel.runtime.leader import Leader
 from kernel.runtime.log_monitor import LogMonitor
-from kernel.runtime.venue_session import VenueSession
 from kernel.safety.readiness import Readiness
 from kernel.settings import KernelSettings
 from kernel.state import KernelState
@@ -30,9 +29,11 @@ from kernel.streams.event_writer import EventWriter
 from kernel.subscriptions import Subscriptions
 from kernel.venues.base import Venue
 
+if TYPE_CHECKING:
+    from kernel.runtime.leader import Leader
 
-@dataclass(frozen=True, slots=True)
-class KernelParts:
+
+class KernelParts(msgspec.Struct, frozen=True):
     """The parts of a kernel."""
 
     engine: ReconciliationEngine
@@ -77,6 +78,10 @@ def compose(
     dead_man_switch = DeadManSwitch(log, state, writer, clock=clock)
     leader: Leader | None = None
     if venue is not None and lease is not None and (reconciler := engine.at_venue) is not None:
+        from kernel.runtime.election import Leadership  # a kernel that only takes commands needs no leader
+        from kernel.runtime.leader import Leader
+        from kernel.runtime.venue_session import VenueSession
+
         leadership = Leadership(log, state, writer, lease, readiness, clock=clock, settings=settings)
         readiness.on_able, reconciler.on_fenced = reconciler.resync, leadership.lose
         session = VenueSession(

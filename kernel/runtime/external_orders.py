@@ -21,8 +21,12 @@ from kernel import events
 from kernel.clock import Clock
 from kernel.commands.validation import new_intent
 from kernel.errors import ConflictError, FencedError, OutcomeUnknown
-from kernel.lifecycle import TERMINAL, OrderRequest, decide_report, evolve, finding_id, raised
+from kernel.lifecycle.attribution import OrderRequest
+from kernel.lifecycle.decide_report import decide_report
+from kernel.lifecycle.evolve import evolve
+from kernel.lifecycle.findings import finding_id, raised
 from kernel.lifecycle.order_identity import OrderMatch, reuse_findings, shows
+from kernel.lifecycle.order_status import TERMINAL
 from kernel.lifecycle.settled_orders import recalled
 from kernel.log.base import Write
 from kernel.models import (
@@ -91,7 +95,7 @@ class ExternalOrders:
                 if intent_id is None and self._is_new(report):
                     intent_id = await self._record(report, found, source)
                 if intent_id is not None:
-                    await self._report(intent_id, [report], source)
+                    await self.writer.report(intent_id, [report], source)
 
     def _adopter(self, report: ExecutionReport, source: ReportSource) -> str | None:
         """Return the intent that an earlier report made of the order."""
@@ -143,12 +147,6 @@ class ExternalOrders:
     def _is_raised(self, name: str) -> bool:
         known = self.state.finding(name)
         return known is not None and known.resolved_at_ns is None
-
-    async def _report(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
-        try:
-            await self.writer.report(intent_id, reports, source)
-        except OutcomeUnknown as problem:
-            logger.warning("a report of intent %s cannot be interpreted: %s", intent_id, problem)
 
     def _is_new(self, report: ExecutionReport) -> bool:
         """Return whether a report is worth an event: a list's unchanged order is not."""

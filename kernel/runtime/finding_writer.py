@@ -13,7 +13,7 @@ from functools import partial
 
 from kernel import events
 from kernel.clock import Clock
-from kernel.lifecycle import finding_id, raised
+from kernel.lifecycle.findings import finding_id, raised
 from kernel.models import Evidence, FindingKind
 from kernel.state import KernelState
 from kernel.streams.event_writer import EventWriter, log_reports

@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import asdict, replace
 
 from kernel.commands.waiters import IntentWaiters
 from kernel.errors import KernelError, LogUnavailableError, NotReadyError
 from kernel.log.base import EventLog
 from kernel.reconciler.engine import ReconciliationEngine
 from kernel.runtime.dead_man_switch import DeadManSwitch
-from kernel.runtime.leader import Leader
 from kernel.runtime.log_monitor import LogMonitor
 from kernel.safety import readiness
 from kernel.safety.readiness import Readiness
-from kernel.safety.trading_halts import TradingStatus
+from kernel.safety.trading_halts import NOT_PAUSED, TradingStatus
 from kernel.state import KernelState
 from kernel.streams.rehydration import apply_batch
 from kernel.subscriptions import Subscriptions
+
+if TYPE_CHECKING:
+    from kernel.runtime.leader import Leader
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +129,7 @@ class KernelRuntime:
 
     def _report_status(self, status: TradingStatus) -> None:
         halt = status.every
-        self.readiness.set(readiness.NOT_PAUSED, halt is None, status.status, halt.by if halt else "")
+        self.readiness.set(NOT_PAUSED, halt is None, status.status, halt.by if halt else "")
 
     def check(self) -> None:
         """Raise the error that ended the reader, as the state of a kernel that no longer reads is out of date."""
@@ -177,7 +181,7 @@ class KernelRuntime:
             "exchange_id": self.log.exchange_id,
             "ready": readiness.all_hold(conditions),
             "leader": self.readiness[readiness.LEASE_HELD].status,
-            "conditions": [item.as_dict() for item in (*conditions, *advisory)],
+            "conditions": [asdict(item) for item in (*conditions, *advisory)],
             "position": self.state.position,
             "lag_events": lag,
             "venue": {"connected": connected, "latency_ms": session.latency_ms if session else None},

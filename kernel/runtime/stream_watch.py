@@ -45,6 +45,10 @@ class StreamWatch:
     _heard_ns: int = field(default=0, init=False)
     """When the stream last brought something, or was connected."""
     _heard_any: bool = field(default=False, init=False)
+    _told_ns: int | None = field(default=None, init=False)
+    """When it last brought a report since the connect."""
+    _lacks: bool = field(default=False, init=False)
+    """True if it is silent as it lacks a report, so that a heartbeat proves nothing."""
     _found_ns: int | None = field(default=None, init=False)
     """When a query showed news that the stream has not brought."""
     _probe_at_ns: int | None = field(default=None, init=False)
@@ -58,17 +62,21 @@ class StreamWatch:
 
     def connected(self, now_ns: int, *, heartbeat_ns: int | None) -> None:
         self._heartbeat_ns, self._heard_ns, self._heard_any = heartbeat_ns, now_ns, False
-        self._found_ns = self._probe_at_ns = None
+        self._found_ns = self._probe_at_ns = self._told_ns = None
         self._failed = False
         self._quiet_at_ns = now_ns + self.quiet_ns
         if self.silent:
             self.answered(now_ns)
 
-    def heard(self, now_ns: int) -> None:
-        """Note a report or a heartbeat."""
-        self._heard_ns, self._heard_any, self.silent = now_ns, True, False
-        self._found_ns = self._probe_at_ns = self._reconnected_ns = None
-        self._quiet_at_ns = now_ns + self.quiet_ns
+    def heard(self, now_ns: int, *, is_report: bool = True) -> None:
+        """Note a report, or a heartbeat, which does not show that reports come."""
+        self._heard_ns, self._heard_any = now_ns, True
+        if is_report:
+            self._told_ns, self._lacks = now_ns, False
+            self._found_ns = self._probe_at_ns = None
+        if not self._lacks:
+            self.silent, self._reconnected_ns = False, None
+            self._quiet_at_ns = now_ns + self.quiet_ns
 
     def listed(self, now_ns: int) -> None:
         """Note that a query showed the account."""
@@ -88,12 +96,12 @@ class StreamWatch:
             self._found_ns = now_ns
 
     def _heard_lately(self, now_ns: int) -> bool:
-        return self._heard_any and now_ns - self._heard_ns <= self.echo_ns
+        return self._told_ns is not None and now_ns - self._told_ns <= self.echo_ns
 
     def failed(self, now_ns: int) -> None:
         """Note that the adapter cannot read the stream: one message may fail at each connect, whatever comes before it."""
         self.silent = self._failed = True
-        self._heard_any = False
+        self._heard_any, self._told_ns = False, None
         self.answered(now_ns)
 
     def due_ns(self) -> int | None:
@@ -118,6 +126,7 @@ class StreamWatch:
         silent_at_ns = self._silent_at_ns()
         if silent_at_ns is not None and now_ns >= silent_at_ns:
             self.silent, self._reconnected_ns = True, now_ns
+            self._lacks = self._lacks or self._found_ns is not None
             if self._failed:
                 self._failed, self._failed_ns = False, now_ns
             return StreamStep.SILENT

@@ -16,13 +16,15 @@ from functools import partial
 from itertools import compress
 from typing import Any
 
+import msgspec
+
 from kernel import events
 from kernel.actions import Priority
 from kernel.clock import NS_PER_MS, Clock, IdFactory, wait_for
-from kernel.errors import OutcomeUnknown, VenueError
-from kernel.lifecycle import Record
+from kernel.errors import Rejected, VenueError
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import OrderMatch, shows
+from kernel.lifecycle.record import Record
 from kernel.metrics import Metrics, Operation, RelistResult, value_of
 from kernel.models import Evidence, FindingKind, LookScope
 from kernel.order_spec import STOPPED
@@ -61,8 +63,7 @@ RESTARTED_AFTER = frozenset({"submit", "submit_group", "modify", "cancel"})
 """Calls whose defect may have damaged the adapter's session. A defect in `reports` ends the stream by itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionEnd:
+class SessionEnd(msgspec.Struct, frozen=True):
     """Why a session ended, as the condition shows it."""
 
     reason: str
@@ -144,17 +145,18 @@ class VenueSession:
         self.metrics.relisted_ns = self.clock.now_ns()
         try:
             while True:
-                began_ns = self.clock.now_ns()
+                began_ns, refusal = self.clock.now_ns(), None
                 try:
                     end = await self._one_session(epoch)
                 except VenueError as problem:
+                    refusal = problem
                     self.error_count += 1
                     reason = "AdapterError" if isinstance(problem, AdapterError) else "ConnectFailed"
                     end = SessionEnd(reason, str(problem))
                 lasted = self.clock.now_ns() - began_ns > ns(self.settings.reconnect_s_max)
                 failures = 0 if end == STREAM_ENDED or lasted else failures + 1
                 self._lost(end)
-                await self._pause(failures)
+                await self._pause(failures, refusal)
         finally:
             self.metrics.relisted_ns = None
             self._lost(SessionEnd("NotLeading"))
@@ -166,9 +168,12 @@ class VenueSession:
         self.readiness.set(VENUE_SNAPSHOT_COMPLETE, False, end.reason, waiting)
         self.readiness.set(VENUE_CLOCK, True, "NotCompared")
 
-    async def _pause(self, failures: int) -> None:
+    async def _pause(self, failures: int, problem: VenueError | None = None) -> None:
+        """Wait before the next try, ever longer, and as long as the venue says."""
         longest = min(self.settings.reconnect_s_max, self.settings.reconnect_s_min * 2 ** min(failures, 20))
         delay_s = longest * (0.5 + 0.5 * self.ids.fraction())
+        if isinstance(problem, Rejected):
+            delay_s = max(delay_s, problem.retry_after_s or 0)
         await self.clock.sleep_until(self.clock.now_ns() + ns(delay_s))
 
     def _note_defect(self, defect: AdapterDefect) -> None:
@@ -252,7 +257,7 @@ class VenueSession:
         try:
             async for report in self.venue.reports():
                 self._limiter.note_polled()
-                self._note_heard()
+                self._note_heard(is_report=report is not None)
                 if report is not None:
                     await queue.put(report)
         except AdapterError as problem:
@@ -267,10 +272,14 @@ class VenueSession:
             self._end(STREAM_ENDED)  # nothing is recorded yet, and over a lost connection nothing may ever be known
         await queue.put(None)
 
-    def _note_heard(self) -> None:
-        self._watch.heard(self.clock.now_ns())
-        self._vanished.clear()
-        self.findings.resolve(FindingKind.STREAM_SILENT, self.state.exchange_id, "the stream brought a report")
+    def _note_heard(self, *, is_report: bool) -> None:
+        self._watch.heard(self.clock.now_ns(), is_report=is_report)
+        if is_report:
+            self._vanished.clear()
+        if not self._watch.silent:
+            self.findings.resolve(
+                FindingKind.STREAM_SILENT, self.state.exchange_id, "the stream brought what it should"
+            )
 
     def _report_silence(self) -> None:
         self.findings.raise_finding(FindingKind.STREAM_SILENT, self.state.exchange_id, self._silence.message)
@@ -343,12 +352,11 @@ class VenueSession:
         return any(progress(self.state.record(intent_id)) != known for intent_id, known in before.items())
 
     async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
-        with self.venue.noting_unreadable():
-            try:
-                await self.writer.report(intent_id, reports, source)
-            except OutcomeUnknown as problem:
-                self.error_count += 1
-                logger.warning("a report of intent %s cannot be interpreted: %s", intent_id, problem)
+        with self.venue.noting_unreadable() as noted:
+            await self.writer.report(intent_id, reports, source)
+        if noted and len(reports) > 1:  # the others count all the same
+            for report in reports:
+                await self._ingest_one(intent_id, [report], source)
 
     def relist_now(self) -> None:
         """Relist without waiting for the next interval."""
@@ -359,11 +367,12 @@ class VenueSession:
         failures = 0
         while True:
             self._relist_requested.clear()  # one that comes meanwhile may be for what this list lacks
+            refusal = None
             try:
                 complete = await self.relist()
                 self.metrics.relists.labels(RelistResult.COMPLETE if complete else RelistResult.INCOMPLETE).inc()
             except VenueError as problem:
-                complete = False
+                complete, refusal = False, problem
                 self.metrics.relists.labels(RelistResult.FAILED).inc()
                 self.error_count += 1
                 logger.warning("relisting failed, retrying: %s", problem)
@@ -371,7 +380,7 @@ class VenueSession:
                     self.readiness.set(VENUE_SNAPSHOT_COMPLETE, False, "QueryFailed", str(problem))
             failures = 0 if complete else failures + 1
             if not complete:
-                await self._pause(failures)
+                await self._pause(failures, refusal)
                 continue
             due_ns = self.clock.now_ns() + ns(self.settings.relist_interval_s)
             await wait_for(self.clock, event=self._relist_requested, due_ns=due_ns)
@@ -380,11 +389,12 @@ class VenueSession:
         """Query the reference data at once, then slowly; a failure delays only what is new in them."""
         failures = 0
         while True:
+            refusal = None
             try:
                 changed = await self._reference.sync()
                 failures = 0
             except VenueError as problem:
-                changed = False
+                changed, refusal = False, problem
                 failures += 1
                 self.error_count += 1
                 logger.warning("querying symbols and assets failed, retrying: %s", problem)
@@ -394,7 +404,7 @@ class VenueSession:
                 self.reconciler.resync()
                 self.relist_now()  # it brings the trades that a quarantine left out
             if failures:
-                await self._pause(failures)
+                await self._pause(failures, refusal)
                 continue
             due_ns = self.clock.now_ns() + ns(self.settings.reference_interval_s)
             while (now_ns := self.clock.now_ns()) < due_ns:
@@ -511,8 +521,8 @@ class VenueSession:
         capabilities = self.venue.capabilities
         overlap_ns = ns(self.settings.trades_overlap_s) + capabilities.read_lag.trades_ns + capabilities.clock_skew_ns
         cursors = trades_scope.cursors(self.state, symbols)
-        if capabilities.trades_history_ns is not None and capabilities.lists_trades:
-            kept_ns = self.clock.now_ns() - capabilities.trades_history_ns
+        if capabilities.lists_trades:
+            kept_ns = capabilities.trades_from_ns(self.clock.now_ns())
             for scope, from_ns in cursors.items():
                 if from_ns < kept_ns:
                     name = f"{scope}:{trades_scope.utc(from_ns)}"

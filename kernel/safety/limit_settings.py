@@ -30,9 +30,9 @@ Percent = Annotated[
 
 
 class Model(pydantic.BaseModel):
-    """Base of configurations: frozen, no unknown fields, field docstrings in its JSON schema."""
+    """Base of configurations: frozen, no unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Limits(Model):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+
+import msgspec
 
 from kernel.clock import Clock
 from kernel.errors import Remedy
 from kernel.lifecycle.remediation import REMEDIATION, TO_DO
 from kernel.models import Finding, FindingKind
+from kernel.safety.trading_halts import NOT_PAUSED
 
 LEASE_HELD = "LEASE_HELD"
 PROJECTIONS_AT_HEAD = "PROJECTIONS_AT_HEAD"
@@ -22,7 +23,6 @@ VENUE_CONNECTED = "VENUE_CONNECTED"
 VENUE_SNAPSHOT_COMPLETE = "VENUE_SNAPSHOT_COMPLETE"
 VENUE_CLOCK = "VENUE_CLOCK"
 VENUE_STREAM = "VENUE_STREAM"
-NOT_PAUSED = "NOT_PAUSED"
 EXITS_WORKING = "EXITS_WORKING"
 REMEDIES = {
     LEASE_HELD: Remedy(
@@ -87,8 +87,7 @@ HOLD_AT_FIRST = frozenset({VENUE_CLOCK})
 """Conditions that hold until the opposite is found."""
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(msgspec.Struct, frozen=True):
     """One condition: whether it holds, why, and since when."""
 
     type: str
@@ -96,10 +95,6 @@ class Condition:
     reason: str
     message: str
     since_ns: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as `health_check` shows it."""
-        return asdict(self)
 
 
 def advisory_conditions(findings: Iterable[Finding], *, created_at_ns: int) -> list[Condition]:

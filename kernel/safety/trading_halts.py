@@ -15,7 +15,9 @@ from msgspec.structs import replace
 
 from kernel import events
 from kernel.models import AttemptKind
-from kernel.safety.readiness import NOT_PAUSED
+
+NOT_PAUSED = "NOT_PAUSED"
+"""The condition that nothing pauses all intents."""
 
 
 class TradingHalt(NamedTuple):

@@ -11,14 +11,20 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Iterable, Sequence
-from dataclasses import dataclass
+from functools import partial
+
+import msgspec
 
 from kernel import events
 from kernel.clock import Clock, IdFactory
 from kernel.errors import ConflictError, KernelError
-from kernel.lifecycle import TERMINAL, Record, decide_report, evolve, trade_reports
+from kernel.lifecycle.attribution import trade_reports
+from kernel.lifecycle.decide_report import decide_report
+from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import OrderMatch, life_margin_ns
+from kernel.lifecycle.order_status import TERMINAL
+from kernel.lifecycle.record import Record
 from kernel.lifecycle.trigger_chain import keeps_closed
 from kernel.log.base import Append, Appended, EventLog, Write
 from kernel.metrics import Metrics
@@ -34,8 +40,7 @@ RECONCILER = "reconciler"
 """Actor of attempts and verdicts."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReportSource:
+class ReportSource(msgspec.Struct, frozen=True):
     """The source of reports."""
 
     actor: str
@@ -199,8 +204,8 @@ class EventWriter:
             for event in made:
                 record = evolve(record, event)
             if made:
-                appends.append(self._fact(intent_id, made, report, source))
-        await asyncio.gather(*appends)
+                appends.append(partial(self._fact, intent_id, made, report, source))
+        await asyncio.gather(*(append() for append in appends))
 
     def _trades_known_as_external(
         self, record: Record, reports: Iterable[ExecutionReport], margin_ns: int | None

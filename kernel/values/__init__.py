@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from enum import Enum
 from functools import cache
 from typing import Any, Self, dataclass_transform
@@ -19,8 +18,7 @@ from msgspec import structs
 from kernel.errors import Violation
 
 
-@dataclass(frozen=True, slots=True)
-class Constraint:
+class Constraint(msgspec.Struct, frozen=True):
     """The constraint of a scalar for pydantic, beside `msgspec.Meta`, which cannot express all of it."""
 
     strict: bool | None = None
@@ -33,7 +31,7 @@ class Constraint:
     pattern: str | None = None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        return {**handler(source), **{name: limit for name, limit in asdict(self).items() if limit is not None}}
+        return {**handler(source), **{name: limit for name, limit in structs.asdict(self).items() if limit is not None}}
 
 
 class ValueMeta(msgspec.StructMeta):

@@ -133,8 +133,9 @@ def json_schema_of(
     """Return the JSON schema of a kind of value, with the docstrings and defaults of its fields."""
     found = handler(schema)
     properties = handler.resolve_ref_schema(found)["properties"]
-    for name, text in field_docs(kind).items():
-        properties[name]["description"] = text
+    docs = field_docs(kind)
+    for name in properties.keys() & docs.keys():
+        properties[name]["description"] = docs[name]
     for name, default in defaults_of(kind).items():
         if not isinstance(default, dict):
             properties[name]["default"] = as_json(default)
@@ -142,12 +143,12 @@ def json_schema_of(
 
 
 @cache
-def field_docs(kind: type[Value]) -> dict[str, str]:
+def field_docs(kind: type) -> dict[str, str]:
     """Return the docstrings of a class's fields, those of its bases included; none where the source is missing."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__[:-1]):
         found |= docs_in(base)
-    return {name: found[name] for name in kind.__struct_fields__ if name in found}
+    return found
 
 
 def docs_in(kind: type) -> dict[str, str]:

@@ -245,6 +245,10 @@ class VenueCapabilities(Value):
         """Return until when a query of orders includes everything that was recorded."""
         return max(0, began_ns - self.orders_lag_ns)
 
+    def trades_from_ns(self, now_ns: int) -> int:
+        """Return since when (host's time) the venue still lists every trade; 0 if it keeps all of them."""
+        return 0 if self.trades_history_ns is None else now_ns - self.trades_history_ns + self.hosts_skew_ns
+
     @property
     def sees_closed(self) -> bool:
         """A query by client order id finds every order, open or closed."""

@@ -12,10 +12,10 @@ import logging
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, TypeVar
 
+import msgspec
 from msgspec import structs
 
 from kernel.errors import KernelError, OutcomeUnknown, Rejected, ValidationError, VenueError
@@ -39,8 +39,7 @@ Known = TypeVar("Known", bound=Value)
 Request = TypeVar("Request", bound=base.VenueRequest)
 
 
-@dataclass(frozen=True, slots=True)
-class AdapterDefect:
+class AdapterDefect(msgspec.Struct, frozen=True):
     """An exception that is none of the three venue errors, or an answer of the wrong type."""
 
     call: str
@@ -121,7 +120,7 @@ class GuardedVenue(base.Venue):
     async def submit_group(self, request: base.SubmitGroupRequest) -> list[base.ExecutionReport]:
         orders = tuple(map(self._shifted, request.orders))
         group = structs.replace(self._shifted(request), orders=orders)
-        return await self._call("submit_group", list_of(base.ExecutionReport), group)
+        return [*map(self._stripped, await self._call("submit_group", list_of(base.ExecutionReport), group))]
 
     async def modify(self, request: base.ModifyRequest) -> base.ExecutionReport:
         return self._stripped(await self._call("modify", report_of, self._shifted(request)))
@@ -230,16 +229,18 @@ class GuardedVenue(base.Venue):
         return AdapterError(defect)
 
     @contextmanager
-    def noting_unreadable(self) -> Iterator[None]:
-        """Take what cannot be processed of a report for a defect: a field may have a wrong type all the same."""
+    def noting_unreadable(self) -> Iterator[list[AdapterError]]:
+        """Take what cannot be processed of a report for a defect: a field may lack, or have a wrong type all the same.
+
+        Yields the list to which the defect is added.
+        """
+        noted: list[AdapterError] = []
         try:
-            yield
-        except ValidationError as problem:
-            self.note_defect("reports", problem)
-        except (ValueError, TypeError, ArithmeticError, LookupError) as problem:
-            if isinstance(problem, KernelError):
+            yield noted
+        except (ValueError, TypeError, ArithmeticError, LookupError, OutcomeUnknown) as problem:
+            if isinstance(problem, KernelError) and not isinstance(problem, ValidationError | OutcomeUnknown):
                 raise
-            self.note_defect("reports", problem)
+            noted.append(self.note_defect("reports", problem))
 
 
 def place_of(problem: BaseException) -> str | None:

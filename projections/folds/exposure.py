@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from kernel.lifecycle import Record
+from kernel.lifecycle.record import Record
 from kernel.limits import NOTHING, Exposure, OpenRisk, open_risks, working_risks
 from kernel.order_spec import Side
 

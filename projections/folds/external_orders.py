@@ -6,11 +6,12 @@ They are kept so that a repeated listing is not new, and because their trades ex
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import NamedTuple
 
+import msgspec
 from msgspec import structs
+from msgspec.structs import replace
 
 from kernel import events
 from kernel.lifecycle.order_facts import OrderFacts
@@ -27,20 +28,19 @@ ENDS = frozenset({OrdStatus.FILLED, OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdSt
 END_REPORTS = frozenset({ExecType.CANCELED, ExecType.EXPIRED, ExecType.REJECTED})
 
 
-@dataclass(frozen=True, slots=True)
-class ExternalEntry:
+class ExternalEntry(msgspec.Struct, frozen=True):
     """One order and its trades."""
 
     order: ExternalOrder
-    trades: dict[str, tuple[Booking, ...]] = field(default_factory=dict)
+    trades: dict[str, tuple[Booking, ...]] = {}
     """Trades that count, each with its fees, by fill key."""
     void: frozenset[str] = frozenset()
     """Fill keys that were busted or corrected: a later report of them does not count."""
-    traded_ns: dict[str, int] = field(default_factory=dict)
+    traded_ns: dict[str, int] = {}
     """Venue times of the trades, by fill key."""
     id_reused: bool = False
     """True if an intent had an order with its venue order id when it was reported: then it is not that order."""
-    corrected: dict[str, str] = field(default_factory=dict)
+    corrected: dict[str, str] = {}
     """Fill key of each correction → that of the trade, reported or not, that it and those before it correct."""
 
     def trade_entries(self) -> list[TradeEntry]:
@@ -217,10 +217,10 @@ class Externals:
 
 def is_earlier(entry: ExternalEntry, facts: OrderFacts) -> bool:
     """Return whether an external order is another one than an intent's: it was seen, or ended, before that one began."""
-    order, made_ns = entry.order, facts.created_ns or facts.accepted_ns or 0
+    order, made_ns = entry.order, facts.created_ns or facts.rare.accepted_ns or 0
     if not order.live and order.transact_time_ns is not None and order.transact_time_ns < made_ns:
         return True
-    begin_ns = facts.accepted_ns if facts.sent_ns is None and entry.id_reused else facts.sent_ns
+    begin_ns = facts.rare.accepted_ns if facts.sent_ns is None and entry.id_reused else facts.sent_ns
     return begin_ns is not None and order.first_seen_ns < begin_ns
 
 

@@ -6,7 +6,8 @@ The filled quantity comes from the members' records, so that two reports recorde
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from kernel import events
 from kernel.groups import Group

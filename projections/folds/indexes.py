@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from kernel.lifecycle import Record
+from kernel.lifecycle.record import Record
 from kernel.models import Attempt, OrderIntent
 
 
@@ -17,41 +17,50 @@ class Indexes:
     def __init__(self) -> None:
         self.by_symbol: dict[str, dict[str, None]] = {}
         self.by_group: dict[str, dict[str, None]] = {}
-        self.live: dict[str, None] = {}
-        """Intents that differ from their orders, or may have a live order."""
+        self.live: dict[str, str | None] = {}
+        """Intents that differ from their orders, or may have a live order; with the symbol of that order."""
         self.open: dict[str, dict[str, None]] = {}
         """Symbol to the intents that have, or may have, an open order at the venue."""
-        self.open_in: dict[str, str] = {}
-        """Intent to the symbol of its open order."""
         self.unresolved: dict[str, dict[str, None]] = {}
         """Symbol to the intents with an unresolved request for an order."""
         self.unresolved_in: dict[str, str] = {}
         """Intent to the symbol of its unresolved request for an order."""
         self.by_client_order_id: dict[str, str] = {}
-        self.by_exchange_order_id: dict[str, tuple[str, ...]] = {}
-        """Venue order id to the intents that have an order under it, the one reported last at the end."""
+        self.by_exchange_order_id: dict[str, str | tuple[str, ...]] = {}
+        """Venue order id to the intent that has an order under it, or to all that have, as in `intents_under`."""
 
     def refile(self, before: Record, after: Record) -> None:
         """File an intent that changed under its symbol and group."""
+        known, intent = before.intent, after.intent
+        if known and intent and (known.order.symbol_id, known.group_id) == (intent.order.symbol_id, intent.group_id):
+            return
         self._unfile(before)
         if after.intent is not None:
             self.file(after.intent_id, after.intent)
 
     def put_orders(self, before: Record, after: Record) -> None:
         """File an intent under the ids of its changed orders."""
-        known = [id(item) for facts in before.orders for item in (facts, facts.client_order_ids)]
         for facts in after.orders:
-            if id(facts) not in known:
-                if id(facts.client_order_ids) not in known:
+            filed = False
+            for known in before.orders:
+                if known is facts:
+                    break
+                filed = filed or known.client_order_ids is facts.client_order_ids
+            else:
+                if not filed:
                     self.put_client_ids(after.intent_id, facts.client_order_ids)
                 if facts.exchange_order_id:
                     self._put_venue_id(facts.exchange_order_id, after.intent_id)
 
     def _put_venue_id(self, exchange_order_id: str, intent_id: str) -> None:
-        known = self.by_exchange_order_id.get(exchange_order_id, ())
-        if not known or known[-1] != intent_id:
-            others = (other for other in known if other != intent_id)
+        if self.by_exchange_order_id.setdefault(exchange_order_id, intent_id) != intent_id:
+            others = (other for other in self.intents_under(exchange_order_id) if other != intent_id)
             self.by_exchange_order_id[exchange_order_id] = (*others, intent_id)
+
+    def intents_under(self, exchange_order_id: str) -> tuple[str, ...]:
+        """The intents that have an order under a venue order id, the one reported last at the end."""
+        found = self.by_exchange_order_id.get(exchange_order_id, ())
+        return (found,) if isinstance(found, str) else found
 
     def put_client_ids(self, intent_id: str, client_order_ids: Iterable[str]) -> None:
         for client_order_id in client_order_ids:
@@ -74,28 +83,25 @@ class Indexes:
 
         Returns whether it is live; `unresolved` are its unresolved attempts.
         """
-        intent_id, finals = record.intent_id, [facts.final_cum_qty for facts in record.orders]
-        may_be_live = bool(unresolved) or None in finals
-        is_live = differs or may_be_live
-        if is_live:
-            self.live[intent_id] = None
-        else:
-            self.live.pop(intent_id, None)
-        if unresolved or intent_id in self.unresolved_in:
+        intent_id, may_be_live = record.intent_id, bool(unresolved)
+        for facts in record.orders:
+            may_be_live = may_be_live or facts.final_cum_qty is None
+        if unresolved or (self.unresolved_in and intent_id in self.unresolved_in):
             self.file_unresolved(record, unresolved)
         symbol_id = symbol_at_venue(record) if may_be_live else None
-        if (filed := self.open_in.get(intent_id)) != symbol_id:
+        if (filed := self.live.get(intent_id)) != symbol_id:
             drop(self.open, filed, intent_id)
-            if symbol_id is None:
-                del self.open_in[intent_id]
-            else:
-                self.set_open(intent_id, symbol_id)
-        return is_live
+        if not (differs or may_be_live):
+            self.live.pop(intent_id, None)
+            return False
+        self.put_live(intent_id, symbol_id)
+        return True
 
-    def set_open(self, intent_id: str, symbol_id: str) -> None:
-        """File an intent whose order is, or may be, open in a symbol."""
-        self.open_in[intent_id] = symbol_id
-        self.open.setdefault(symbol_id, {})[intent_id] = None
+    def put_live(self, intent_id: str, symbol_id: str | None) -> None:
+        """File a live intent, under the symbol in which its order is, or may be, open."""
+        self.live[intent_id] = symbol_id
+        if symbol_id is not None:
+            self.open.setdefault(symbol_id, {})[intent_id] = None
 
     def file_unresolved(self, record: Record, unresolved: Sequence[Attempt]) -> None:
         """File an intent under the symbol of its unresolved request for an order, if it has one."""
@@ -118,7 +124,8 @@ class Indexes:
             if self.by_client_order_id.get(name) == intent_id:
                 del self.by_client_order_id[name]
         for name in venue_ids(record):
-            left = tuple(other for other in self.by_exchange_order_id.pop(name, ()) if other != intent_id)
+            left = tuple(other for other in self.intents_under(name) if other != intent_id)
+            self.by_exchange_order_id.pop(name, None)
             if left:
                 self.by_exchange_order_id[name] = left
 

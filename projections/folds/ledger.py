@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
@@ -91,10 +90,11 @@ def bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[
 
 def foreign_bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[Booking]:
     """The bookings of the trades that an event showed to be an external order's, or no longer so (H25)."""
-    if True not in [facts.trades.bounded for facts in after]:
-        return []
-    old, new = without(before, after), without(after, before)
-    return changes(trades_of(old, foreign_trades), trades_of(new, foreign_trades))
+    for facts in after:
+        if facts.trades.bounded:
+            old, new = without(before, after), without(after, before)
+            return changes(trades_of(old, foreign_trades), trades_of(new, foreign_trades))
+    return []
 
 
 def changes(
@@ -123,7 +123,12 @@ def without(orders: Sequence[OrderFacts], others: Sequence[OrderFacts]) -> Seque
 def added_alone(before: OrderFacts | None, after: OrderFacts) -> list[Booking] | None:
     """The bookings of the common case, one new trade or none after the known ones; None for any other case."""
     trades, known = after.trades, before.trades if before is not None else NO_TRADES
-    if after.busts or trades.corrected or trades.bounded or (before is not None and before.order is not after.order):
+    if (
+        after.rare.busts
+        or trades.corrected
+        or trades.bounded
+        or (before is not None and before.order is not after.order)
+    ):
         return None
     if trades is known:
         return []
@@ -171,23 +176,22 @@ def trades_of(
             yield BareTrade(order.symbol_id, order.side, entry.fill_key, entry.quantity, entry.price), entry
 
 
-@dataclass
-class Ledger:
+class Ledger(msgspec.Struct):
     """Positions and balances of one account. Mutable; owned by one `State`. Field names are stored in checkpoints."""
 
-    positions: dict[str, OpenPosition] = field(default_factory=dict)
-    flows: dict[str, int] = field(default_factory=dict)
+    positions: dict[str, OpenPosition] = {}
+    flows: dict[str, int] = {}
     """Asset to fills, fees and transfers since the opening balance, `FLOW_DECIMALS` finer than its scale."""
-    observed: dict[str, Balance] = field(default_factory=dict)
-    since: dict[str, int] = field(default_factory=dict)
+    observed: dict[str, Balance] = {}
+    since: dict[str, int] = {}
     """Asset to the flows that the newest observation lacks, in the same unit."""
     observed_from_ns: int = 0
     """Changes before this instant (venue time) are in the newest observation."""
     opening: dict[str, int] | None = None
     """Asset to total at the first complete observation; None before it."""
-    provisional: ProvisionalOpening = field(default_factory=ProvisionalOpening)
+    provisional: ProvisionalOpening = msgspec.field(default_factory=ProvisionalOpening)
     """The flows that the opening balances may include or lack, by asset."""
-    provisional_positions: ProvisionalOpening = field(default_factory=ProvisionalOpening)
+    provisional_positions: ProvisionalOpening = msgspec.field(default_factory=ProvisionalOpening)
     """The quantities that the base positions may include or lack, by symbol."""
     opened_ns: int = 0
     """When that observation began."""
@@ -195,19 +199,19 @@ class Ledger:
     """Changes before this instant may already be in the opening balance."""
     lag_ns: int = 0
     """The longest time for which the venue may show the account without its newest change."""
-    drift: dict[str, int] = field(default_factory=dict)
-    roundings: dict[str, int] = field(default_factory=dict)
+    drift: dict[str, int] = {}
+    roundings: dict[str, int] = {}
     """Asset to the number of flows that the venue rounded to its scale: as many units are no drift."""
-    foreign: dict[str, int] = field(default_factory=dict)
+    foreign: dict[str, int] = {}
     """Symbol to the signed quantity that external orders traded."""
-    position_base: dict[str, int] = field(default_factory=dict)
+    position_base: dict[str, int] = {}
     """Symbol to the venue's position before anything was booked here."""
-    position_drift: dict[str, int] = field(default_factory=dict)
+    position_drift: dict[str, int] = {}
     booked_at_ns: int = 0
     """When the newest trade or transfer was booked."""
-    unknown_assets: set[str] = field(default_factory=set)
+    unknown_assets: set[str] = set()
     """Assets that moved before their scale was known: their drift is unknown."""
-    unknown_symbols: set[str] = field(default_factory=set)
+    unknown_symbols: set[str] = set()
     """Symbols that were traded before they were known: any asset may have moved, so all drift is unknown."""
 
     def book(
@@ -229,7 +233,8 @@ class Ledger:
         else:
             position = self.positions.get(booking.symbol_id) or OpenPosition()
             self.positions[booking.symbol_id] = booked(position, booking)
-        self.booked_at_ns = max(self.booked_at_ns, at_ns)
+        if at_ns > self.booked_at_ns:
+            self.booked_at_ns = at_ns
         happened_ns, traded = at_ns if venue_ns is None else venue_ns, booking.signed_quantity
         if self.opening is None or happened_ns < self.opened_until_ns:  # the opening figures may include it, or lack it
             self.provisional_positions.note(booking.symbol_id, traded, happened_ns, included=self.opening is None)

@@ -9,8 +9,9 @@ newest one decides, until one agrees that is certainly newer than the changes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 from kernel.clock import NS_PER_S
 
@@ -29,17 +30,17 @@ class Change(NamedTuple):
     """True if the opening figure is taken to include it."""
 
 
-@dataclass
-class ProvisionalOpening:
+class ProvisionalOpening(msgspec.Struct):
     """The opening figures of one kind, by asset or symbol. Field names are stored in checkpoints."""
 
-    unproven: dict[str, list[Change]] = field(default_factory=dict)
+    unproven: dict[str, list[Change]] = {}
 
     def note(self, name: str, amount: int, venue_ns: int, *, included: bool) -> None:
         """Note a change that the opening figure may include or lack, and whether it is taken to include it."""
         changes = self.unproven.setdefault(name, [])
         changes.append(Change(venue_ns, amount, included))
-        del changes[:-CHANGES_MAX]
+        if len(changes) > CHANGES_MAX:
+            del changes[0]
 
     def prove(self, name: str, *, began_ns: int, opened_until_ns: int) -> None:
         """Note that an observation agrees with an opening figure; one that may be older than the changes proves nothing."""

@@ -7,26 +7,26 @@ when a storm is detected, and lifts the halt when the finding is resolved.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from kernel import events
 from kernel.clock import NS_PER_S
-from kernel.lifecycle import Record
+from kernel.lifecycle.record import Record
 from kernel.models import AttemptKind, AttemptOutcome
 
 RecentRejections = dict[str, dict[str, dict[str, int]]]
 """Symbol to reason to intent to the time (ns) of its last rejection, the oldest first."""
 
 
-@dataclass
-class Storms:
+class Storms(msgspec.Struct):
     """Recent rejections by symbol and reason. Field names are stored in checkpoints."""
 
     rejections: int = 0
     """Intents that make a storm within `window_ns`; 0 disables detection."""
     window_ns: int = 0
-    recent: RecentRejections = field(default_factory=dict)
+    recent: RecentRejections = {}
 
     def start(self, settings: Mapping[str, Any]) -> None:
         """Take the settings of a new leader; logs of old kernels may lack them."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+import msgspec
 
 
-@dataclass
-class TradesCursors:
+class TradesCursors(msgspec.Struct):
     """The cursors of the trades query. They move only by complete answers, each for what was asked."""
 
     account_ns: int | None = None
-    symbols: dict[str, int] = field(default_factory=dict)
+    symbols: dict[str, int] = {}
     """Symbol → cursor, where an answer was about single symbols."""
-    evicted: dict[str, None] = field(default_factory=dict)
+    evicted: dict[str, None] = {}
     """Symbols without an intent in memory whose cursor has not moved since: their trades may come late."""
 
     def move(self, cursor_ns: int, symbols: Iterable[str] | None) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from kernel import events
 from kernel.events.codec import canonical_json
 from kernel.groups import Group
-from kernel.lifecycle import Record, order_state
 from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.record import Record, order_state
 from kernel.lifecycle.settled_orders import recalled
 from kernel.lifecycle.trades import TradeEntry, fees_of
 from kernel.models import OrderIntent, OrderState
@@ -82,7 +82,7 @@ class RowMaker:
         put_or_delete(changes, INTENTS, (intent_id,), intent_row(record, intent) if intent is not None else None)
         put_or_delete(changes, ORDERS, (intent_id,), order_row(record, order) if order is not None else None)
         for facts in record.orders:
-            if facts.busts or facts.trades.corrected:
+            if facts.rare.busts or facts.trades.corrected:
                 mark_fills(record, facts, changes)
 
     def _small_tables(self, changes: Changes) -> None:

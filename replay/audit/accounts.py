@@ -14,9 +14,10 @@ import msgspec
 from msgspec.structs import replace
 
 from kernel import events
-from kernel.lifecycle import Record, finding_id
-from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.findings import finding_id
+from kernel.lifecycle.order_facts import OrderFacts, has_same_trades
 from kernel.lifecycle.order_status import ENDS
+from kernel.lifecycle.record import Record
 from kernel.lifecycle.trades import TradeEntry, fees_of
 from kernel.models import ExecType, FindingKind
 from kernel.order_spec import Side
@@ -102,7 +103,7 @@ def summed(fills: Iterable[Fill]) -> dict[str, tuple[int, int, dict[str, int]]]:
     return figures(totals)
 
 
-class Fills(msgspec.Struct):
+class Fills(msgspec.Struct, gc=False):
     """The fills of one intent."""
 
     entries: list[Fill] = []
@@ -294,6 +295,8 @@ def counted_fills(facts: OrderFacts, trades: Iterable[TradeEntry]) -> Iterator[F
 
 def fold_changes(before: Record, after: Record) -> list[Change]:
     """Return the changes of the fills that the fold counts."""
+    if len(before.orders) == 1 == len(after.orders) and has_same_trades(before.orders[0], after.orders[0]):
+        return []
     found: list[Change] = []
     known = {facts.place: facts for facts in before.orders}
     for facts in after.orders:

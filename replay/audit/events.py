@@ -8,15 +8,15 @@ a `Book` as long as the state keeps its record; both are built again from the st
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from kernel import events
 from kernel.errors import IntegrityError
 from kernel.events import REGISTRY, BaseEvent, Envelope, Origin, canonical_json, decode
 from kernel.events.base import ENVELOPE
-from kernel.lifecycle import Record
+from kernel.lifecycle.record import Record
 from kernel.log.base import EventLog, StoredRow
 from kernel.log.engine.records import checked_envelope
 from kernel.models import Evidence, FindingKind
@@ -62,8 +62,7 @@ class UnreadableEvent(BaseEvent):
     topic = UNKNOWN
 
 
-@dataclass(slots=True)
-class PendingFinding:
+class PendingFinding(msgspec.Struct):
     """A condition for which a leader has to raise a finding."""
 
     position: int
@@ -191,7 +190,9 @@ class EventChecks:
     def _observe(self, event: BaseEvent, before: Record | None, after: Record | None) -> None:
         """Check an event that was just folded, or take it in if it was checked before."""
         envelope = event.envelope
-        is_new, self._position = envelope.position > self._position, max(envelope.position, self._position)
+        is_new = envelope.position > self._position
+        if is_new:
+            self._position = envelope.position
         if before is not None and after is not None:
             self._check_intent(event, envelope, before, after, is_new=is_new)
         elif envelope.stream_id == events.CONTROL_STREAM:

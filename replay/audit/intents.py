@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 
 from kernel import events
-from kernel.lifecycle import Record, client_order_id, conditions, finding_id, ord_status
-from kernel.lifecycle.findings import name_of
-from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.findings import conditions, finding_id, name_of
+from kernel.lifecycle.order_facts import NO_RARE, OrderFacts
 from kernel.lifecycle.order_identity import find_order
-from kernel.lifecycle.record import order_under
+from kernel.lifecycle.order_status import ord_status
+from kernel.lifecycle.record import Record, client_order_id, order_under
 from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, Desired, Evidence, FindingKind, OrdStatus
 from kernel.venues.base import Dedupe
 from projections.state_fold import account_lag_ns
@@ -68,7 +68,7 @@ class Surroundings(msgspec.Struct):
         return lag_ns + 2 * int(self.capabilities.get("clock_skew_ns", 0))
 
 
-class Book(msgspec.Struct):
+class Book(msgspec.Struct, gc=False):
     """Facts about one intent that its record lacks and the checks need."""
 
     around: Surroundings
@@ -111,7 +111,7 @@ class Book(msgspec.Struct):
             case events.OrderStateRecorded():
                 self.is_written = True
         folded = fold_changes(before, after) if after.orders is not before.orders else []
-        if amounts(changes) != amounts(folded):
+        if (changes or folded) and amounts(changes) != amounts(folded):
             add(self.excess, (*changes, *((-sign, fill) for sign, fill in folded)))
         return changes
 
@@ -125,7 +125,7 @@ class Book(msgspec.Struct):
             life_of(self.lives, submit_id).report(event)
         if after.orders is not before.orders:
             for old, new in zip(before.orders, after.orders, strict=False):
-                if new.false_ends > old.false_ends:
+                if new.rare.false_ends > old.rare.false_ends:
                     life_of(self.lives, after.submit_id(new.client_order_ids[0])).reopen()
         return self.fills.apply(event, submit_id, self.lives, after)
 
@@ -136,11 +136,13 @@ def amounts(changes: Iterable[Change]) -> list[Any]:
 
 def check_outcome(book: Book, event: events.OrderReport, before: Record, after: Record) -> Iterator[Wrong]:
     """Check what the fold made of a report, which the book has taken in."""
-    if isinstance(event, FILL_EVENTS) or book.fills.is_bounded:
+    if book.excess and (isinstance(event, FILL_EVENTS) or book.fills.is_bounded):
         yield from miscounted(book, after)
-    if after.orders is not before.orders:
-        yield from illegal_status_change(before, after, event)
-        yield from unproven_reopening(before, after, event, book.around)
+    for old, new in zip(before.orders, after.orders, strict=False):
+        ordinary = new.rare is NO_RARE and old.rare is NO_RARE and old.closed is None and new.accepted
+        if old is not new and not ordinary:
+            yield from illegal_status_change(old, new, event)
+            yield from unproven_reopening(old, new, event, book.around)
 
 
 def unreported(book: Book, record: Record) -> dict[FindingKind, str]:
@@ -149,6 +151,8 @@ def unreported(book: Book, record: Record) -> dict[FindingKind, str]:
         return {}
     held = conditions(record)
     reused = book.fills.reused_keys
+    if not held and not reused:
+        return {}
     if reused and FindingKind.FILL_KEY_REUSED not in held:
         held[FindingKind.FILL_KEY_REUSED] = f"different trades under one fill key: {', '.join(sorted(reused))}"
     name = record.intent_id
@@ -203,31 +207,29 @@ def store_wrong(
         yield LIFECYCLE, "an order state is created, but exists" if event.created else "no order state to update"
 
 
-def illegal_status_change(before: Record, after: Record, event: events.OrderReport) -> Iterator[Wrong]:
-    """Check that each order's status may follow its previous one, or that newer evidence shows an ended order open."""
-    for old, new in zip(before.orders, after.orders, strict=False):
-        if old is new or old.recorded or old.retired or old.succeeded is not new.succeeded:
-            continue  # whether a stop has triggered follows from the other orders of its client order id
-        if old.closed is None and not old.succeeded and new.accepted:
-            continue  # it had not ended, and is not pending: any status may follow
-        was, now = ord_status(old), ord_status(new)
-        if was is now or (new.live and proves_open(old, event)):
-            continue
-        if now is OrdStatus.PENDING_NEW or now not in ENDED_MAY_BECOME.get(was, frozenset((now,))):
-            yield LIFECYCLE, f"order {name_of(new)} becomes {now} after {was}"
+def illegal_status_change(old: OrderFacts, new: OrderFacts, event: events.OrderReport) -> Iterator[Wrong]:
+    """Check that an order's status may follow its previous one, or that newer evidence shows an ended order open."""
+    if old.rare.recorded or old.rare.retired or old.succeeded is not new.succeeded:
+        return  # whether a stop has triggered follows from the other orders of its client order id
+    if old.closed is None and not old.succeeded and new.accepted:
+        return  # it had not ended, and is not pending: any status may follow
+    was, now = ord_status(old), ord_status(new)
+    if was is now or (new.live and proves_open(old, event)):
+        return
+    if now is OrdStatus.PENDING_NEW or now not in ENDED_MAY_BECOME.get(was, frozenset((now,))):
+        yield LIFECYCLE, f"order {name_of(new)} becomes {now} after {was}"
 
 
 def unproven_reopening(
-    before: Record, after: Record, event: events.OrderReport, around: Surroundings
+    old: OrderFacts, new: OrderFacts, event: events.OrderReport, around: Surroundings
 ) -> Iterator[Wrong]:
     """Check that a stop that triggered is reopened only by a status query begun a read lag after that."""
-    for old, new in zip(before.orders, after.orders, strict=False):
-        if old.succeeded_ns is None or new.reopened_ids == old.reopened_ids:
-            continue
-        began_ns = getattr(event, "began_ns", None) or 0
-        stays_listed = around.capabilities.get("trigger_parent_stays_listed")
-        if stays_listed or began_ns < old.succeeded_ns + account_lag_ns(around.capabilities):
-            yield EVIDENCE, f"stop {name_of(new)}, which triggered, is reopened by a status query that may show it on"
+    if old.rare.succeeded_ns is None or new.rare.reopened_ids == old.rare.reopened_ids:
+        return
+    began_ns = getattr(event, "began_ns", None) or 0
+    stays_listed = around.capabilities.get("trigger_parent_stays_listed")
+    if stays_listed or began_ns < old.rare.succeeded_ns + account_lag_ns(around.capabilities):
+        yield EVIDENCE, f"stop {name_of(new)}, which triggered, is reopened by a status query that may show it on"
 
 
 def proves_open(old: OrderFacts, event: events.OrderReport) -> bool:
@@ -284,7 +286,7 @@ def second_order(before: Record, event: events.AttemptStarted, around: Surroundi
     if before.live_orders:
         yield SEND, f"an order is submitted while order {name_of(before.live_orders[0])} is open"
     for facts in before.orders:
-        if facts.unconfirmed_ns is not None and not facts.filled:
+        if facts.unconfirmed_ns is not None and not (facts.filled or facts.succeeded):
             yield SEND, f"an order is submitted while the end of order {name_of(facts)} is not confirmed"
     if before.intent is not None and event.order.quantity + before.cum_qty > before.intent.order.quantity:
         text = f"{event.order.quantity} is submitted and {before.cum_qty} is filled"
@@ -356,6 +358,8 @@ def is_absence(query: events.VenueSnapshotTaken | None, event: events.AttemptRes
 
 def report_wrong(book: Book, event: events.OrderReport, before: Record) -> Iterator[Wrong]:
     """Check that a report concerns this intent and has evidence."""
+    if is_expected(book, event, before):
+        return
     if event.attempt_position is not None and event.attempt_position not in book.starts:
         yield CAUSE, f"position {event.attempt_position} is not an attempt of this intent"
     if (text := of_another_order(book, event, before)) is not None:
@@ -367,6 +371,15 @@ def report_wrong(book: Book, event: events.OrderReport, before: Record) -> Itera
     inferred_trade = isinstance(event, events.OrderFilled) and event.exchange_order_id in book.attributed
     if event.evidence is Evidence.INFERRED and not (inferred_trade or isinstance(event, events.OrderStateObserved)):
         yield EVIDENCE, "only an order status query may be inferred evidence"
+
+
+def is_expected(book: Book, event: events.OrderReport, before: Record) -> bool:
+    """Return whether a report by the stream is about terms and a client order id that were sent: all is right then."""
+    sent = before.sent_order
+    if sent is None or event.attempt_position is not None or event.client_order_id not in book.sent:
+        return False
+    same = event.symbol_id == sent.symbol_id and getattr(event, "side", None) in (None, sent.side)
+    return same and event.evidence is Evidence.STREAM
 
 
 def unknown_names(book: Book, event: events.OrderReport, before: Record) -> list[str]:
@@ -386,8 +399,8 @@ def query_wrong(book: Book, event: events.OrderStateObserved, before: Record) ->
     if event.reflects_ns > max(0, (event.began_ns or 0) - book.around.orders_lag_ns):
         yield EVIDENCE, "the status query claims to include more than its begin and the venue's read lag allow"
     known = next((item for item in before.orders if item.exchange_order_id == event.exchange_order_id), None)
-    if event.gone and known is not None and known.live and known.misses < MISSES_MIN:
-        yield EVIDENCE, f"order {name_of(known)} is gone after {known.misses} queries that did not show it"
+    if event.gone and known is not None and known.live and known.rare.misses < MISSES_MIN:
+        yield EVIDENCE, f"order {name_of(known)} is gone after {known.rare.misses} queries that did not show it"
 
 
 def of_another_order(book: Book, event: events.OrderReport, before: Record) -> str | None:
@@ -409,7 +422,7 @@ def of_another_order(book: Book, event: events.OrderReport, before: Record) -> s
 
 def miscounted(book: Book, after: Record) -> Iterator[Wrong]:
     """Check that the fold counts the fills in the events."""
-    if figures(book.excess):
+    if book.excess and figures(book.excess):
         ours, theirs = summed(book.fills.counted), summed(fills_of((*after.settled, *after.orders)))
         yield ACCOUNTING, f"its fills add up to (quantity, cash, fees) {ours}, but the fold has {theirs}"
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
+
+from msgspec import structs
 
 from replay.formatting.output import Format, Item, Listing, json_line, render
 from replay.formatting.problems import REMEDIES, Problem, VerifyReport
@@ -43,7 +44,7 @@ def problem_data(problem: Problem) -> dict[str, Any]:
 
 def summary_data(report: VerifyReport) -> dict[str, Any]:
     """Return a report without its problems as JSON data."""
-    data = {"ok": report.ok, **asdict(report)}
+    data = {"ok": report.ok, **structs.asdict(report)}
     del data["problems"]
     return data
 

@@ -15,24 +15,25 @@ from replay.cli.base import LogTarget, echo_err
 from replay.formatting import output
 from replay.formatting.progress_bar import progress_bar
 from replay.log_access.log_reader import existing_log, open_for_reading
+from replay.log_access.state_source import StateSource
 from replay.log_access.stream_state import stream_state
 
 if TYPE_CHECKING:
     from kernel import EventSourcedKernel
-    from replay.log_access.as_of import StateSource
+    from replay.log_access.command_state import CommandScope
 
 T = TypeVar("T")
 
 
 def run_with_client(
-    target: LogTarget, work: Callable[[EventSourcedKernel], Awaitable[T]], *, places: tuple[str, str] | None = None
+    target: LogTarget, work: Callable[[EventSourcedKernel], Awaitable[T]], *, scope: CommandScope | None = None
 ) -> T:
-    """Run a coroutine on a kernel beside the leader; `places` is as in `open_client`."""
+    """Run a coroutine on a kernel beside the leader; `scope` is as in `open_client`."""
     from replay.host.bootstrap import open_client
 
     async def connected() -> T:
         where = {"checkpoint_dir": target.checkpoint_dir}
-        async with open_client(target.log, target.exchange, places=places, **where) as kernel:
+        async with open_client(target.log, target.exchange, scope=scope, **where) as kernel:
             return await work(kernel)
 
     return asyncio.run(connected())

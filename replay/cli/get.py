@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from replay.cli.base import (
@@ -18,10 +16,8 @@ from replay.cli.base import (
     target_options,
 )
 from replay.cli.client import run_with_client, run_with_source
+from replay.log_access.state_source import StateSource
 from replay.views import listing
-
-if TYPE_CHECKING:
-    from replay.log_access.as_of import StateSource
 
 
 @click.command()

@@ -8,7 +8,7 @@ import click
 
 from replay.cli.base import LogTarget, echo, echo_err, intent_argument, option, output_option, target_options
 from replay.formatting.output import Format
-from replay.histories import order_history, order_history_text, timeline_html
+from replay.histories import order_history, order_history_text
 
 
 @click.command()
@@ -36,5 +36,7 @@ def history(target: LogTarget, intent_id: str, raw: bool, picture: str | None, f
     if picture is None:
         echo(order_history_text.text(found, Format(form), raw=raw))
         return
+    from replay.histories import timeline_html
+
     timeline_html.write(found, picture)
     echo_err(f"{picture}: {len(found.steps)} events")

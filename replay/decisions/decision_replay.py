@@ -14,15 +14,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import msgspec
 import pydantic
+from msgspec.structs import replace
 
 from kernel import events
 from kernel import plan as planning
 from kernel.errors import ValidationError
-from kernel.lifecycle import Record
+from kernel.lifecycle.record import Record
 from kernel.log.base import EventLog
 from kernel.log.engine.records import event_of
 from kernel.models import Attempt, AttemptKind, AttemptOutcome
@@ -47,8 +48,7 @@ DIFFERENCES_KEPT = 100
 """Differences that are kept in detail; all are counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionDifference:
+class DecisionDifference(msgspec.Struct, frozen=True):
     """A recorded decision that today's code does not repeat."""
 
     position: int
@@ -65,8 +65,7 @@ class DecisionDifference:
     """The reason of today's decision."""
 
 
-@dataclass
-class DecisionReport:
+class DecisionReport(msgspec.Struct):
     """The result of replaying the decisions of a log."""
 
     position: int = 0
@@ -80,7 +79,7 @@ class DecisionReport:
     unchecked: int = 0
     """Attempts that were recorded too late, or under settings or capabilities that this version cannot read."""
     difference_count: int = 0
-    differences: list[DecisionDifference] = field(default_factory=list)
+    differences: list[DecisionDifference] = []
     """The first `DIFFERENCES_KEPT`, in order."""
 
     @property
@@ -208,7 +207,7 @@ class DecisionReplayer:
         if attempt_of(decision, recorded.intent_id) == recorded:
             return decision
         record = self._state.record(recorded.intent_id)
-        held_until_ns = max([record.not_before_ns, *(facts.cancel_not_before_ns for facts in record.orders)])
+        held_until_ns = max([record.not_before_ns, *(facts.rare.cancel_not_before_ns for facts in record.orders)])
         if context.now_ns < held_until_ns:
             forced = decide_run(self._inputs(context, recorded.intent_id, forced=True))
             if attempt_of(forced, recorded.intent_id) == recorded:
@@ -324,7 +323,7 @@ def listing(report: DecisionReport) -> Listing:
     lines = tuple(
         (str(item.position), item.intent_id, item.recorded, item.today, item.why) for item in report.differences
     )
-    data = {**asdict(report), "same": report.same}
+    data = {**msgspec.to_builtins(report), "same": report.same}
     columns = ("POSITION", "INTENT", "RECORDED", "TODAY", "WHY")
     return Listing("decisions", columns, len(columns), (Item("decisions", data, lines),), single=True)
 

@@ -10,16 +10,16 @@ import asyncio
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 from msgspec import structs
 
 from kernel import EventSourcedKernel, events, open_log
 from kernel.errors import ConflictError, ExchangeError, KernelError, NotFoundError, ValidationError, WaitTimeoutError
-from kernel.lifecycle import client_order_id
+from kernel.lifecycle.record import client_order_id
 from kernel.log.factory import without_password
 from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, StandardOrderGroup
 from kernel.streams.fills import recorded_fills
@@ -51,8 +51,7 @@ NOTIONALS = 20
 """Size of each order, in multiples of the minimum notional."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DemoOptions:
+class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of the demo."""
 
     tape: str | None = None
@@ -284,8 +283,7 @@ class Demonstration:
                 return found
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(msgspec.Struct, frozen=True):
     """A claim and its result."""
 
     statement: str

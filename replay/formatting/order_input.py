@@ -6,9 +6,10 @@ Called by `place` and `modify`. The other direction is `decimals`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
+import msgspec
 from msgspec import structs
+from msgspec.structs import replace
 
 from kernel import EventSourcedKernel
 from kernel.commands.validation import symbol_named
@@ -24,8 +25,7 @@ ORDER_TYPES = {
 """The order's type, by whether it has a limit price and a stop price."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderInput:
+class OrderInput(msgspec.Struct, frozen=True, kw_only=True):
     """An order as typed by a user."""
 
     side: str

@@ -6,7 +6,6 @@ JSON keeps the models' field names, and one thing requested by name is an object
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -137,10 +136,14 @@ class WatchPrinter:
 
 def json_text(value: Any) -> str:
     """Indented JSON; unsafe characters are escaped as JSON does, so the value read back is the same."""
+    import json  # a table needs none
+
     return json_safe(json.dumps(value, indent=2, ensure_ascii=False)) + "\n"
 
 
 def json_line(value: Any) -> str:
+    import json
+
     return json_safe(json.dumps(value, separators=(",", ":"), ensure_ascii=False)) + "\n"
 
 

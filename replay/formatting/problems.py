@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import StrEnum
+
+import msgspec
+from msgspec.structs import replace
 
 from kernel.errors import Remedy
 
@@ -147,8 +149,7 @@ REMEDIES = {
 """Every kind, with its entry in the runbook."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     kind: ProblemKind
     position: int | None
     """Its first position; None if it has none (a note's file)."""
@@ -203,8 +204,7 @@ class Problems:
         return {str(kind): count for kind, count in sorted(self._by_kind.items())}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyReport:
+class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a verification."""
 
     exchange_id: str

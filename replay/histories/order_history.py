@@ -7,12 +7,16 @@ of its group, of the kernel (leaders, pauses, rejection storms) and causes in ot
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+import msgspec
+from msgspec.structs import replace
 
 from kernel import events
 from kernel.errors import NotFoundError
-from kernel.lifecycle import Record, evolve, order_state
+from kernel.lifecycle.evolve import evolve
+from kernel.lifecycle.record import Record, order_state
 from kernel.log.base import EventLog
 from kernel.log.engine.records import event_of
 from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, Evidence, FindingKind, OrdStatus
@@ -35,8 +39,7 @@ class Part(StrEnum):
     """It caused one of the intent's events."""
 
 
-@dataclass(frozen=True, slots=True)
-class OrderSummary:
+class OrderSummary(msgspec.Struct, frozen=True):
     """The order's state after an event."""
 
     ord_status: OrdStatus
@@ -44,8 +47,7 @@ class OrderSummary:
     leaves_qty: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One event of a history."""
 
     event: events.BaseEvent
@@ -67,8 +69,7 @@ class Step:
         return getattr(self.event, "transact_time_ns", None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptSpan:
+class AttemptSpan(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt until its resolution."""
 
     position: int
@@ -133,8 +134,7 @@ async def history(log: EventLog | str, intent_id: str, *, exchange_id: str | Non
         )
 
 
-@dataclass(frozen=True, slots=True)
-class StepState:
+class StepState(msgspec.Struct, frozen=True):
     """An event of the intent's stream with the facts after it. A whole record would need too much memory."""
 
     event: events.BaseEvent

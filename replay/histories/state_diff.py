@@ -51,8 +51,7 @@ class ChangeKind(StrEnum):
     WENT = "WENT"
 
 
-@dataclass(frozen=True, slots=True)
-class FieldChange:
+class FieldChange(msgspec.Struct, frozen=True):
     """A field that differs; None is a missing value."""
 
     field: str
@@ -61,8 +60,7 @@ class FieldChange:
     after: Any
 
 
-@dataclass(frozen=True, slots=True)
-class RecordChange:
+class RecordChange(msgspec.Struct, frozen=True):
     """A record that differs."""
 
     kind: str

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
+
+import msgspec
+from msgspec import structs
 
 from kernel.clock import NS_PER_S
 from kernel.errors import ValidationError
@@ -31,8 +33,7 @@ NARROW = 9
 SECONDS_PER_DAY = 86_400
 
 
-@dataclass(slots=True)
-class Line:
+class Line(msgspec.Struct):
     """One owner's day in one symbol, in scaled integers; notionals have the scale of price × quantity."""
 
     day: str
@@ -52,12 +53,11 @@ class Line:
     """Notional of purchases."""
     received: int = 0
     """Notional of sales."""
-    fees: dict[str, int] = field(default_factory=dict)
+    fees: dict[str, int] = {}
     """Amount paid by asset, at the asset's scale."""
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(msgspec.Struct, frozen=True):
     """Lines by day, owner and symbol."""
 
     exchange_id: str
@@ -169,7 +169,7 @@ def _item(line: Line, reference: Reference) -> Item:
     scales, symbol_id = Scales(reference.symbol, reference.asset), line.symbol_id
     symbol = reference.symbol(symbol_id)
     quote = None if symbol is None else symbol.quote_asset
-    data = scales.data(asdict(line), symbol_id) | {"quote_asset": quote}
+    data = scales.data(structs.asdict(line), symbol_id) | {"quote_asset": quote}
     fees = ", ".join(f"{scales.amount(asset_id, fee)} {asset_id}" for asset_id, fee in line.fees.items())
     cells = (
         line.day, line.owner or "-", symbol_id, str(line.fills), scales.quantity(symbol_id, line.bought),

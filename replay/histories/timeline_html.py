@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from html import escape
 from importlib.resources import files
@@ -60,8 +59,7 @@ class Lane(StrEnum):
     VENUE = "venue"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """An event and its place."""
 
     step: Step
@@ -69,8 +67,7 @@ class Row:
     y: float
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
+class Bar(msgspec.Struct, frozen=True):
     """An attempt and its place."""
 
     span: AttemptSpan
@@ -81,8 +78,7 @@ class Bar:
     """Where its outcome became unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(msgspec.Struct, frozen=True):
     """The places of all rows and bars."""
 
     rows: tuple[Row, ...]

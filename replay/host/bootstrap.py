@@ -23,8 +23,8 @@ from projections.retention.policy import RetentionPolicy
 from projections.state import State
 from projections.stores import EventSourcedActualStore, EventSourcedIntentStore
 from replay.log_access.checkpoints import CheckpointKeeper, checkpoint_files, restored_state
+from replay.log_access.command_state import CommandScope, command_state
 from replay.log_access.log_reader import existing_log
-from replay.log_access.placing_state import placing_state
 from replay.transparency.tree_head_signer import TreeHeadOptions, signing_tree_heads
 
 CHECKPOINT_EVERY_EVENTS = 10_000
@@ -111,18 +111,17 @@ async def open_client(
     *,
     actor: str | None = None,
     checkpoint_dir: str | None = None,
-    places: tuple[str, str] | None = None,
+    scope: CommandScope | None = None,
 ) -> AsyncIterator[EventSourcedKernel]:
     """Open a kernel without a venue on an existing log, to command and query; it never leads.
 
-    With `places`, the intent id and symbol of an order, it is for placing and watching that order only: it starts at once
-    where the order depends on no other. Raises `NotFoundError` if there is no log; none is created.
+    With `scope` it is for one intent only, and starts at once where that depends on no other. Raises `NotFoundError` if
+    there is no log; none is created.
     """
     async with existing_log(url, exchange_id) as log:
         state: State | None = None
-        if places is not None:
-            files = checkpoint_files(log, checkpoint_dir)
-            state = await placing_state(log, files, intent_id=places[0], symbol_id=places[1])
+        if scope is not None:
+            state = await command_state(log, checkpoint_files(log, checkpoint_dir), scope)
         async with open_kernel(log, actor=actor or operator(), checkpoint_dir=checkpoint_dir, state=state) as kernel:
             yield kernel
 

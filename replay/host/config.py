@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pydantic
+from msgspec.structs import replace
 
 from kernel.errors import ValidationError, Violation
 from kernel.models import ExternalOrderPolicy

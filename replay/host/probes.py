@@ -11,9 +11,9 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from kernel.clock import Clock
@@ -25,8 +25,7 @@ from replay.views.metrics import text_of
 Found = TypeVar("Found")
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     status: int
     body: str
     content_type: str = "text/plain; charset=utf-8"

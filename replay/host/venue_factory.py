@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from pathlib import Path
+
+from msgspec.structs import asdict, replace
 
 from kernel.errors import ValidationError, Violation
 from kernel.log.factory import sqlite_path
@@ -23,7 +24,7 @@ def venue_of(name: str, address: str | None, paper: PaperExchangeOptions, *, url
     if address is not None:
         return PaperVenue(address)
     kept = replace(paper, journal=paper.journal or journal_beside(url, exchange_id))
-    return PaperVenue(**{item.name: getattr(kept, item.name) for item in fields(kept)})
+    return PaperVenue(**asdict(kept))
 
 
 def venue_without_log(name: str, address: str | None, journal: str | None, url: str, exchange_id: str) -> Venue:

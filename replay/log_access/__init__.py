@@ -7,7 +7,8 @@ From the lowest layer to the highest:
 - `log_reader`: opens a log, checks its rows and folds it; finds positions and instants.
 - `checkpoints`: finds and writes checkpoints.
 - `bookings`: what each event booked, with its intent's owner.
+- `state_source`: the states that views show.
 - `as_of`: the state at a position or an instant.
 - `stream_state`: the state of single intents and groups.
-- `placing_state`: the state that placing one order needs.
+- `command_state`: the state that a command to one intent needs.
 """

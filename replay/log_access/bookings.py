@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
+
 from kernel import events
-from kernel.lifecycle import Record, evolve
+from kernel.lifecycle.evolve import evolve
+from kernel.lifecycle.record import Record
 from kernel.log.base import EventLog
 from kernel.log.engine.records import event_of
 from kernel.order_spec import Side
@@ -27,8 +29,7 @@ KINDS = {events.OrderFilled.topic: "FILL", events.FillCorrected.topic: "CORRECTI
 """Kinds of entries by the topic of their event; any other topic is its own kind."""
 
 
-@dataclass(frozen=True, slots=True)
-class BookEntry:
+class BookEntry(msgspec.Struct, frozen=True):
     """One trade, or the fee of one trade, booked or reversed."""
 
     event: events.BaseEvent

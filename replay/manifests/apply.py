@@ -14,11 +14,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+import msgspec
 from msgspec import structs
+from msgspec.structs import replace
 
 from kernel import EventSourcedKernel
 from kernel.clock import Clock, SystemClock
@@ -58,8 +59,7 @@ class Action(StrEnum):
     UNCHANGED = "unchanged"
 
 
-@dataclass(frozen=True, slots=True)
-class OrderStep:
+class OrderStep(msgspec.Struct, frozen=True):
     """One order of a manifest, and what applying it does."""
 
     manifest: OrderManifest
@@ -85,8 +85,7 @@ class OrderStep:
         return self.known is None or self.known.order != self.order
 
 
-@dataclass(frozen=True, slots=True)
-class GroupStep:
+class GroupStep(msgspec.Struct, frozen=True):
     """One group of a manifest, and what applying it does."""
 
     manifest: GroupManifest
@@ -422,12 +421,11 @@ async def update_metadata(kernel: EventSourcedKernel, step: OrderStep, known: Or
         await kernel.intent_store.update_intent(updated)
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
+class Answers(msgspec.Struct, frozen=True):
     """The venue's answers to what was applied."""
 
     refused: tuple[ExchangeError, ...] = ()
-    late: tuple[str, ...] = field(default=())
+    late: tuple[str, ...] = ()
     """Intents without an answer in time; the kernel keeps trying."""
 
 

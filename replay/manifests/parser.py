@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 import yaml
+from msgspec.structs import replace
 
 from kernel.errors import Violation
 
@@ -34,15 +35,13 @@ JSON_SPACE = re.compile(r"[ \t\n\r]*")
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-@dataclass(frozen=True, slots=True)
-class Ambiguous:
+class Ambiguous(msgspec.Struct, frozen=True):
     """An unquoted number that is not an exact integer: readers disagree on its meaning."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ManifestProblem(Violation):
+class ManifestProblem(Violation, frozen=True):
     """A violation in a file. `str` is where it is, the sentence and the remedy.
 
     Attributes:
@@ -63,18 +62,17 @@ class _TooDeep(Exception):
     """A value is nested too deep, at this line; the rest of the file is not read."""
 
 
-@dataclass(slots=True)
-class Document:
+class Document(msgspec.Struct):
     """One document of a file, and the problems of its form."""
 
     file: str
     number: int
     root: Any = None
-    values: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Any] = {}
     """Every value by its path, as in `spec.orders[1].price`."""
-    lines: dict[str, int] = field(default_factory=dict)
+    lines: dict[str, int] = {}
     """The line at which a value begins, by its path, if the format has lines."""
-    problems: list[ManifestProblem] = field(default_factory=list)
+    problems: list[ManifestProblem] = []
     name: str = ""
     """The object that it describes, once known; for its problems."""
 

@@ -10,13 +10,14 @@ import difflib
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+import msgspec
 import pydantic
+from msgspec.structs import replace
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
@@ -56,14 +57,13 @@ DECIMALS = {"quantity": True, "price": False, "stop_price": False, "display_quan
 STDIN = "-"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderManifest:
+class OrderManifest(msgspec.Struct, frozen=True, kw_only=True):
     """An order by its name; an order of a group has the group's owner and labels."""
 
     name: str
     terms: OrderForm
     owner: str = ""
-    labels: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = {}
     on_unsolicited_cancel: UnsolicitedCancelPolicy = UnsolicitedCancelPolicy.STOP
     where: str = ""
     """Its file and document."""
@@ -71,15 +71,14 @@ class OrderManifest:
     """Where its terms are in the document."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupManifest:
+class GroupManifest(msgspec.Struct, frozen=True, kw_only=True):
     """A group of contingent orders."""
 
     name: str
     mode: OcoMode
     orders: tuple[OrderManifest, ...]
     owner: str = ""
-    labels: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = {}
     where: str = ""
 
 

@@ -7,7 +7,8 @@ The orders are selected once, so that only orders that were shown are canceled. 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from kernel import EventSourcedKernel
 from kernel.clock import SystemClock
@@ -20,8 +21,7 @@ from replay.views.listing import item_of
 from replay.views.resources import INTENTS, intent_subject, render_context
 
 
-@dataclass(frozen=True, slots=True)
-class CancelResult:
+class CancelResult(msgspec.Struct, frozen=True):
     """The result of one cancel."""
 
     intent_id: str

@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+
+import msgspec
 
 from kernel.actions import Priority
 from kernel.clock import NS_PER_S, Clock, SystemClock
 from kernel.errors import NotSent, Rejected, VenueError
-from kernel.lifecycle import client_order_id
+from kernel.lifecycle.record import client_order_id
 from kernel.metrics import Metrics
 from kernel.order_spec import SymbolMetadata
 from kernel.reconciler.rate_limiter import VenueRateLimiter
@@ -39,15 +40,14 @@ NOT_LOGGED = (
 )
 
 
-@dataclass(slots=True)
-class EmergencyCancelReport:
+class EmergencyCancelReport(msgspec.Struct):
     """The results so far."""
 
     show: Callable[[str], None]
     """Called with a line for each cancel: the order and the venue's answer."""
-    seen: set[str] = field(default_factory=set)
+    seen: set[str] = set()
     """Venue ids of all orders that were listed as open."""
-    left: set[str] = field(default_factory=set)
+    left: set[str] = set()
     """Those in the newest list."""
     complete: bool = False
     """True if the newest list was complete."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+
+import msgspec
 
 from kernel import EventSourcedKernel
 from kernel.errors import LogUnavailableError, NotFoundError, WaitTimeoutError
@@ -16,8 +17,7 @@ NAMES_MAX = 10
 """Number of intents that the output names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Halted:
+class Halted(msgspec.Struct, frozen=True):
     """The result of a halt."""
 
     canceled: int

@@ -7,7 +7,8 @@ would cancel the strategy's orders.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from kernel import EventSourcedKernel
 from kernel.clock import Clock, SystemClock
@@ -18,8 +19,7 @@ from replay.host.bootstrap import open_client
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class HeartbeatSchedule:
+class HeartbeatSchedule(msgspec.Struct, frozen=True):
     """The heartbeat of a strategy."""
 
     owner: str

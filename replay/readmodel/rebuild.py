@@ -10,10 +10,11 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from kernel import events
 from kernel.clock import NS_PER_S, SystemClock
@@ -34,8 +35,7 @@ MEETINGS_MAX = 1_000
 SWITCHES_MAX = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Compared:
+class Compared(msgspec.Struct, frozen=True):
     """One comparison with the folded log."""
 
     what: str
@@ -49,8 +49,7 @@ class Compared:
     found: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RebuildReport:
+class RebuildReport(msgspec.Struct, frozen=True):
     """The result of a rebuild."""
 
     exchange_id: str
@@ -80,7 +79,7 @@ class RebuildReport:
 
     def as_dict(self) -> dict[str, Any]:
         rate = {"events_per_s": round(self.events_per_s), "ok": self.ok}
-        return {**asdict(self), "seconds": round(self.seconds, 3), **rate}
+        return {**msgspec.to_builtins(self), "seconds": round(self.seconds, 3), **rate}
 
 
 async def rebuild(

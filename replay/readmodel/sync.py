@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from kernel.errors import ConflictError, IntegrityError, ValidationError
 from kernel.log.base import EventLog
 from kernel.log.factory import sqlite_path
@@ -31,8 +33,7 @@ ROWS_PER_TRANSACTION = 5_000
 POSTGRES = ("postgresql://", "postgres://")
 
 
-@dataclass(frozen=True, slots=True)
-class Synced:
+class Synced(msgspec.Struct, frozen=True):
     """The position of the tables."""
 
     where: str

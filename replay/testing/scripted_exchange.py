@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
 from msgspec import structs
+from msgspec.structs import replace
 
 from kernel.clock import Clock
 from kernel.errors import OutcomeUnknown, Rejected, VenueError
@@ -39,8 +41,7 @@ QUERIES = ("order", "snapshot")
 OPEN = (OrdStatus.NEW, OrdStatus.PARTIALLY_FILLED)
 
 
-@dataclass(frozen=True)
-class ScriptedTrade:
+class ScriptedTrade(msgspec.Struct, frozen=True):
     """A trade of an order."""
 
     key: str
@@ -48,8 +49,7 @@ class ScriptedTrade:
     time_ns: int
 
 
-@dataclass(frozen=True)
-class ScriptedOrder:
+class ScriptedOrder(msgspec.Struct, frozen=True):
     """An order as the exchange has it."""
 
     number: int
@@ -93,8 +93,7 @@ class Port(Protocol):
         """Accept a report; None means that the stream is lost."""
 
 
-@dataclass
-class Message:
+class Message(msgspec.Struct):
     """A request on its way, or its answer on its way back."""
 
     venue: Port

@@ -10,9 +10,10 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+import msgspec
 
 from kernel.errors import ValidationError
 from kernel.log.base import EventLog
@@ -27,8 +28,7 @@ from replay.transfer.tables import TABLES, ExportTable
 FORMATS = ("jsonl", "csv", "parquet")
 
 
-@dataclass(frozen=True, slots=True)
-class Exported:
+class Exported(msgspec.Struct, frozen=True):
     """The result of an export."""
 
     path: str

@@ -121,10 +121,10 @@ def restore_rows(recorder: LogRecorder, identity: Identity, pages: Iterator[list
 
 
 def _in_new_file(path: Path, work: Work) -> Head:
-    from kernel.log.backends.sqlite import SQLiteLogDatastore, SQLiteRecorder
+    from kernel.log.backends.sqlite import SQLiteRecorder
 
     with atomic_file(path) as transaction:
-        recorder = SQLiteRecorder(SQLiteLogDatastore(f"{transaction.as_uri()}?mode=rwc"))
+        recorder = SQLiteRecorder(f"{transaction.as_uri()}?mode=rwc")
         try:
             recorder.create_table()
             return work(recorder)

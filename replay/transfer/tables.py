@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 from typing import Any
 
+import msgspec
+
 from kernel import events
-from kernel.lifecycle import Record, evolve, order_state
+from kernel.lifecycle.evolve import evolve
+from kernel.lifecycle.record import Record, order_state
 from kernel.log.base import EventLog, StoredRow
 from kernel.log.engine.records import event_of
 from kernel.models import OrderIntent
@@ -41,8 +43,7 @@ class FieldType(Enum):
     TEXT = "string"
 
 
-@dataclass(frozen=True, slots=True)
-class ExportTable:
+class ExportTable(msgspec.Struct, frozen=True):
     """Columns, and a function that reads the rows of a log up to a position, in pages."""
 
     columns: tuple[tuple[str, FieldType], ...]

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from kernel.errors import IntegrityError, ValidationError
 from kernel.log.base import EventLog, StoredRow
@@ -29,8 +30,7 @@ INCLUSION = "exchange-kernel/inclusion/v1"
 CONSISTENCY = "exchange-kernel/consistency/v1"
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(msgspec.Struct, frozen=True):
     """One proof."""
 
     document: dict[str, Any]

@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from kernel.errors import KernelError, ValidationError
 from kernel.log.base import EventLog
 from kernel.log.merkle import HASH_BYTES
@@ -65,8 +67,7 @@ def key_id(name: str, public_key: bytes) -> bytes:
     return sha256(b"".join((name.encode(), b"\n", ED25519, public_key))).digest()[:KEY_ID_BYTES]
 
 
-@dataclass(frozen=True, slots=True)
-class VerifierKey:
+class VerifierKey(msgspec.Struct, frozen=True):
     """A public key, which checks signatures."""
 
     name: str
@@ -159,8 +160,7 @@ def _key_bytes(text: str) -> bytes:
     return value[1:]
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(msgspec.Struct, frozen=True):
     """A signature line of a signed note."""
 
     name: str
@@ -174,8 +174,7 @@ class Signature:
 SIGNATURE_LINE = re.compile(rf"{DASH} (\S+) (\S+)")
 
 
-@dataclass(frozen=True, slots=True)
-class SignedNote:
+class SignedNote(msgspec.Struct, frozen=True):
     """A text with signatures. It is untrusted until `signers` has found a trusted key."""
 
     text: str
@@ -243,8 +242,7 @@ def sign(text: str, keys: Sequence[SignerKey]) -> SignedNote:
     return SignedNote(text, tuple(key.sign(text) for key in keys))
 
 
-@dataclass(frozen=True, slots=True)
-class TreeHead:
+class TreeHead(msgspec.Struct, frozen=True):
     """The size and hashes of a log at one time (a C2SP checkpoint)."""
 
     origin: str

@@ -7,8 +7,9 @@ log was rewritten or truncated. The files are listed at the start and read one a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from kernel.errors import NotFoundError, ValidationError
 from kernel.log.base import StoredRow
@@ -18,8 +19,7 @@ from replay.transparency.signed_note import VerifierKey
 from replay.transparency.tree_head_store import StoredTreeHead, other_log, read_tree_head, size_in_name, tree_head_files
 
 
-@dataclass(frozen=True, slots=True)
-class TreeHeadInputs:
+class TreeHeadInputs(msgspec.Struct, frozen=True):
     """The tree heads to compare a log with."""
 
     files: tuple[Path, ...]

@@ -16,8 +16,9 @@ import logging
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from kernel.clock import Clock
 from kernel.controller import EventSourcedKernel
@@ -45,8 +46,7 @@ LAST_TREE_HEAD_TIMEOUT_S = 5.0
 """Time for the last tree head when a kernel stops."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TreeHeadOptions:
+class TreeHeadOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Where and how often tree heads are signed, and by which keys."""
 
     directory: Path
@@ -66,8 +66,7 @@ class TreeHeadOptions:
             key.sign("\n")
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(msgspec.Struct, frozen=True):
     """The part of a log read so far."""
 
     tree: Frontier

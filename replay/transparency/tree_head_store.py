@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from kernel.errors import NotFoundError, ValidationError
@@ -18,8 +17,7 @@ NEAREST = 3
 """Number of tree heads that an error names."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredTreeHead(TreeHead):
+class StoredTreeHead(TreeHead, frozen=True):
     """A tree head with its file and signatures."""
 
     path: Path

@@ -13,7 +13,7 @@ from kernel.actions import ActionKind
 from kernel.clock import NS_PER_S
 from kernel.commands.waiters import refusal
 from kernel.errors import LogUnavailableError, NotFoundError, ValidationError, Violation
-from kernel.lifecycle import finding_id
+from kernel.lifecycle.findings import finding_id
 from kernel.models import (
     AttemptOutcome,
     Desired,
@@ -29,7 +29,7 @@ from kernel.plan import difference
 from kernel.streams.rehydration import ensure_loaded
 from replay.formatting.events import event_sentence
 from replay.formatting.output import NONE, age, aligned, human_duration, json_line, utc
-from replay.log_access.as_of import HistoricState, StateSource
+from replay.log_access.state_source import HistoricState, StateSource
 from replay.views.conditions import terminal_status
 from replay.views.differences import IN_SYNC, action_text, next_action, next_try, reason_text
 from replay.views.groups import GroupMember, GroupState, group_of_finding, group_state, limited_by

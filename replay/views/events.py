@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+
+import msgspec
 
 from kernel import events
 from kernel.clock import SystemClock
@@ -22,8 +23,7 @@ COLUMNS = ("POSITION", "AGE", "TYPE", "OBJECT", "ACTOR", "MESSAGE", "EVIDENCE", 
 NARROW = 6
 
 
-@dataclass(frozen=True, slots=True)
-class EventFilter:
+class EventFilter(msgspec.Struct, frozen=True):
     """Which events to list."""
 
     intent_id: str | None = None

@@ -128,9 +128,8 @@ def is_model(place: Place) -> TypeGuard[Model]:
 
 
 def fields_of(model: Model) -> Mapping[str, FieldInfo]:
-    if issubclass(model, pydantic.BaseModel):
-        return model.model_fields
-    docs, fields = edge.field_docs(model), edge.fields_of(model)
+    docs = edge.field_docs(model)
+    fields = model.model_fields if issubclass(model, pydantic.BaseModel) else edge.fields_of(model)
     for name, field in fields.items():
         field.description = docs.get(name)
     return fields

@@ -21,8 +21,7 @@ from prometheus_client.registry import Collector
 from kernel import EventSourcedKernel
 from kernel.actions import ActionKind
 from kernel.clock import NS_PER_S, Clock
-from kernel.lifecycle import Record
-from kernel.lifecycle.record import reconciliation_status
+from kernel.lifecycle.record import Record, reconciliation_status
 from kernel.metrics import QUEUE, EngineReading, LimitReading, Metrics, RateWindow, full_name
 from kernel.models import AttemptOutcome, FindingKind, ReconciliationStatus
 from kernel.plan import difference

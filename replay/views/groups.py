@@ -10,7 +10,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from kernel.groups import Group, max_excess
-from kernel.lifecycle import finding_id
+from kernel.lifecycle.findings import finding_id
 from kernel.models import Finding, FindingKind
 from kernel.order_spec import InstantNs, Int, IntentId, OcoMode, SymbolId, Uint64
 from kernel.state import KernelState

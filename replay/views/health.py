@@ -7,8 +7,10 @@ snapshot, pauses, findings and unknown attempts. Conditions are named as in `Eve
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
+
+import msgspec
+from msgspec.structs import asdict, replace
 
 from kernel import EventSourcedKernel, events
 from kernel.clock import SystemClock
@@ -17,7 +19,6 @@ from kernel.log.engine.records import event_of
 from kernel.models import AttemptOutcome, Finding
 from kernel.safety.readiness import (
     LEASE_HELD,
-    NOT_PAUSED,
     PROJECTIONS_AT_HEAD,
     REMEDIES,
     VENUE_CONNECTED,
@@ -27,6 +28,7 @@ from kernel.safety.readiness import (
     all_hold,
     clock_condition,
 )
+from kernel.safety.trading_halts import NOT_PAUSED
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from replay.formatting.output import Format, Item, Listing, age, aligned, render
@@ -38,8 +40,7 @@ RELISTS_MISSED_MAX = 2
 query."""
 
 
-@dataclass(frozen=True, slots=True)
-class LeaderStatus:
+class LeaderStatus(msgspec.Struct, frozen=True):
     """The newest leader, as the control stream shows it."""
 
     epoch: int = 0
@@ -122,7 +123,7 @@ async def health(kernel: EventSourcedKernel) -> dict[str, Any]:
         "leader": seen.held,
         "epoch": seen.leader.epoch,
         "holder": seen.leader.holder,
-        "conditions": [condition.as_dict() for condition in conditions],
+        "conditions": [asdict(condition) for condition in conditions],
         "position": seen.head,
         "last_event_at_ns": head.recorded_at_ns,
         "kernel_started_at_ns": recorded_at_ns(seen.leader.started),

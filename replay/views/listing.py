@@ -15,13 +15,14 @@ from msgspec.structs import replace
 
 from kernel import events
 from kernel.errors import NotFoundError, ValidationError, Violation
+from kernel.events.base import intent_id_of
 from kernel.groups import Group
 from kernel.state import KernelState
 from kernel.streams.fills import fills
 from kernel.streams.rehydration import ensure_loaded
-from kernel.subscriptions import intent_id_of
 from kernel.values import as_json
 from replay.formatting.output import Item, Listing
+from replay.log_access.state_source import StateSource
 from replay.views.resources import (
     FILLS,
     GROUPS,
@@ -40,7 +41,6 @@ from replay.views.resources import (
 
 if TYPE_CHECKING:
     from kernel import EventSourcedKernel
-    from replay.log_access.as_of import StateSource
 
 
 class ResourceQuery(msgspec.Struct, frozen=True):

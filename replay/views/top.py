@@ -11,17 +11,21 @@ import asyncio
 import heapq
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from kernel import EventSourcedKernel, events, plan
 from kernel.actions import ActionKind
 from kernel.clock import NS_PER_S, Clock
 from kernel.errors import LogUnavailableError
-from kernel.lifecycle import Record
+from kernel.lifecycle.record import Record
 from kernel.metrics import PREFIX
 from kernel.models import AttemptOutcome
-from kernel.safety.readiness import NOT_PAUSED, PROJECTIONS_AT_HEAD, Condition, all_hold
+from kernel.safety.readiness import PROJECTIONS_AT_HEAD, Condition, all_hold
+from kernel.safety.trading_halts import NOT_PAUSED
 from kernel.state import KernelState
 from kernel.subscriptions import symbol_id_of
 from replay.formatting.output import NONE, age
@@ -58,8 +62,7 @@ Numbers = Mapping[str, float]
 """A leader's metrics: name with labels, and value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(msgspec.Struct, frozen=True):
     """An intent that differs from its actual order."""
 
     intent_id: str
@@ -75,8 +78,7 @@ class ScreenTable(NamedTuple):
     """Shown instead of rows; empty: a table without rows is left out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(msgspec.Struct, frozen=True):
     """Everything shown at one instant."""
 
     facts: Rows

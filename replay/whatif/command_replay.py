@@ -7,10 +7,11 @@ resolutions of attempts and findings refer to evidence of the original, and are 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 from msgspec import structs
+from msgspec.structs import replace
 
 from kernel import EventSourcedKernel, events
 from kernel.clock import NS_PER_S
@@ -23,15 +24,13 @@ from kernel.values.edge import validated
 ACTOR_PREFIXES = ("strategy:", "operator:")
 
 
-@dataclass(frozen=True, slots=True)
-class OrderCommand:
+class OrderCommand(msgspec.Struct, frozen=True):
     """Place an order."""
 
     intent: OrderIntent
 
 
-@dataclass(frozen=True, slots=True)
-class GroupCommand:
+class GroupCommand(msgspec.Struct, frozen=True):
     """Place a group of contingent orders."""
 
     group_id: str
@@ -39,17 +38,15 @@ class GroupCommand:
     intents: tuple[OrderIntent, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ModifyCommand:
+class ModifyCommand(msgspec.Struct, frozen=True):
     """Modify an order: all its terms (`order`), or some (`terms`)."""
 
     intent_id: str
     order: StandardOrder | None = None
-    terms: Mapping[str, Any] = field(default_factory=dict)
+    terms: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class CancelCommand:
+class CancelCommand(msgspec.Struct, frozen=True):
     """Cancel an order."""
 
     intent_id: str
@@ -60,8 +57,7 @@ Control = events.IntentDeleted | events.Paused | events.Resumed | events.Heartbe
 ReplayedCommand = OrderCommand | GroupCommand | ModifyCommand | CancelCommand | Control
 
 
-@dataclass(frozen=True, slots=True)
-class TimedCommand:
+class TimedCommand(msgspec.Struct, frozen=True):
     """A command and its instant."""
 
     at_ns: int
@@ -110,15 +106,13 @@ def command_of(event: events.BaseEvent) -> ReplayedCommand | None:
     return event if isinstance(event, Control) else None
 
 
-@dataclass(frozen=True, slots=True)
-class DropCommands:
+class DropCommands(msgspec.Struct, frozen=True):
     """Drop every command about an order or a group."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class AlterTerms:
+class AlterTerms(msgspec.Struct, frozen=True):
     """Place an order with other terms; modify it at the fork if it was placed before."""
 
     intent_id: str
@@ -126,8 +120,7 @@ class AlterTerms:
     """Fields of `StandardOrder`. A price or quantity is an integer at the symbol's scale, or a decimal as text."""
 
 
-@dataclass(frozen=True, slots=True)
-class AddCommand:
+class AddCommand(msgspec.Struct, frozen=True):
     """Add a command."""
 
     at_ns: int

@@ -6,9 +6,10 @@ Made by `simulation` from a state, printed by `orderctl what-if`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
+
+import msgspec
 
 from kernel.clock import NS_PER_S
 from kernel.models import OrderIntent, Position
@@ -19,8 +20,7 @@ from replay.formatting.output import Item, Listing
 ABSENT = "-"
 
 
-@dataclass(frozen=True, slots=True)
-class OrderOutcome:
+class OrderOutcome(msgspec.Struct, frozen=True):
     """One order at the end of a run."""
 
     intent_id: str
@@ -36,8 +36,7 @@ class OrderOutcome:
     avg_px: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class PositionOutcome:
+class PositionOutcome(msgspec.Struct, frozen=True):
     """One position at the end of a run, including the time before the fork."""
 
     symbol_id: str
@@ -50,8 +49,7 @@ class PositionOutcome:
     fees: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """The outcome of a run."""
 
     position: int
@@ -67,8 +65,7 @@ class Outcome:
     """Replayed commands that were refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class WhatIf:
+class WhatIf(msgspec.Struct, frozen=True):
     """The recorded outcome, and the simulated ones without and with the changes."""
 
     position: int
@@ -171,7 +168,7 @@ def summary(found: WhatIf) -> str:
 
 def exact(run: Outcome, scales: Scales) -> dict[str, Any]:
     """An outcome as JSON, with decimals."""
-    data = asdict(run)
+    data: dict[str, Any] = msgspec.to_builtins(run)
     for kind in ("orders", "positions"):
         data[kind] = [scales.data(item, item["symbol_id"]) for item in data[kind].values()]
     return data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -18,8 +17,7 @@ from replay.whatif.outcomes import WhatIf
 from replay.whatif.simulation import what_if
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScenarioOptions:
+class ScenarioOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options as typed."""
 
     at: str

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pydantic
+from msgspec.structs import replace
 
 from kernel import EventSourcedKernel, events
 from kernel.clock import NS_PER_MS, NS_PER_S, LoopClock, SeededIds
@@ -56,8 +58,7 @@ APPEND_ROWS_MAX = 1_000
 """Rows that are read to find the last event of one append."""
 
 
-@dataclass(frozen=True, slots=True)
-class MarketTrade:
+class MarketTrade(msgspec.Struct, frozen=True):
     """Evidence of one of our own fills about the market: a trade against our resting order, or, if we took liquidity, the
     price when our order arrived (`quantity` 0)."""
 
@@ -95,8 +96,7 @@ class ForkPoint:
     trades: list[MarketTrade] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Scenario:
+class Scenario(msgspec.Struct, frozen=True):
     """The inputs of one run."""
 
     commands: Sequence[TimedCommand]

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from kernel.clock import NS_PER_MS, Clock
 from kernel.errors import ValidationError, Violation
-from kernel.lifecycle import Record
 from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.record import Record
 from kernel.models import OrdStatus
 from kernel.order_spec import STOPPED, OcoMode, OrderType, SymbolMetadata
 from kernel.venues.base import VenueCapabilities
@@ -111,7 +111,7 @@ def paper_order(state: State, record: Record, facts: OrderFacts) -> PaperOrder:
         status=status_of(facts),
         cum_qty=min(facts.cum_qty, facts.quantity),
         cum_notional=facts.quantities.cum_notional,
-        armed=order.order_type in STOPPED and not facts.triggered,
+        armed=order.order_type in STOPPED and not facts.rare.triggered,
         expires_ns=order.expire_at_ns,
         shown=min(order.display_quantity or 0, max(0, facts.quantity - facts.cum_qty)),
         group_id=first_of(state, group.intent_ids) if group is not None and native else None,

@@ -21,7 +21,7 @@ from unittest import mock
 
 from kernel import EventSourcedKernel, events
 from kernel.clock import SeededIds
-from kernel.lifecycle import client_order_id
+from kernel.lifecycle.record import client_order_id
 from kernel.models import AttemptKind, Evidence, ExecType, OrderIntent, OrdStatus
 from kernel.order_spec import StandardOrder
 from projections import State

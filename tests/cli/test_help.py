@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli import SECTIONS, cli
-from tests.cli.world import COMMANDS, clean_environment
+from tests.cli.world import COMMANDS, World, clean_environment
 
 VERBS = sorted(COMMANDS)
 
@@ -71,6 +71,33 @@ def test_help_loads_nothing_heavy() -> None:
 
     light = {"kernel", "kernel.platform", "kernel.platform.lazy_exports", "replay", "replay.cli", "replay.cli.group"}
     assert set(done.stdout.split()) == light
+
+
+NEVER = ("psycopg", "eventsourcing", "rich", "yaml", "replay.manifests", "replay.demo", "kernel.runtime.venue_session",
+         "kernel.reconciler.venue_reconciler")  # fmt: skip
+NOT_TO_READ = (*NEVER, "pydantic", "prometheus_client", "importlib.metadata", "kernel.controller", "kernel.reconciler",
+               "kernel.subscriptions", "projections.checkpoint")  # fmt: skip
+NEEDLESS = {
+    "get intent a": NOT_TO_READ,
+    "describe a": NOT_TO_READ,
+    "history a": NOT_TO_READ,
+    "modify a --limit 50001 --wait recorded": NEVER,
+    "cancel a --wait recorded": NEVER,
+    "place BUY 0.001 BTCUSDT --limit 50000 --wait recorded": NEVER,
+}
+"""What a command on one order must not import."""
+
+
+def test_commands_on_one_order_import_only_what_they_need(idle: World) -> None:
+    """A command on one order of a SQLite log imports no driver, formatter or part of the kernel that it does not use."""
+    idle.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000", "--id", "a", "--wait", "recorded")
+    shown = "import atexit, sys, cli; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); cli.main()"
+    environment = clean_environment(ORDERCTL_LOG=idle.url)
+    for command, needless in NEEDLESS.items():
+        words = [sys.executable, "-c", shown, *command.split()]
+        done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+        loaded = done.stderr.split()
+        assert [name for name in needless if any(f"{module}.".startswith(f"{name}.") for module in loaded)] == []
 
 
 @pytest.mark.parametrize("words", [["nonsense"], ["place"], ["get"], ["wait", "x"], ["place", "HOLD", "1", "BTCUSDT"]])

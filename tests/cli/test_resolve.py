@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from cli import cli
 from kernel import events
 from kernel.clock import SystemClock
-from kernel.lifecycle import raised
+from kernel.lifecycle.findings import raised
 from kernel.log import Append, Write
 from kernel.models import AttemptKind, Evidence, ExecType, FindingKind
 from kernel.order_spec import OrderType, Side, StandardOrder

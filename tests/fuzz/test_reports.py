@@ -12,7 +12,7 @@ from msgspec import structs
 
 from kernel.errors import OutcomeUnknown
 from kernel.events import BaseEvent, IntentCancelRequested, IntentDeleted, decode, encode
-from kernel.lifecycle import order_state
+from kernel.lifecycle.record import order_state
 from kernel.models import AttemptKind, ExecType, Liquidity, OrdStatus
 from kernel.order_spec import UINT64_MAX, Side
 from kernel.plan import difference, plan

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 
 from msgspec import structs
+from msgspec.structs import replace
 
 from kernel.clock import Clock
 from kernel.errors import VenueError

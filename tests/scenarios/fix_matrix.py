@@ -18,8 +18,9 @@ import yaml
 from msgspec import structs
 
 from kernel.events import IntentCancelRequested, IntentCreated, IntentModified
-from kernel.lifecycle import Record, evolve, ord_status
-from kernel.lifecycle.record import order_under
+from kernel.lifecycle.evolve import evolve
+from kernel.lifecycle.order_status import ord_status
+from kernel.lifecycle.record import Record, order_under
 from kernel.models import AttemptKind, ExecType, OrdStatus
 from kernel.order_spec import Side, StandardOrder, TimeInForce
 from kernel.venues.base import ExecutionReport

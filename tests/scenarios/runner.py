@@ -36,7 +36,8 @@ from kernel.controller import EventSourcedKernel
 from kernel.errors import ConflictError, FencedError, KernelError, LogUnavailableError, Rejected
 from kernel.events import BaseEvent, intent_stream
 from kernel.lease import FAR_FUTURE_NS, Lease
-from kernel.lifecycle import UpdateIntent, decide, order_state
+from kernel.lifecycle.decide import UpdateIntent, decide
+from kernel.lifecycle.record import order_state
 from kernel.log import LogSettings, open_log
 from kernel.log.backends.memory import MemoryLog, MemoryRecorder
 from kernel.log.base import Append, Appended, StoredRow, Write

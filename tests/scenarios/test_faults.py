@@ -17,7 +17,7 @@ from msgspec import structs
 from kernel.clock import LoopClock, SeededIds
 from kernel.controller import EventSourcedKernel
 from kernel.errors import ExchangeError
-from kernel.lifecycle import Record
+from kernel.lifecycle.record import Record
 from kernel.log import open_log
 from kernel.models import FindingKind, OrdStatus, ReconciliationStatus
 from kernel.order_spec import OrderType, Side, StandardOrder

@@ -12,8 +12,9 @@ import pytest
 from msgspec.structs import replace
 
 from kernel.events import BaseEvent, OrderReport
-from kernel.lifecycle import Record, evolve
-from kernel.lifecycle.order_facts import CumEvidence, OrderFacts
+from kernel.lifecycle.evolve import evolve
+from kernel.lifecycle.order_facts import CumEvidence, OrderFacts, with_rare
+from kernel.lifecycle.record import Record
 from kernel.lifecycle.trades import NO_TRADES
 from tests.scenarios import fix_matrix
 from tests.scenarios.fix_matrix import Options, Scenario
@@ -85,4 +86,4 @@ def trusting(record: Record, event: BaseEvent) -> Record:
 
 
 def overwritten(facts: OrderFacts, total: CumEvidence) -> OrderFacts:
-    return replace(facts, trades=NO_TRADES, busts=(), evidence=(total,))
+    return with_rare(replace(facts, trades=NO_TRADES, evidence=(total,)), busts=())

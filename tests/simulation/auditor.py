@@ -240,7 +240,7 @@ class Auditor(BracketAudit):
 
     def venue_trade(self, trade: Mapping[str, Any]) -> None:
         """The state of one of the kernel's trades at the venue now."""
-        self.trades.setdefault(trade["fill_key"], dict(trade))
+        self.trades.setdefault(trade["fill_key"], {**trade, "seen_ns": self.now_ns})
 
     def truth(self, truth: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
         """Everything at once."""
@@ -347,6 +347,7 @@ class Auditor(BracketAudit):
         """Faults have stopped and everything had its time. `read` is what queries show of each intent now."""
         self.truth(truth)
         self._final_trades = {trade["fill_key"]: dict(trade) for trade in truth["trades"]}
+        self._forget_unlisted()
         self._disown_unnamed()
         for what, event in self._later:
             self._hold_against_truth(what, event)
@@ -364,27 +365,35 @@ class Auditor(BracketAudit):
         self._check_foreign({self.intents[name].order["symbol_id"] for name in unknown})
         self._check_silences()
         for finding_id, kind in self.standing.items():
-            if kind in ("BALANCE_DRIFT", "POSITION_DRIFT"):
+            if kind in ("BALANCE_DRIFT", "POSITION_DRIFT") and not self.gap_ns:
                 self.problem(1, f"finding {finding_id} stands, though every fill is known")
+
+    def _forget_unlisted(self) -> None:
+        """Take out the trades that the venue had dropped from its list when the kernel came back, if a finding said so."""
+        for fill_key, trade in [*self._final_trades.items()]:
+            if self.trades[fill_key]["seen_ns"] < self.gap_ns and fill_key not in self._fill_keys:
+                del self._final_trades[fill_key]
+                self.orders[trade["exchange_order_id"]].cum_qty -= trade["last_qty"]
 
     def _disown_unnamed(self) -> None:
         """Take the copies that the network made of a request for external orders, if the venue has shown no more of them
-        than trades without client order id: nothing tells whose they are. `_check_foreign` asks for the finding.
+        than lists or trades without client order id: nothing tells whose they are. `_check_foreign` asks for the finding.
 
         That is so if another order under the id was shown, or if the request itself was refused: then only a copy traded.
         """
-        if self.personality is None or "unnamed-trades" not in self.personality.names:
-            return
+        shown = self.personality.names if self.personality is not None else frozenset()
+        unnamed_open = "unnamed-orders" in shown and not self.looks_up
         for intent in self.intents.values():
             orders = self._by_intent[intent.intent_id]
             for client_id in self.doubled & {item.client_order_id for item in orders}:
                 copies = [item for item in orders if item.client_order_id == client_id]
                 hidden = [item for item in copies if not self.is_known(item.exchange_order_id)]
-                unnamed = [item for item in hidden if item.cum_qty and not item.open]
                 explained = len(copies) > len(hidden) or self._is_refused(intent, client_id)
-                for order in unnamed if explained else ():
-                    orders.remove(order)
-                    self.foreign.add(order.exchange_order_id)
+                for order in hidden if explained else ():
+                    if unnamed_open if order.open else ("unnamed-trades" in shown and order.cum_qty):
+                        orders.remove(order)
+                        self.foreign.add(order.exchange_order_id)
+                        intent.exceeded = False
 
     def _filled(self, group: Group) -> dict[str, int]:
         """The filled quantity of each member at the venue."""

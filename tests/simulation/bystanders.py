@@ -10,7 +10,7 @@ import contextlib
 from msgspec import structs
 
 from kernel.errors import ConflictError, KernelError, NotFoundError, ValidationError, VenueError
-from kernel.lifecycle import OrderRequest
+from kernel.lifecycle.attribution import OrderRequest
 from kernel.models import Attempt, AttemptKind, AttemptOutcome, FindingKind
 from kernel.order_spec import OrderType
 from tests.simulation.market import order_of
@@ -97,6 +97,9 @@ class Bystanders:
         for request in [*process.kernel.state.dead_requests()]:
             if request.stop_id is not None:
                 await self._say_of_stop(process, request)
+        for finding in [*process.kernel.state.findings()]:
+            if finding.kind is FindingKind.TRADES_GAP and finding.resolved_at_ns is None:
+                await process.kernel.resolve_finding(finding.finding_id, evidence="seen at the venue")
 
     async def _say_of_stop(self, process: Process, request: OrderRequest) -> None:
         """Say which order the trigger of a stop made that may have triggered unseen; or that none did."""

@@ -12,6 +12,8 @@ from typing import Any
 
 from tests.simulation.account import Group, Intent, Order, Problem, Send
 
+LISTED_NS = 59_000_000_000
+"""How long a venue of `short-history` lists trades, less the clocks' skew."""
 MINUTE_NS = 60_000_000_000
 SENDS_MAX = 40
 """The most sends of one intent within a minute, apart from those that its strategy causes."""
@@ -61,6 +63,10 @@ class LogAudit:
         """Client ids of groups that the venue works."""
         self.standing: dict[str, str] = {}
         """Kinds of the open findings by id."""
+        self.gap_ns = 0
+        """Trades before it were no longer listed when the kernel last said so."""
+        self.looks_up = True
+        """Whether the venue shows an order that is asked for by an id."""
         self.dealt_with: set[str] = set()
         """Findings that an operator resolved."""
         self.doubled: set[str] = set()
@@ -569,6 +575,8 @@ class LogAudit:
     def _on_FindingRaised(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
         finding = event["finding"]
         self.standing[finding["finding_id"]] = finding["kind"]
+        if finding["kind"] == "TRADES_GAP":
+            self.gap_ns = finding["raised_at_ns"] - LISTED_NS
         if (owner := self.intents.get(finding.get("intent_id") or "")) is not None:
             owner.findings.add(finding["kind"])
 

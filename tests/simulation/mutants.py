@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from msgspec import structs
+from msgspec.structs import replace
 
 from kernel import events, groups, plan
 from kernel.actions import Priority
@@ -241,7 +241,7 @@ def fills_count_each_time() -> list[Patch]:
 
 def totals_are_added() -> list[Patch]:
     """H17: what the venue counts beyond the trades is added, and stays."""
-    honest = fact_rules.compute_quantities
+    honest = fact_rules.general_quantities
 
     def compute(facts: Any) -> Any:
         found = honest(facts)
@@ -250,7 +250,7 @@ def totals_are_added() -> list[Patch]:
             cum_qty=found.traded_qty + max(0, beyond - (facts.trades[0].quantity if facts.trades else 0))
         )
 
-    return [(fact_rules, "compute_quantities", compute)]
+    return [(fact_rules, "general_quantities", compute), (fact_rules, "plain_cum_qty", lambda facts: None)]
 
 
 def busts_are_forgotten() -> list[Patch]:

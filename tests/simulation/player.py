@@ -388,9 +388,10 @@ class Player(Bystanders, VenueEvents):
                 self.world.start(op.kernel)
 
     async def _last_word(self) -> None:
-        """An operator resolves every unknown attempt, if the plan has one, or an external order may be its order (H20)."""
+        """An operator resolves every unknown attempt, if the plan has one, or an external order may be its order (H20), and
+        every gap in the trades."""
         leader = self._leader()
-        hides = self.world.personality.names & {"unnamed-trades", "unnamed-orders"}
+        hides = self.world.personality.names & {"unnamed-trades", "unnamed-orders", "short-history"}
         needed = hides or self.plan.world["lookup"] != "closed"
         if leader is not None and (needed or self.plan.world.get("operator") == "yes"):
             with contextlib.suppress(KernelError):

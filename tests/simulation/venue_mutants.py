@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from msgspec import structs
-
 from kernel.lifecycle import disagreement, order_facts, order_identity
 from kernel.lifecycle.order_identity import OrderMatch
 from kernel.models import Evidence
@@ -123,12 +121,12 @@ def a_stop_that_triggered_unseen_is_a_ghost() -> list[Patch]:
 
 def totals_of_a_chain_are_added() -> list[Patch]:
     """H23: a stop and the order that its trigger made have one total."""
-    honest = order_facts.compute_quantities
+    honest = order_facts.general_quantities
 
     def compute(facts: Any) -> Any:
-        return honest(structs.replace(facts, succeeded_ns=None))
+        return honest(order_facts.with_rare(facts, succeeded_ns=None))
 
-    return [(order_facts, "compute_quantities", compute)]
+    return [(order_facts, "general_quantities", compute)]
 
 
 # -------------------------------------------------------------------------------------------------------- H24: the brake

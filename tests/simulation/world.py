@@ -519,6 +519,7 @@ class World:
             on_top=config.amend_quantity is AmendQuantity.REMAINING,
         )
         self.audit.policy = policy_of(plan).value
+        self.audit.looks_up = config.lookup
         decimals = {item.asset_id: item.decimals for item in config.assets}
         self.audit.bought = {
             item.symbol_id: (item.base_asset, 10 ** (decimals[item.base_asset] - item.quantity_decimals))

@@ -8,4 +8,5 @@
 - `postgres_lease`: a lease by an advisory lock
 - `postgres_notifications`: listens for other processes' commits
 - `memory` (with its lease), `sqlite`, `postgres`: the logs
+- `library`, `postgres_library`: the same for users of the `eventsourcing` library
 """

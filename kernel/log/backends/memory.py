@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
-
-from eventsourcing.persistence import ApplicationRecorder
-from eventsourcing.popo import POPOApplicationRecorder, POPOFactory
 
 from kernel.clock import Clock
 from kernel.errors import KernelError
@@ -31,7 +29,7 @@ from kernel.log.engine.recorder import (
     RowQuery,
     check_empty,
 )
-from kernel.log.engine.records import Command, Row, prepare, this_process
+from kernel.log.engine.records import Command, Row, prepare
 from kernel.log.engine.tail_feed import TailHub, call_on
 
 T = TypeVar("T")
@@ -75,12 +73,11 @@ class MemoryLease(Lease):
             self._place.released.set()
 
 
-class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
+class MemoryRecorder(LogRecorder):
     """The rows, as tuples in a list."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.writer = this_process()
+        self._database_lock = threading.RLock()
         self.rows: list[Row] = []
         self.tail_hubs: list[TailHub] = []
         """One per log object over this recorder."""
@@ -200,13 +197,6 @@ def _matches(row: Row, query: RowQuery) -> bool:
     if query.upto_version is not None and row[2] > query.upto_version:
         return False
     return not query.topics or row[3] in query.topics
-
-
-class MemoryRecorderFactory(POPOFactory):
-    """The library's factory: `PERSISTENCE_MODULE=kernel.log.backends.memory:MemoryRecorderFactory`."""
-
-    def application_recorder(self) -> ApplicationRecorder:
-        return MemoryRecorder()
 
 
 class MemoryLog(RecordedLog):

@@ -16,11 +16,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from eventsourcing.persistence import ApplicationRecorder
-from eventsourcing.postgres import PostgresApplicationRecorder, PostgresFactory
 from msgspec.structs import replace
-from psycopg.conninfo import make_conninfo
-from psycopg.sql import SQL, Composed
+from psycopg.sql import SQL
 
 from kernel.clock import Clock
 from kernel.errors import IntegrityError, LogUnavailableError
@@ -51,24 +48,17 @@ RETRY_DELAY_S_MAX = 1.0
 CLOSING_DEADLINE_S = 1.0
 
 
-class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
+class PostgresRecorder(TableRecorder):
     """The log's tables in one schema."""
 
-    datastore: Datastore
-
     def __init__(self, datastore: Datastore, *, settings: LogSettings | None = None) -> None:
-        # Not the library's constructors: they look up composite types for inserts that are not used here.
         self.datastore = datastore
-        self.events_table_name = "log"
-        self.channel_name = datastore.schema
-        self.sql_create_statements: list[Composed] = []
         self.settings = settings or LogSettings()
         self.sql = postgres_sql.Statements(datastore.schema)
         self._deadline_shortened = threading.Event()
         self._lock = threading.RLock()
         """Guards the writer's connection."""
         self._connection: Connection | None = None
-        self.writer = this_process()
         self.backend_pid: int | None = None
         """The server process of the writer's connection, whose notifications are this process's own."""
         self._uncertain: set[bytes] = set()
@@ -348,22 +338,6 @@ def exchanges_at(conninfo: str) -> list[str]:
     """Return the exchange ids of a database's logs, in order."""
     with translated(), psycopg.connect(with_defaults(conninfo), autocommit=True) as connection:
         return [exchange_id for (exchange_id,) in connection.execute(postgres_sql.EXCHANGES).fetchall()]
-
-
-class PostgresRecorderFactory(PostgresFactory):
-    """The library's factory, named by `PERSISTENCE_MODULE`; reads the library's `POSTGRES_…` variables."""
-
-    def application_recorder(self) -> ApplicationRecorder:
-        env = self.env
-        conninfo = make_conninfo(
-            "",
-            dbname=env.get(self.POSTGRES_DBNAME),
-            host=env.get(self.POSTGRES_HOST),
-            port=env.get(self.POSTGRES_PORT) or "5432",
-            user=env.get(self.POSTGRES_USER),
-            password=env.get(self.POSTGRES_PASSWORD),
-        )
-        return PostgresRecorder(Datastore(conninfo, schema=env.get(self.POSTGRES_SCHEMA) or "log")).prepared()
 
 
 class PostgresLog(ThreadedLog):

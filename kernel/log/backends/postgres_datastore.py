@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
-from eventsourcing.postgres import PostgresDatastore
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from kernel.errors import KernelError, LogUnavailableError, ValidationError
@@ -25,13 +24,12 @@ T = TypeVar("T")
 IDLE_CONNECTIONS_MAX = 4
 
 
-class Datastore(PostgresDatastore):
+class Datastore:
     """Connections to one schema: a small stack of idle ones for readers instead of a pool with threads."""
 
     def __init__(self, conninfo: str, *, schema: str) -> None:
-        super().__init__("", "", "", "", "", schema=schema, originator_id_type="text")
-        self.pool.close()
         self.conninfo = with_defaults(conninfo)
+        self.schema = schema
         self._idle: list[Connection] = []
         self._idle_lock = threading.Lock()
         self._closed = False
@@ -85,9 +83,6 @@ class Datastore(PostgresDatastore):
 
     def close(self) -> None:
         """Close idle sessions. Idempotent."""
-        super().close()
-        if not hasattr(self, "_idle_lock"):  # called by the base class when its constructor failed
-            return
         with self._idle_lock:
             self._closed = True
             for connection in self._idle:

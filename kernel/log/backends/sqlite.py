@@ -15,16 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-
-from eventsourcing.persistence import ApplicationRecorder
-from eventsourcing.sqlite import (
-    SQLiteApplicationRecorder,
-    SQLiteConnection,
-    SQLiteConnectionPool,
-    SQLiteDatastore,
-    SQLiteFactory,
-)
+from typing import TYPE_CHECKING, Any
 
 from kernel.clock import Clock
 from kernel.errors import IntegrityError, KernelError, LogUnavailableError, UnsafeFileError
@@ -44,7 +35,7 @@ from kernel.log.engine.recorder import (
     TableRecorder,
     check_empty,
 )
-from kernel.log.engine.records import COLUMNS, Command, this_process
+from kernel.log.engine.records import COLUMNS, Command
 from kernel.log.engine.threaded_log import ThreadedLog
 from kernel.log.engine.version_cache import VersionCache, has_refusals, streams_of
 
@@ -56,6 +47,7 @@ BUSY_TIMEOUT_S = 10
 BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 """Primary result codes after which a retry may succeed."""
 CACHED_STATEMENTS = 128
+IDLE_CONNECTIONS_MAX = 4
 BACKUP_PAGES = 4_096
 """Pages copied between checks whether to stop."""
 SYNCHRONOUS_FULL = 2
@@ -149,13 +141,19 @@ SELECT_ROWS = (
 ROW_OF: Callable[[Iterable[Any]], StoredRow] = partial(tuple.__new__, StoredRow)
 
 
-class ConnectionPool(SQLiteConnectionPool):
-    """Connections with the pragmas of a durable log."""
+class Connections:
+    """Connections to one file, with the pragmas of a durable log; idle ones are kept for readers."""
 
-    def _create_connection(self) -> SQLiteConnection:
-        with _translated(self.db_name):
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._idle: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def connect(self) -> sqlite3.Connection:
+        with _translated(self.uri):
             connection = sqlite3.connect(
-                self.db_name,
+                self.uri,
                 uri=True,
                 check_same_thread=False,
                 isolation_level=None,
@@ -167,8 +165,7 @@ class ConnectionPool(SQLiteConnectionPool):
             except BaseException:
                 connection.close()
                 raise
-        connection.row_factory = None
-        return SQLiteConnection(sqlite_conn=connection, max_age=self.max_age)
+        return connection
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
         journal = _to_wal(connection, time.monotonic() + BUSY_TIMEOUT_S)
@@ -176,9 +173,35 @@ class ConnectionPool(SQLiteConnectionPool):
         (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
         if journal != "wal" or synchronous != SYNCHRONOUS_FULL:
             raise LogUnavailableError(
-                f"{self.db_name} cannot be written durably (journal_mode {journal}, synchronous {synchronous}; WAL and "
+                f"{self.uri} cannot be written durably (journal_mode {journal}, synchronous {synchronous}; WAL and "
                 "FULL are required): put it on a local disk"
             )
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Yield a connection to read on."""
+        with self._lock:
+            if self._closed:
+                raise LogUnavailableError("the log is closed")
+            idle = self._idle.pop() if self._idle else None
+        connection = idle or self.connect()
+        try:
+            with _translated(self.uri):
+                yield connection
+        finally:
+            with self._lock:
+                kept = not self._closed and len(self._idle) < IDLE_CONNECTIONS_MAX
+                if kept:
+                    self._idle.append(connection)
+            if not kept:
+                connection.close()
+
+    def close(self) -> None:
+        """Close idle connections; one that is read on is closed afterwards. Idempotent."""
+        with self._lock:
+            self._closed = True
+            while self._idle:
+                self._idle.pop().close()
 
 
 def _to_wal(connection: sqlite3.Connection, deadline_s: float) -> str:
@@ -193,25 +216,11 @@ def _to_wal(connection: sqlite3.Connection, deadline_s: float) -> str:
             time.sleep(0.01)
 
 
-class SQLiteLogDatastore(SQLiteDatastore):
-    """The library's datastore over our pool."""
-
-    pool: ConnectionPool
-
-    def __init__(self, db_name: str) -> None:
-        super().__init__(db_name, originator_id_type="text")
-        self.pool.close()
-        self.pool = ConnectionPool(db_name=db_name)
-
-
-class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
+class SQLiteRecorder(TableRecorder):
     """The log's tables in one SQLite file."""
 
-    datastore: SQLiteLogDatastore
-
-    def __init__(self, datastore: SQLiteLogDatastore) -> None:
-        super().__init__(datastore, events_table_name="log")
-        self.writer = this_process()
+    def __init__(self, uri: str) -> None:
+        self._connections = Connections(uri)
         self._lock = threading.RLock()
         """Guards the writer's connection between the log's thread and users of the library's interface."""
         self._connection: sqlite3.Connection | None = None
@@ -219,13 +228,9 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
         self._version_cache = VersionCache()
         self._closed = False
 
-    def construct_create_table_statements(self) -> list[str]:
-        """Return what `create_table` runs; called by the library."""
-        return list(CREATE_TABLES)
-
     def create_table(self) -> None:
         with self._transaction() as connection:
-            for statement in self.create_table_statements:
+            for statement in CREATE_TABLES:
                 connection.execute(statement)
             head = EMPTY_HEAD
             connection.execute(
@@ -236,13 +241,13 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
         if self._closed:
             raise LogUnavailableError("the log is closed")
         if self._connection is None:
-            self._connection = self.datastore.pool._create_connection()._sqlite_conn
+            self._connection = self._connections.connect()
         return self._connection
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """Yield the writer's connection in a transaction with the write lock; rolled back by any error."""
-        with self._lock, _translated(self.datastore.pool.db_name):
+        with self._lock, _translated(self._connections.uri):
             connection = self._writer_connection()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -309,56 +314,45 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
 
     def changed_elsewhere(self) -> bool:
         """Return whether another connection may have committed since the last call; True at first."""
-        with self._lock, _translated(self.datastore.pool.db_name):
+        with self._lock, _translated(self._connections.uri):
             (version,) = self._writer_connection().execute("PRAGMA data_version").fetchone()
             changed = bool(version != self._data_version)
             self._data_version = version
             return changed
 
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        if self._closed:
-            raise LogUnavailableError("the log is closed")
-        with _translated(self.datastore.pool.db_name), self.datastore.get_connection(commit=False) as connection:
-            yield connection._sqlite_conn
-
     def tables(self) -> set[str]:
-        with self._reading() as connection:
+        with self._connections.reading() as connection:
             return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
     def newest_archive(self) -> tuple[int, str] | None:
-        with self._reading() as connection:
+        with self._connections.reading() as connection:
             found: tuple[int, str] | None = connection.execute(SELECT_ARCHIVE).fetchone()
         return found
 
     def identity(self) -> Identity | None:
-        with self._reading() as connection:
+        with self._connections.reading() as connection:
             identity = Identity(*_head_row(connection.execute(SELECT_IDENTITY)))
         return identity if identity.exchange_id or identity.layout_version > LAYOUT_VERSION_MAX else None
 
-    def max_notification_id(self) -> int:
-        """See `LogRecorder.max_notification_id`; the library declares an int here, but returns None as well."""
-        return cast(int, TableRecorder.max_notification_id(self))
-
     def head(self) -> Head:
-        with self._reading() as connection:
+        with self._connections.reading() as connection:
             return Head(*_head_row(connection.execute(SELECT_HEAD)))
 
     def select(self, query: RowQuery) -> list[StoredRow]:
         clauses, values = query.clauses("?")
-        with self._reading() as connection:
+        with self._connections.reading() as connection:
             return [*map(ROW_OF, connection.execute(SELECT_ROWS + clauses, values))]
 
     def streams_with(self, field: str, value: str, *, upto: int) -> list[str]:
-        with self._reading() as connection:
+        with self._connections.reading() as connection:
             return [str(row[0]) for row in connection.execute(SELECT_NAMING[field], (value, upto))]
 
     def stream_heads(self, after: str, limit: int) -> list[StreamHead]:
-        with self._reading() as connection:
+        with self._connections.reading() as connection:
             return [StreamHead(*row) for row in connection.execute(STREAM_HEADS, (after, limit))]
 
     def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
-        with self._reading() as connection:
+        with self._connections.reading() as connection:
             found = connection.execute(REPEATED_COMMANDS, (after, upto)).fetchall()
         return [(position, first) for position, first in found if first < position]
 
@@ -370,9 +364,9 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
                 raise LogUnavailableError(f"the backup was stopped with {remaining} of {total} pages left")
 
         # Not a connection of the pool, which would be closed during the copy when the log is.
-        own = self.datastore.pool._create_connection()._sqlite_conn
+        own = self._connections.connect()
         with (
-            _translated(self.datastore.pool.db_name),
+            _translated(self._connections.uri),
             closing(own) as connection,
             closing(sqlite3.connect(path)) as copy,
         ):
@@ -389,7 +383,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
-        self.datastore.close()
+        self._connections.close()
 
 
 def _head_row(cursor: sqlite3.Cursor) -> tuple[Any, ...]:
@@ -456,13 +450,6 @@ def _translated(uri: str) -> Iterator[None]:
         raise RowRefused(str(problem)) from problem
     except sqlite3.DatabaseError as problem:
         raise IntegrityError(f"{path} is damaged or not a SQLite database: {problem}") from problem
-
-
-class SQLiteRecorderFactory(SQLiteFactory):
-    """The library's factory, named by `PERSISTENCE_MODULE`; reads `SQLITE_DBNAME`."""
-
-    def application_recorder(self) -> ApplicationRecorder:
-        return SQLiteRecorder(SQLiteLogDatastore(cast(str, self.env.get(self.SQLITE_DBNAME)))).prepared()
 
 
 class SQLiteLog(ThreadedLog):

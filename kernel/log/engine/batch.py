@@ -7,7 +7,8 @@ is fenced or is a duplicate is answered alone; later commands see only the accep
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from kernel.errors import ConflictError, FencedError, IntegrityError, KernelError
 from kernel.events import BaseEvent, Envelope, LeaderElected, LogCreated
@@ -19,21 +20,20 @@ Outcome = Appended | KernelError
 """A command's positions, or the reason for its refusal."""
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(msgspec.Struct):
     """The decided commands of one transaction."""
 
     previous: Head
     """The head that was locked."""
     head: Head
     """The head after the commit."""
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[Outcome] = []
     """One per command, in order."""
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Row] = []
     """The rows to insert, by position."""
-    versions: dict[str, int] = field(default_factory=dict)
+    versions: dict[str, int] = {}
     """The new versions of the streams written to."""
-    sources: list[BaseEvent | None] = field(default_factory=list)
+    sources: list[BaseEvent | None] = []
     """Each row's event, for readers in this process."""
     _decoded: list[BaseEvent] | None = None
 

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import msgspec
+
 from kernel.errors import BusyError, LogUnavailableError
 from kernel.log.base import Appended, LogSettings
 from kernel.log.engine.batch import Outcome
@@ -22,8 +24,7 @@ from kernel.log.engine.tail_feed import call_on
 BATCH_COMMANDS_MAX = 512
 
 
-@dataclass(slots=True)
-class Pending:
+class Pending(msgspec.Struct):
     """A command that waits for its commit."""
 
     command: Command

@@ -1,28 +1,25 @@
-"""The blocking interface to a log's storage, and the `eventsourcing` library's recorder interface on top of it.
+"""The blocking interface to a log's storage.
 
-Implemented by each backend; called by the logs from their threads, and by users of the library. Both ways of writing go
-through `commit`: one locked head, one chain, no gaps. Recorders know no event loop.
+Implemented by each backend; called by the logs from their threads, and by `LibraryRecorder` for users of the
+`eventsourcing` library. Both ways of writing go through `commit`: one locked head, one chain, no gaps. Recorders know no
+event loop.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, LiteralString, Self
-from uuid import UUID
+from functools import cached_property
+from typing import LiteralString
 
 import msgspec
-from eventsourcing.persistence import ApplicationRecorder, Notification, NotSupportedError, StoredEvent, Subscription
-from eventsourcing.persistence import IntegrityError as RecordedAlready
 
 from kernel import events
-from kernel.clock import SeededIds, SystemClock
 from kernel.errors import ConflictError, IntegrityError, KernelError, NotFoundError, SchemaError
 from kernel.log import hashing
-from kernel.log.base import Appended, Head, StoredRow, StreamHead
+from kernel.log.base import Head, StoredRow, StreamHead
 from kernel.log.engine.batch import Batch
-from kernel.log.engine.records import Command, PreparedEvent, PreparedWrite, Writer, check_stream_id
-from kernel.models import Evidence
+from kernel.log.engine.records import Command, Writer, this_process
 
 LAYOUT_VERSION = 1
 """Table layout of new logs."""
@@ -31,7 +28,6 @@ LAYOUT_VERSION_MAX = 2
 ARCHIVE_TABLE = "log_segment"
 """In layout 2: one row per part of the log that version 0.1.0 archived."""
 TABLES = frozenset({"log", "log_head", "log_stream"})
-LIBRARY_ACTOR = "library"
 EMPTY_HEAD = Head(position=0, chain_hash=hashing.GENESIS, epoch=0, recorded_at_ns=0)
 
 NAMING_TOPICS = {
@@ -121,12 +117,16 @@ class RowQuery(msgspec.Struct, frozen=True):
         return text, values
 
 
-class LogRecorder(ApplicationRecorder):
+class LogRecorder(ABC):
     """A log's storage: blocking, safe to call from any thread."""
 
-    writer: Writer
     _seen: Head = EMPTY_HEAD
     """The newest head that this recorder has committed."""
+
+    @cached_property
+    def writer(self) -> Writer:
+        """The process that writes."""
+        return this_process()
 
     def _check_head(self, head: Head) -> Head:
         """Return the head, after checking that it is not before the last commit, nor a different one at its position."""
@@ -185,7 +185,7 @@ class LogRecorder(ApplicationRecorder):
     def close(self) -> None:
         """Close every connection. Idempotent."""
 
-    def shorten_deadline(self) -> None:
+    def shorten_deadline(self) -> None:  # noqa: B027 (most have none)
         """Stop retrying a lost database for long, because the log is closing. Callable from any thread."""
 
     def chain_at(self, position: int) -> bytes | None:
@@ -211,60 +211,6 @@ class LogRecorder(ApplicationRecorder):
         if rows[0].chain_hash != head.chain_hash:
             raise IntegrityError("the head's chain hash is not that of the last event", position=head.position)
 
-    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
-        """Record each event at exactly the version that it names, or none."""
-        if not stored_events:
-            return []
-        now_ns = SystemClock().now_ns()
-        command = self._library_command(stored_events, kwargs.get("command_id") or SeededIds().command_id(now_ns))
-        try:
-            outcome = self.commit([command], now_ns).outcomes[0]
-        except RowRefused as problem:
-            raise RecordedAlready(str(problem)) from problem
-        if isinstance(outcome, Appended):
-            return list(range(outcome.first_position, outcome.last_position + 1))
-        raise RecordedAlready(str(outcome)) from outcome
-
-    def _library_command(self, stored_events: Sequence[StoredEvent], command_id: bytes) -> Command:
-        writes = [_library_write(stored) for stored in stored_events]
-        return Command(command_id, writes, self.writer.meta(LIBRARY_ACTOR, Evidence.COMMAND), None, False)
-
-    def select_events(
-        self,
-        originator_id: UUID | str,
-        *,
-        gt: int | None = None,
-        lte: int | None = None,
-        desc: bool = False,
-        limit: int | None = None,
-    ) -> Sequence[StoredEvent]:
-        query = RowQuery(stream_id=str(originator_id), after_version=gt, upto_version=lte, descending=desc, limit=limit)
-        return [StoredEvent(row.stream_id, row.version, row.topic, row.state) for row in self.select(query)]
-
-    def select_notifications(
-        self,
-        start: int | None,
-        limit: int,
-        stop: int | None = None,
-        topics: Sequence[str] = (),
-        *,
-        inclusive_of_start: bool = True,
-    ) -> Sequence[Notification]:
-        after = None if start is None else start - 1 if inclusive_of_start else start
-        query = RowQuery(after=after, upto=stop, topics=tuple(topics), limit=limit)
-        return [
-            Notification(row.stream_id, row.version, row.topic, row.state, id=row.position)
-            for row in self.select(query)
-        ]
-
-    def max_notification_id(self) -> int | None:
-        """Return the head's position; None for an empty log, as the library expects."""
-        return self.head().position or None
-
-    def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Subscription[ApplicationRecorder]:
-        """Refuse: the library's subscription can miss an event until the next one arrives. `EventLog.tail` does not."""
-        raise NotSupportedError("use EventLog.tail to follow the log")
-
 
 def truncated(known: int, end: int) -> IntegrityError:
     """Return the error for a log that ends before a position known to be recorded."""
@@ -284,7 +230,7 @@ class TableRecorder(LogRecorder):
 
     @abstractmethod
     def create_table(self) -> None:
-        """Create the missing tables in one transaction (the library's name for it)."""
+        """Create the missing tables in one transaction."""
 
     def ensure_tables(self, where: str, *, create: bool) -> None:
         """Create the tables in an empty database; refuse one that holds something else, or only a part of a log."""
@@ -298,9 +244,10 @@ class TableRecorder(LogRecorder):
                 f"{where} is not a log of this software: it lacks the tables {', '.join(sorted(missing))}"
             )
         else:
-            self._check_whole()
+            self.check_whole()
 
-    def _check_whole(self) -> None:
+    def check_whole(self) -> None:
+        """Raise `SchemaError` if a part of the log is in archives."""
         archive = self.newest_archive() if ARCHIVE_TABLE in self.tables() else None
         if archive is None:
             return
@@ -308,20 +255,3 @@ class TableRecorder(LogRecorder):
             f"positions 1 to {archive[0]} of this log are in archives, which this version does not read: restore them "
             f"with version 0.1.0, the newest archive first (orderctl archive --restore {archive[1]})"
         )
-
-    def prepared(self) -> Self:
-        """Return this recorder for the library, with its tables created; closed when the log is refused."""
-        try:
-            self.create_table()
-            self._check_whole()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-
-def _library_write(stored: StoredEvent) -> PreparedWrite:
-    stream_id = str(stored.originator_id)
-    check_stream_id(stream_id)
-    event = PreparedEvent(stored.topic, 1, stored.state, None)
-    return PreparedWrite(stream_id, stored.originator_version - 1, [event])

@@ -6,17 +6,15 @@ read back equals the one appended, envelope included.
 
 from __future__ import annotations
 
-import getpass
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
 from kernel.errors import IntegrityError, ValidationError
 from kernel.events import REGISTRY, BaseEvent, Envelope, Origin, canonical_json, decode, encode
-from kernel.events.codec import decoded, read_once
+from kernel.events.codec import decoded, read_once, written
 from kernel.log.base import Append, StoredRow, Write
 from kernel.models import Evidence
 
@@ -31,8 +29,7 @@ Row = tuple[int, str, int, str, int, int, bytes, int, bytes, bytes, bytes, bytes
 COLUMNS = StoredRow._fields
 
 
-@dataclass(frozen=True, slots=True)
-class Writer:
+class Writer(msgspec.Struct, frozen=True):
     """The process that writes: recorded in each event's meta."""
 
     os_user: str
@@ -53,6 +50,8 @@ def this_process(session_user: str | None = None) -> Writer:
 
 
 def _os_user() -> str:
+    import getpass  # for a process that writes
+
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # no entry in the password database, as in many containers
@@ -149,7 +148,7 @@ def envelope_of(row: StoredRow) -> Envelope:
 def checked_envelope(row: StoredRow) -> Envelope:
     """Return a row's envelope; raises `IntegrityError` if its meta is malformed or not as a log writes it."""
     envelope = envelope_of(row)
-    if canonical_json(envelope.origin) != row.meta:
+    if written(envelope.origin) != row.meta:
         try:
             read_once(row.meta)
         except (ValueError, RecursionError) as problem:

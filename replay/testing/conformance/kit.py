@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 
+import msgspec
 import pytest
+from msgspec.structs import asdict, replace
 
 from replay.testing.conformance.abilities import ABILITIES
 from replay.testing.conformance.bench import Bench, NotObservable
@@ -23,8 +24,7 @@ ROW = "conformance"
 Body = Callable[[Bench], Awaitable[bool | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class CaseRow:
+class CaseRow(msgspec.Struct, frozen=True):
     """One row of the matrix."""
 
     case: str
@@ -41,8 +41,7 @@ class CaseRow:
     """`ok`, `lacks`, `failed`, `waived` or `skipped`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kit:
+class Kit(msgspec.Struct, frozen=True):
     """The adapter under test, for one case."""
 
     target: Target

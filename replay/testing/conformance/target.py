@@ -11,7 +11,6 @@ import multiprocessing
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from importlib import metadata
@@ -19,7 +18,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pydantic
+from msgspec.structs import replace
 from pydantic import Field
 
 from kernel.errors import ValidationError
@@ -86,8 +87,7 @@ def read_config(path: str | None, *, name: str) -> KitConfig:
         raise ValidationError(f"the configuration {path} is not valid: {problem}") from problem
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """The adapter under test; another process can make one too."""
 
     name: str

@@ -16,7 +16,7 @@ from msgspec import structs
 
 from kernel import EventSourcedKernel, events
 from kernel.clock import NS_PER_S, LoopClock, SeededIds
-from kernel.lifecycle import client_order_id
+from kernel.lifecycle.record import client_order_id
 from kernel.log import EventLog, open_log
 from kernel.log.engine.records import event_of
 from kernel.models import (

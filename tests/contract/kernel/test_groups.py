@@ -211,7 +211,7 @@ async def test_an_overfill_is_a_finding_with_the_excess(dialect: str) -> None:
 
 @virtual_time
 async def test_a_resolved_overfill_is_raised_again_only_if_it_grows() -> None:
-    """A resolved overfill stays resolved, also in a new fold, until more fills."""
+    """A resolved overfill stays resolved, also in a new fold, until more fills, and again once that is busted."""
     async with a_bench(**SLOW) as bench:
         await bench.kernel.place_order_group(group(OCO, bid(5), ask(5), ask(5, LAST + 200_000)), group_id="exit")
         await bench.kernel.pause()
@@ -235,6 +235,11 @@ async def test_a_resolved_overfill_is_raised_again_only_if_it_grows() -> None:
         await at_rest(bench)
         (text,) = await overfill_texts(bench)
         assert text.startswith("the group exit filled 0.00040000 more")
+        newest = (await bench.venue.truth())["trades"][-1]
+        await bench.venue.admin("bust", trade_id=newest["trade_id"])
+        await at_rest(bench)
+        assert await overfill_texts(bench) == []
+        assert len(await bench.log.read_stream(events.group_stream("exit"))) < 20
 
 
 @virtual_time

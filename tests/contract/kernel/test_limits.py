@@ -13,7 +13,8 @@ import pytest
 from kernel.clock import LoopClock, SeededIds
 from kernel.commands.limit_gate import LimitGate
 from kernel.errors import BusyError, ValidationError
-from kernel.lifecycle import PlaceOrder, Record
+from kernel.lifecycle.decide import PlaceOrder
+from kernel.lifecycle.record import Record
 from kernel.log import open_log
 from kernel.models import OrderIntent
 from kernel.order_spec import OrderType, Side

@@ -148,7 +148,7 @@ async def test_an_archived_log_is_refused_to_the_library(older: Database) -> Non
     await archive(older)
     if isinstance(older, SQLiteBackend):
         environment = {
-            "PERSISTENCE_MODULE": "kernel.log.backends.sqlite:SQLiteRecorderFactory",
+            "PERSISTENCE_MODULE": "kernel.log.backends.library:SQLiteRecorderFactory",
             "SQLITE_DBNAME": str(older.path),
         }
     else:
@@ -156,7 +156,7 @@ async def test_an_archived_log_is_refused_to_the_library(older: Database) -> Non
         keys = {"DBNAME": "dbname", "HOST": "host", "PORT": "port", "USER": "user", "PASSWORD": "password"}
         environment = {f"POSTGRES_{name}": str(server.get(key) or "") for name, key in keys.items()}
         environment |= {
-            "PERSISTENCE_MODULE": "kernel.log.backends.postgres:PostgresRecorderFactory",
+            "PERSISTENCE_MODULE": "kernel.log.backends.postgres_library:PostgresRecorderFactory",
             "POSTGRES_SCHEMA": older.schema,
         }
     factory: InfrastructureFactory[Any] = InfrastructureFactory.construct(Environment("x", environment))

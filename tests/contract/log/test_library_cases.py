@@ -17,6 +17,7 @@ from eventsourcing.tests.persistence import ApplicationRecorderTestCase, NonInte
 from eventsourcing.utils import Environment
 from psycopg.conninfo import conninfo_to_dict
 
+from kernel.log.backends.library import LibraryRecorder
 from kernel.log.engine.recorder import LogRecorder, RowQuery
 from kernel.log.hashing import GENESIS, verify_rows
 
@@ -33,9 +34,9 @@ class Recorders(TestCase):
     def create_recorder(self) -> Any:
         factory = InfrastructureFactory[Any].construct(Environment("", self.environment))
         recorder = factory.application_recorder()
-        assert isinstance(recorder, LogRecorder)
+        assert isinstance(recorder, LibraryRecorder)
         self.addCleanup(factory.close)
-        self.addCleanup(self.check, recorder)
+        self.addCleanup(self.check, recorder.recorder)
         return recorder
 
     @staticmethod
@@ -51,7 +52,7 @@ class MemoryRecorders(Recorders):
     """In memory."""
 
     def setUp(self) -> None:
-        self.environment = {"PERSISTENCE_MODULE": "kernel.log.backends.memory:MemoryRecorderFactory"}
+        self.environment = {"PERSISTENCE_MODULE": "kernel.log.backends.library:MemoryRecorderFactory"}
 
 
 class SQLiteRecorders(Recorders):
@@ -62,7 +63,7 @@ class SQLiteRecorders(Recorders):
         self.addCleanup(directory.cleanup)
         name = str(Path(directory.name) / "log.db")
         self.environment = {
-            "PERSISTENCE_MODULE": "kernel.log.backends.sqlite:SQLiteRecorderFactory",
+            "PERSISTENCE_MODULE": "kernel.log.backends.library:SQLiteRecorderFactory",
             "SQLITE_DBNAME": name,
         }
 
@@ -74,7 +75,7 @@ class PostgresRecorders(Recorders):
     def _server(self, postgres_url: str) -> None:
         server = conninfo_to_dict(postgres_url)
         self.environment = {
-            "PERSISTENCE_MODULE": "kernel.log.backends.postgres:PostgresRecorderFactory",
+            "PERSISTENCE_MODULE": "kernel.log.backends.postgres_library:PostgresRecorderFactory",
             "POSTGRES_DBNAME": str(server.get("dbname") or "postgres"),
             "POSTGRES_HOST": str(server.get("host") or ""),
             "POSTGRES_PORT": str(server.get("port") or "5432"),

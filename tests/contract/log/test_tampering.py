@@ -13,6 +13,7 @@ from eventsourcing.persistence import StoredEvent
 from kernel.errors import IntegrityError, SchemaError
 from kernel.events import intent_stream
 from kernel.log import EventLog, LogSettings, StoredRow
+from kernel.log.backends.library import LibraryRecorder
 from tests.commands import an_append, an_event
 from tests.contract.backends import Backend, MemoryBackend, PostgresBackend, SQLiteBackend
 
@@ -163,7 +164,7 @@ async def test_an_event_of_newer_code_stops_a_tail(backend: Backend) -> None:
     """An event that this code cannot read is a schema error at its position, not skipped."""
     async with backend.open() as log:
         recorder: Any = getattr(log, "recorder", None)
-        await asyncio.to_thread(recorder.insert_events, [StoredEvent("x", 1, "FromTheFuture", b"{}")])
+        await asyncio.to_thread(LibraryRecorder(recorder).insert_events, [StoredEvent("x", 1, "FromTheFuture", b"{}")])
         with pytest.raises(SchemaError) as caught:
             await _all(log.tail(0))
         assert caught.value.position == 2

@@ -12,7 +12,7 @@ from kernel import events
 from kernel.clock import NS_PER_S
 from kernel.errors import AlreadyExistsError, ConflictError, ExchangeError, NotFoundError
 from kernel.events import VENUE_STREAM, OrderAccepted, OrderFilled, intent_stream
-from kernel.lifecycle import finding_id, raised
+from kernel.lifecycle.findings import finding_id, raised
 from kernel.log import EventLog
 from kernel.log.base import Append, Write
 from kernel.models import AttemptKind, Evidence, ExecType, FindingKind, OrdStatus
@@ -27,8 +27,8 @@ from projections.retention.policy import RetentionPolicy
 from replay import diff
 from replay.histories import state_diff
 from replay.histories.state_diff import ChangeKind
-from replay.log_access.as_of import HistoricState
 from replay.log_access.log_reader import fold
+from replay.log_access.state_source import HistoricState
 from replay.views import conditions, describe, listing
 from tests.commands import fresh_command_id
 from tests.contract.bench import LAST, LOT, Bench, a_bench, ask, bid, virtual_time

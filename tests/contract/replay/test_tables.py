@@ -18,6 +18,7 @@ from eventsourcing.persistence import StoredEvent
 from kernel.errors import NotFoundError, ValidationError
 from kernel.events import IntentDeleted, intent_stream
 from kernel.log import EventLog, LogSettings, open_log
+from kernel.log.backends.library import LibraryRecorder
 from kernel.order_spec import Side
 from replay import export_log
 from tests.contract.backends import Backend
@@ -96,7 +97,7 @@ async def test_events_have_the_stored_text(backend: Backend, tmp_path: Path) -> 
     async with await a_traded_log(backend) as log:
         recorder: Any = getattr(log, "recorder", None)
         theirs = StoredEvent("theirs", 0, "Somebody:Theirs", '{"x":"é\u2028"}'.encode())
-        await asyncio.to_thread(recorder.insert_events, [theirs])
+        await asyncio.to_thread(LibraryRecorder(recorder).insert_events, [theirs])
         stored = [row async for rows in log.read() for row in rows]
         rows = await csv_rows(log, tmp_path / "e.csv", "events")
     assert [int(row["position"]) for row in rows] == [row.position for row in stored]

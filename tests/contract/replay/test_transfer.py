@@ -30,6 +30,7 @@ from kernel.errors import (
 )
 from kernel.events import CONTROL_STREAM, LeaderElected
 from kernel.log import Append, EventLog, LogSettings, StoredRow, Write, open_log
+from kernel.log.backends.library import LibraryRecorder
 from kernel.log.backends.memory import MemoryRecorder
 from kernel.log.engine.jsonl_file import reading
 from kernel.log.engine.recorder import Identity
@@ -386,7 +387,8 @@ async def test_foreign_json_is_kept(backend: Backend, tmp_path: Path) -> None:
     state = '{"b": 1,  "a":[1.50, "\\u00e9é"], "b":2}'.encode()
     async with backend.open() as log:
         recorder: Any = getattr(log, "recorder", None)
-        await asyncio.to_thread(recorder.insert_events, [StoredEvent("theirs", 0, "Somebody:Theirs", state)])
+        theirs = StoredEvent("theirs", 0, "Somebody:Theirs", state)
+        await asyncio.to_thread(LibraryRecorder(recorder).insert_events, [theirs])
         await export_log(log, tmp_path / "x.jsonl")
     url = f"sqlite:///{tmp_path}/back.db"
     await import_log(tmp_path / "x.jsonl", url, exchange_id=backend.exchange_id)

@@ -3,11 +3,11 @@ consistent in itself."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from kernel.errors import NotFoundError, ValidationError
 from kernel.log import StoredRow

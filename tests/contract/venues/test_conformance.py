@@ -7,13 +7,14 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from msgspec import structs
+from msgspec.structs import replace
 
 from kernel.errors import Rejected, ValidationError
 from kernel.order_spec import OrderType, TimeInForce
@@ -100,11 +101,10 @@ class Liar(ForwardingVenue):
         return await super().submit(request)
 
 
-@dataclass(frozen=True, slots=True)
-class LyingTarget(Target):
+class LyingTarget(Target, frozen=True):
     """An adapter that claims other abilities than it has."""
 
-    claims: Mapping[str, object] = field(default_factory=dict)
+    claims: Mapping[str, object] = {}
     refuses: str = ""
 
     def venue(self) -> Venue:

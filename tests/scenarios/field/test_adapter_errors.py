@@ -306,6 +306,39 @@ async def test_an_answer_with_a_field_of_a_wrong_type(wrong: dict[str, Any]) -> 
         assert "submit of the venue adapter raised ValueError" in lab.findings()["ADAPTER_ERROR"]
 
 
+MALFORMED: list[dict[str, Any]] = [{"last_px": None}, {"fill_key": None}, {"last_qty": "1"}]
+
+
+@pytest.mark.parametrize("wrong", MALFORMED, ids=str)
+@pytest.mark.parametrize("told", [True, False], ids=["stream", "list"])
+async def test_a_malformed_trade_keeps_out_no_other(told: bool, wrong: dict[str, Any]) -> None:
+    """The other trades of its order count, whether the stream or a list brings them, and a finding names it."""
+    async with field_lab() as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        (item,) = lab.venue.open_orders()
+        trades = [lab.venue.fill(item, COIN // 8, tell=False) for _ in range(3)]
+        lab.venue.trades[1] = structs.replace(trades[1], **wrong)
+        for trade in lab.venue.trades if told else ():
+            lab.venue.tell(trade)
+        await asyncio.sleep(1 if told else 70)
+        assert await lab.position() == COIN // 4
+        assert "reports of the venue adapter raised" in lab.findings()["ADAPTER_ERROR"]
+        lab.venue.trades[1] = trades[1]
+        await asyncio.sleep(130)
+        assert await lab.position() == 3 * COIN // 8
+
+
+async def test_a_trade_without_a_side() -> None:
+    """It is its order's: what a venue does not tell of a trade is known from the order."""
+    async with field_lab(trades_carry_client_id=False) as lab:
+        await lab.kernel.place_order(order("SELL"), intent_id="a")
+        (item,) = lab.venue.open_orders()
+        lab.venue.fill(item, COIN // 4, side=None, client_order_id=None)
+        await asyncio.sleep(1)
+        assert await lab.position() == -COIN // 4
+        assert lab.findings() == {}
+
+
 async def test_a_session_whose_close_hangs() -> None:
     """It counts as closed after a while: the kernel connects again, and stops when it is told to."""
     async with field_lab() as lab:

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from kernel import EventSourcedKernel, events
-from kernel.clock import NS_PER_S, Clock, LoopClock
-from kernel.errors import Rejected
+from kernel.clock import NS_PER_S, Clock, LoopClock, SeededIds
+from kernel.errors import OutcomeUnknown, Rejected
+from kernel.log import open_log
 from kernel.models import LookScope, OrdStatus
-from kernel.venues.base import AmendDialect, ExecutionReport, VenueRequest
+from kernel.venues.base import AmendDialect, ExecutionReport, VenueCapabilities, VenueRequest
+from replay import open_kernel
 from replay.views.health import health
 from tests.scenarios.field.lab import FieldVenue, field_lab, order, paper_lab
 
@@ -101,6 +103,42 @@ async def test_a_step_of_the_clock(off_s: float, text: str) -> None:
         assert await unmet(kernel) == []
         assert (await kernel.get_order_state("a")).status.ord_status is OrdStatus.NEW
         assert (await kernel.get_order_state("old")).status.ord_status is OrdStatus.CANCELED
+
+
+@pytest.mark.parametrize(
+    ("call", "answered"), [("submit", True), ("modify", True), ("cancel", True), ("cancel", False)]
+)
+async def test_a_clock_that_is_set_back_by_an_hour(call: str, answered: bool) -> None:
+    """What was refused or not answered while the clock was an hour ahead does not wait for an hour afterwards."""
+    clock = OffClock()
+    venue = FieldVenue(clock.inner, VenueCapabilities(validity_window_ns=5 * NS_PER_S, amend=AmendDialect.IN_PLACE))
+    async with (
+        open_log("memory://", exchange_id="field", clock=clock, ids=SeededIds(1)) as log,
+        open_kernel(log, venue=venue, clock=clock, ids=SeededIds(2)) as kernel,
+    ):
+        await kernel.wait_ready(30)
+        if call != "submit":
+            await kernel.place_order(order(), intent_id="a")
+        clock.off_ns = 3_600 * NS_PER_S
+        act = getattr(venue, f"on_{call}")
+
+        def refuse(request: Any) -> ExecutionReport:
+            if not clock.off_ns:
+                return act(request)  # type: ignore[no-any-return]
+            raise Rejected("Timestamp", timestamp=True) if answered else OutcomeUnknown("timeout")
+
+        setattr(venue, f"on_{call}", refuse)
+        changed = order(price=6_000_100)
+        if call == "cancel":
+            await kernel.cancel_order("a", wait="recorded")
+        elif call == "modify":
+            await kernel.modify_order("a", changed, wait="recorded")
+        else:
+            await kernel.place_order(changed, intent_id="a", wait="recorded")
+        await asyncio.sleep(100)
+        clock.off_ns = 0
+        await asyncio.sleep(40)
+        assert [item.price for item in venue.open_orders()] == ([] if call == "cancel" else [6_000_100])
 
 
 async def test_the_clock_is_ahead_from_the_start() -> None:

@@ -13,10 +13,17 @@ from kernel.clock import LoopClock
 from kernel.errors import ConflictError, LogUnavailableError, OutcomeUnknown, Rejected, ValidationError
 from kernel.events import REFERENCE_STREAM, SymbolObserved, TransferObserved
 from kernel.log.base import Append, Appended
-from kernel.models import AttemptOutcome, OrdStatus
+from kernel.models import AttemptOutcome, ExecType, OrdStatus
 from kernel.order_spec import AssetMetadata, OcoMode, Side, StandardOrderGroup, SymbolStatus
 from kernel.settings import KernelSettings
-from kernel.venues.base import ExecutionReport, SubmitRequest, VenueCapabilities, VenueSnapshot
+from kernel.venues.base import (
+    ExecutionReport,
+    SubmitGroupRequest,
+    SubmitRequest,
+    VenueCapabilities,
+    VenueSnapshot,
+)
+from kernel.venues.guard import GuardedVenue
 from tests.scenarios.field.lab import BTCUSDT, COIN, ETHUSDT, FieldOrder, FieldVenue, Lab, field_lab, order
 
 pytestmark = pytest.mark.looptime
@@ -241,6 +248,27 @@ async def test_a_quarantine_that_is_lifted_while_reports_are_recorded() -> None:
         assert lab.venue.recorded_reports == told[:1]
         await asyncio.sleep(120)
         assert (await lab.kernel.get_order_state("b")).status.ord_status is OrdStatus.FILLED
+
+
+async def test_a_group_that_was_answered_in_quarantine() -> None:
+    """The answers to a group that was sent before its symbol changed its scale show no numbers."""
+    async with field_lab() as lab:
+        await lab.kernel.place_order(order(), intent_id="a")
+        answer = lab.venue.report(lab.venue.open_orders()[0], ExecType.NEW)
+        sent: SubmitRequest = next(request for call, request in lab.venue.calls if call == "submit")
+
+        async def submit_group(request: SubmitGroupRequest) -> list[ExecutionReport]:
+            return [answer]
+
+        lab.venue.submit_group = submit_group  # type: ignore[method-assign]
+        guard = GuardedVenue(lab.venue)
+        guard.quarantined = frozenset({"BTCUSDT"})
+        sent_group = SubmitGroupRequest(
+            group_client_id="g", mode=OcoMode.ONE_CANCELS_OTHER, orders=(sent,), stamp_ns=sent.stamp_ns
+        )
+        (shown,) = await guard.submit_group(sent_group)
+        assert answer.order_qty == COIN
+        assert (shown.order_qty, shown.price, shown.ord_status) == (None, None, answer.ord_status)
 
 
 async def test_an_asset_changes_its_scale() -> None:

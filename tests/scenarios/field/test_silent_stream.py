@@ -116,21 +116,45 @@ async def test_a_missing_heartbeat() -> None:
         assert 3 <= lab.venue.count("connect") <= 7
 
 
+def beat(lab: Lab) -> None:
+    """Let the stream, which is renewed, bring a heartbeat every 4 s."""
+    real = lab.venue.reports
+
+    async def beating() -> AsyncIterator[ExecutionReport | None]:
+        reports = real()
+        pending = asyncio.ensure_future(anext(reports))
+        while True:
+            done, _ = await asyncio.wait([pending], timeout=4)
+            yield pending.result() if done else None
+            pending = asyncio.ensure_future(anext(reports)) if done else pending
+
+    lab.venue.reports = beating  # type: ignore[assignment,method-assign]
+    lab.venue.tell(None)  # type: ignore[arg-type]
+
+
+async def test_a_stream_with_heartbeats_and_no_reports() -> None:
+    """A heartbeat does not stand for the reports that the stream lacks: it is renewed, and silent until it brings one."""
+    async with field_lab(heartbeat_ns=5 * NS_PER_S) as lab:
+        beat(lab)
+        await asyncio.sleep(10)
+        await lab.kernel.place_order(order(), intent_id="a")
+        await asyncio.sleep(100)
+        lab.venue.fill(lab.venue.open_orders()[0], COIN // 2, tell=False)
+        await asyncio.sleep(70)
+        assert await lab.position() == COIN // 2
+        assert await unmet(lab) == ["VENUE_STREAM"]
+        assert lab.findings().keys() == {"STREAM_SILENT"}
+        assert lab.venue.count("connect") == 3
+        lab.venue.fill(lab.venue.open_orders()[0], COIN // 2)
+        await asyncio.sleep(1)
+        assert await unmet(lab) == []
+        assert lab.findings() == {}
+
+
 async def test_a_heartbeat_keeps_it() -> None:
     """Heartbeats alone show that the stream is alive."""
     async with field_lab(heartbeat_ns=5 * NS_PER_S) as lab:
-        real = lab.venue.reports
-
-        async def beating() -> AsyncIterator[ExecutionReport | None]:
-            reports = real()
-            pending = asyncio.ensure_future(anext(reports))
-            while True:
-                done, _ = await asyncio.wait([pending], timeout=4)
-                yield pending.result() if done else None
-                pending = asyncio.ensure_future(anext(reports)) if done else pending
-
-        lab.venue.reports = beating  # type: ignore[assignment,method-assign]
-        lab.venue.tell(None)  # type: ignore[arg-type]
+        beat(lab)
         await asyncio.sleep(300)
         assert lab.venue.count("connect") == 2
         assert await unmet(lab) == []

@@ -10,12 +10,14 @@ from msgspec import structs
 
 from kernel.actions import Priority
 from kernel.clock import NS_PER_S
-from kernel.models import ExecType, OrdStatus
+from kernel.models import ExecType, OrdStatus, UnsolicitedCancelPolicy
 from kernel.reconciler.rate_limiter import RateLimiter
 from kernel.venues.base import Operation, RateLimit, RateLimitKind, RateUsage, VenueSnapshot
 from tests.scenarios.field.lab import COIN, FieldVenue, Lab, field_lab, order
 
 pytestmark = pytest.mark.looptime
+
+HOUR_NS = 3_600 * NS_PER_S
 
 
 class BySymbol(FieldVenue):
@@ -67,7 +69,7 @@ async def test_a_cursor_for_each_symbol() -> None:
 
 async def test_a_gap_in_the_history() -> None:
     """A kernel that listed no trades for longer than the venue keeps them says which time is missing, once."""
-    async with field_lab(trades_history_ns=3_600 * NS_PER_S) as lab:
+    async with field_lab(trades_history_ns=HOUR_NS) as lab:
         assert "TRADES_GAP" not in lab.findings()
         real = lab.venue.connect
 
@@ -82,6 +84,39 @@ async def test_a_gap_in_the_history() -> None:
         gaps = [item for item in lab.kernel.state.findings() if item.kind == "TRADES_GAP"]
         assert len(gaps) == 1
         assert "trades of the account from 2023-11-14T22:13:20Z until 2023-11-14T23:13:" in gaps[0].text
+
+
+class Forgetful(FieldVenue):
+    """Lists the trades of the last hour, and knows closed orders no more."""
+
+    async def snapshot(self, since_ns: int, symbols: Sequence[str]) -> VenueSnapshot:
+        return await super().snapshot(max(since_ns, self.clock.now_ns() - HOUR_NS), symbols)
+
+
+async def test_a_trade_that_is_no_longer_listed() -> None:
+    """An order that ended while the kernel was away has no known rest if its trades may have left the venue's list: it is
+    not placed again before an operator has dealt with the gap."""
+    options = {"trades_history_ns": HOUR_NS, "lookup": False, "lookup_closed": False}
+    async with field_lab(venue_type=Forgetful, **options) as lab:
+        await lab.kernel.place_order(order(), intent_id="a", on_unsolicited_cancel=UnsolicitedCancelPolicy.RECREATE)
+        real = lab.venue.connect
+
+        async def down() -> None:
+            raise ConnectionError("maintenance")
+
+        lab.venue.connect = down  # type: ignore[method-assign]
+        lab.venue.tell(None)  # type: ignore[arg-type]
+        lab.venue.fill(lab.venue.open_orders()[0], COIN, tell=False)
+        await asyncio.sleep(7_200)
+        lab.venue.connect = real  # type: ignore[method-assign]
+        await asyncio.sleep(600)
+        assert (await lab.kernel.get_order_state("a")).reconciliation_status == "PENDING"
+        assert lab.venue.count("submit") == 1
+        assert "are all known" not in str([await lab.kernel.log.read_stream("intent:a")])
+        (gap,) = (item for item in lab.kernel.state.findings() if item.kind == "TRADES_GAP")
+        await lab.kernel.resolve_finding(gap.finding_id, evidence="the statement shows one trade, booked by hand")
+        await asyncio.sleep(60)
+        assert lab.venue.count("submit") == 2
 
 
 def test_a_snapshot_costs_by_symbol() -> None:

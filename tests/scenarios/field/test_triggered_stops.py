@@ -14,7 +14,15 @@ from kernel.clock import SeededIds
 from kernel.errors import OutcomeUnknown
 from kernel.models import ExecType, OrderState, OrdStatus, ReconciliationStatus, UnsolicitedCancelPolicy
 from kernel.order_spec import OcoMode, OrderType, StandardOrderGroup
-from kernel.venues.base import CancelRequest, ExecutionReport, ReadLag, SubmitRequest, TriggerDialect
+from kernel.venues.base import (
+    AmendDialect,
+    CancelRequest,
+    ExecutionReport,
+    ModifyRequest,
+    ReadLag,
+    SubmitRequest,
+    TriggerDialect,
+)
 from kernel.venues.paper.matching.config import TriggerReports
 from replay import open_kernel
 from tests.scenarios.field.lab import COIN, FieldOrder, FieldVenue, Lab, field_lab, order, paper_lab
@@ -249,6 +257,50 @@ async def test_a_change_after_the_trigger_changes_the_new_order() -> None:
         (working,) = lab.venue.open_orders()
         assert (working.id, working.quantity) == ("2", COIN // 4)
         assert (await state(lab)).status.cum_qty == COIN // 4
+
+
+async def test_a_change_that_is_lost_as_the_stop_triggers() -> None:
+    """It may still reach the new order: no other change is sent before that is ruled out or has happened."""
+    async with field_lab(trigger=TriggerDialect.NEW_ORDER, amend=AmendDialect.IN_PLACE) as lab:
+        terms = {"kind": "STOP_LIMIT", "stop_price": 5_900_000}
+        await lab.kernel.place_order(order("SELL", COIN, 5_890_000, **terms), intent_id="stop")
+        (stop,) = lab.venue.open_orders()
+        lost: list[ModifyRequest] = []
+
+        def on_modify(request: ModifyRequest) -> ExecutionReport:
+            if lost:
+                return lab.venue.do_modify(request)
+            lost.append(request)
+            made = triggered(lab.venue, stop)
+            lab.venue.tell(lab.venue.report(made, ExecType.TRIGGERED, parent_exchange_order_id=stop.id))
+            raise OutcomeUnknown("timeout")
+
+        lab.venue.on_modify = on_modify
+        await lab.kernel.modify_order("stop", order("SELL", COIN, 5_880_000, **terms), wait="recorded")
+        await asyncio.sleep(4)
+        assert lab.venue.count("modify") == 1
+        await asyncio.sleep(30)
+        assert lab.venue.count("modify") == 2
+        assert [(item.id, item.price) for item in lab.venue.open_orders()] == [(NEW_ID, 5_880_000)]
+
+
+async def test_the_new_order_is_rejected() -> None:
+    """The bracket's stop is placed again, as its end needs no other evidence."""
+    async with field_lab(trigger=TriggerDialect.NEW_ORDER) as lab:
+        entry, stop = order("BUY", COIN, 6_180_000), order("SELL", COIN, kind="STOP", stop_price=6_000_000)
+        group = StandardOrderGroup(mode=OcoMode.ONE_TRIGGERS_OTHER, orders=(entry, stop))
+        await lab.kernel.place_order_group(group, group_id="b", wait="recorded")
+        await asyncio.sleep(1)
+        lab.venue.fill(lab.venue.open_orders()[0], COIN)
+        await asyncio.sleep(70)
+        (works,) = lab.venue.open_orders()
+        made = triggered(lab.venue, works)
+        made.open, made.status = False, OrdStatus.REJECTED
+        lab.venue.tell(lab.venue.report(works, ExecType.TRIGGERED))
+        lab.venue.tell(lab.venue.report(works, ExecType.EXPIRED))
+        lab.venue.tell(lab.venue.report(made, ExecType.REJECTED, parent_exchange_order_id=works.id))
+        await asyncio.sleep(60)
+        assert [item.quantity for item in lab.venue.open_orders()] == [COIN]
 
 
 @pytest.mark.parametrize("end", [OrdStatus.CANCELED, OrdStatus.EXPIRED])

@@ -13,6 +13,7 @@ from kernel.errors import OutcomeUnknown, Rejected
 from kernel.log import open_log
 from kernel.models import ExecType, OrdStatus, ReconciliationStatus, UnsolicitedCancelPolicy
 from kernel.order_spec import OrderType, TimeInForce
+from kernel.settings import KernelSettings
 from kernel.venues.base import (
     AmendDialect,
     CancelRequest,
@@ -181,6 +182,31 @@ async def test_a_cancel_waits_as_long_as_the_venue_says() -> None:
         assert lab.venue.count("cancel") == 1
         await asyncio.sleep(20)
         assert not lab.venue.open_orders()
+
+
+@pytest.mark.parametrize("call", ["connect", "snapshot", "symbols"])
+async def test_a_query_waits_as_long_as_the_venue_says(call: str) -> None:
+    """A connect or a list that is refused with a time to retry is not repeated before it; then the kernel goes on."""
+    async with field_lab(settings=KernelSettings(reference_interval_s=60)) as lab:
+        await lab.kernel.place_order(order("BUY", COIN), intent_id="a")
+        until_ns, asked, answer = lab.venue.clock.now_ns() + 180 * NS_PER_S, [], getattr(lab.venue, call)
+
+        async def refuse(*arguments: object) -> object:
+            asked.append(arguments)
+            left_s = (until_ns - lab.venue.clock.now_ns()) / NS_PER_S
+            if left_s > 0:
+                raise Rejected("too many requests", retry_after_s=left_s)
+            return await answer(*arguments)
+
+        setattr(lab.venue, call, refuse)
+        if call == "connect":
+            lab.venue.tell(None)  # type: ignore[arg-type]
+        await asyncio.sleep(170)
+        assert len(asked) == 1
+        await asyncio.sleep(80)
+        assert len(asked) > 1
+        assert (await lab.kernel.health_check())["ready"]
+        assert lab.findings() == {}
 
 
 def refused(lab: Lab, request: CancelRequest) -> ExecutionReport:

@@ -7,8 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from kernel.events import BaseEvent
-from kernel.lifecycle import Record
 from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.record import Record
 from kernel.lifecycle.shared_sequence import SharedSequence
 from kernel.lifecycle.trades import TradeEntry, Trades
 from kernel.log.engine.recorder import RowQuery

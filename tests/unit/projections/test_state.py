@@ -13,7 +13,9 @@ from msgspec import structs
 from kernel import events
 from kernel.errors import IntegrityError
 from kernel.events import BaseEvent, intent_stream
-from kernel.lifecycle import Record, decide_report, evolve
+from kernel.lifecycle.decide_report import decide_report
+from kernel.lifecycle.evolve import evolve
+from kernel.lifecycle.record import Record
 from kernel.models import (
     AttemptKind,
     AttemptOutcome,

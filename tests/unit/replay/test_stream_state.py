@@ -12,8 +12,8 @@ from kernel.errors import NotFoundError
 from kernel.log.backends.memory import MemoryLog, MemoryRecorder
 from projections import State
 from replay.formatting.output import Format, render
-from replay.log_access.as_of import StateSource
 from replay.log_access.log_reader import fold
+from replay.log_access.state_source import StateSource
 from replay.log_access.stream_state import StreamState, stream_state
 from replay.views import describe, listing
 from tests.golden.test_histories import named, restored

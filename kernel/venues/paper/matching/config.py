@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import StrEnum
 from os import PathLike
 from typing import Annotated, Any, Literal, NamedTuple
 
+import msgspec
 import pydantic
 from msgspec import structs
 from pydantic import Field
@@ -200,8 +200,7 @@ TapeSource = str | PathLike[str] | Iterable[TapeTrade] | None
 """A file, a collection of trades, or None for the shipped tape."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PaperExchangeOptions:
+class PaperExchangeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options of one paper exchange."""
 
     tape: TapeSource = None
@@ -211,7 +210,7 @@ class PaperExchangeOptions:
     seed: int = 0
     """Seed of the synthetic depth and of partial snapshots."""
     speed: Speed = 1
-    config: PaperConfig = field(default_factory=PaperConfig)
+    config: PaperConfig = msgspec.field(default_factory=PaperConfig)
     journal: str | PathLike[str] | None = None
     """The exchange's durable file; None: in memory only. It does not contain the tape: after a restart the market
     starts again with the tape's first trade.

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from kernel.clock import NS_PER_MS, NS_PER_S, Clock
 from kernel.errors import IntegrityError, NotFoundError, OutcomeUnknown, Rejected, ValidationError

@@ -19,9 +19,10 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import groupby
+
+import msgspec
 
 from kernel.order_spec import Side, SymbolMetadata, TimeInForce
 
@@ -41,8 +42,7 @@ class Ending(StrEnum):
     REFUSED = "REFUSED"
 
 
-@dataclass(frozen=True, slots=True)
-class Resting:
+class Resting(msgspec.Struct, frozen=True):
     """An order in the book."""
 
     order_id: int
@@ -65,14 +65,12 @@ class Resting:
     """The client's position that a reduce-only order may close; None for other orders."""
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
+class Level(msgspec.Struct, frozen=True):
     price: int
     quantity: int
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(msgspec.Struct, frozen=True):
     """An arriving order, or a trade of the tape."""
 
     side: Side
@@ -87,8 +85,7 @@ class Incoming:
     """A trade of the tape: it consumes the quantity ahead at its own price, and its remainder is dropped."""
 
 
-@dataclass(frozen=True, slots=True)
-class Execution:
+class Execution(msgspec.Struct, frozen=True):
     """A trade of the incoming order with a resting order or the synthetic depth."""
 
     order_id: int | None
@@ -97,8 +94,7 @@ class Execution:
     quantity: int
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(msgspec.Struct, frozen=True):
     """The result of matching."""
 
     executions: tuple[Execution, ...]
@@ -107,7 +103,7 @@ class Match:
     """Remaining quantity of the incoming order."""
     ending: Ending
     """How the remainder ends."""
-    ahead: dict[int, int] = field(default_factory=dict)
+    ahead: dict[int, int] = {}
     """New quantity ahead, for each resting order where it changed."""
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from kernel.models import Liquidity, OrdStatus
 from kernel.order_spec import STOPPED, OcoMode, OrderType, Side, StandardOrder, TimeInForce
@@ -21,8 +23,7 @@ Place = tuple[int, int, int]
 """An order's place in the queue of its side: price (best is least), rank, id."""
 
 
-@dataclass(frozen=True, slots=True)
-class PaperOrder:
+class PaperOrder(msgspec.Struct, frozen=True):
     """One version of an order."""
 
     order_id: int
@@ -123,8 +124,7 @@ class PaperOrder:
         return last_price >= self.stop_price if self.side is Side.BUY else last_price <= self.stop_price
 
 
-@dataclass(frozen=True, slots=True)
-class PaperTrade:
+class PaperTrade(msgspec.Struct, frozen=True):
     """A trade of one of the client's orders, after corrections."""
 
     trade_id: int
@@ -143,7 +143,7 @@ def terms_of(order: StandardOrder | changes.Opened | PaperOrder) -> dict[str, An
     return {name: getattr(order, name) for name in TERMS}
 
 
-SHARED = tuple(item.name for item in fields(PaperOrder) if item.name in changes.Opened.__struct_fields__)
+SHARED = tuple(name for name in PaperOrder.__struct_fields__ if name in changes.Opened.__struct_fields__)
 """The fields that an order has from its opening."""
 
 

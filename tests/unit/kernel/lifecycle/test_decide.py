@@ -18,19 +18,18 @@ from kernel.events import (
     IntentDeleted,
     IntentModified,
 )
-from kernel.lifecycle import (
+from kernel.lifecycle.decide import (
     CancelIntent,
     CreateIntent,
     CreateState,
     DeleteIntent,
     ForgetState,
     PlaceOrder,
-    Record,
     UpdateIntent,
     UpdateState,
     decide,
-    order_state,
 )
+from kernel.lifecycle.record import Record, order_state
 from kernel.models import (
     Attempt,
     AttemptKind,

@@ -7,7 +7,6 @@ from functools import cache
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernel.lifecycle import Record
 from kernel.lifecycle.disagreement import (
     BASE_NS,
     DELAY_NS_MAX,
@@ -19,6 +18,7 @@ from kernel.lifecycle.disagreement import (
     next_failures,
     with_failure,
 )
+from kernel.lifecycle.record import Record
 from kernel.models import OrderIntent
 from tests.orders import buy
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.lifecycle import raised
+from kernel.lifecycle.findings import raised
 from kernel.lifecycle.remediation import REMEDIATION, TO_DO
 from kernel.models import FindingKind
 

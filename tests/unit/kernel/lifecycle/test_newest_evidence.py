@@ -11,8 +11,9 @@ from msgspec import structs
 
 from kernel.clock import NS_PER_S
 from kernel.events import BaseEvent, OrderStateObserved
-from kernel.lifecycle import conditions, order_state, stops
+from kernel.lifecycle.findings import conditions
 from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.record import order_state, stops
 from kernel.models import ExecType, FindingKind, OrdStatus, ReconciliationStatus, UnsolicitedCancelPolicy
 from kernel.order_spec import OrderType, Side, StandardOrder
 from kernel.venues.base import ExecutionReport, VenueSnapshot
@@ -151,19 +152,19 @@ def test_misses_count_from_the_last_sighting_and_begin_with_a_list(queries: list
         else:
             journal.query(lists=query == "list")
             expected += query == "list" or expected > 0
-        assert (facts_of(journal).live, facts_of(journal).misses) == (True, expected)
+        assert (facts_of(journal).live, facts_of(journal).rare.misses) == (True, expected)
 
 
 def test_a_miss_must_include_the_last_sighting() -> None:
     """A list from before the newest report of the order is no miss."""
     journal = a_submitted_journal()
     journal.hear("i", a_report(ExecType.NEW, at=1))
-    late = journal.query().orders[0].misses
+    late = journal.query().orders[0].rare.misses
     old = Journal()
     old.append("i", *journal.events[:3])
     taken = structs.replace(journal.events[-1], reflects_ns=NS_PER_S)
     old.append("i", taken)
-    assert (late, facts_of(old).misses) == (1, 0)
+    assert (late, facts_of(old).rare.misses) == (1, 0)
 
 
 def test_an_order_that_was_seen_since_is_not_gone() -> None:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from kernel import events
-from kernel.lifecycle import Record
-from kernel.lifecycle.order_facts import end_of_life
+from kernel.lifecycle.order_facts import end_of_life, with_rare
 from kernel.lifecycle.order_identity import bound, find_order, life_margin_ns, match, shows
+from kernel.lifecycle.record import Record
 from kernel.lifecycle.trades import TradeEntry
 from kernel.models import AttemptKind, ExecType, ExternalOrder, FindingKind, OrdStatus
 from kernel.order_spec import Side
@@ -221,7 +221,7 @@ def test_the_life_of_a_stop_ends_when_it_triggers() -> None:
     """What comes under the id of a stop whose trigger made a new order is another order's."""
     facts = an_order_of(Journal(), "a", begun=1).orders[0]
     assert end_of_life(facts) is None
-    assert end_of_life(structs.replace(facts, succeeded_ns=9)) == 9
+    assert end_of_life(with_rare(facts, succeeded_ns=9)) == 9
 
 
 def test_an_order_that_a_bust_reopened_lives_on() -> None:

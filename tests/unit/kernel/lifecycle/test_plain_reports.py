@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel import events
-from kernel.lifecycle import Record, evolve
 from kernel.lifecycle.apply_report import PLAIN_REPORTS
-from kernel.lifecycle.evolve import evolve_any
+from kernel.lifecycle.evolve import evolve, evolve_any
+from kernel.lifecycle.findings import all_conditions, conditions
 from kernel.lifecycle.order_facts import general_quantities
+from kernel.lifecycle.record import Record
 from kernel.models import AttemptKind, AttemptOutcome, ExecType, OrdStatus
 from kernel.order_spec import OrderType, Side
 from tests.folding import Journal, an_attempt, an_intent, an_order
@@ -74,6 +75,7 @@ def checked(record: Record, event: events.BaseEvent) -> Record:
     """Fold an event by both paths, which agree on everything."""
     after = evolve(record, event)
     assert after == evolve_any(record, event)
+    assert conditions(after) == all_conditions(after)
     assert [facts.quantities for facts in after.orders] == [general_quantities(facts) for facts in after.orders]
     return after
 

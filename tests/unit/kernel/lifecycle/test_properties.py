@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from kernel import events
 from kernel.errors import OutcomeUnknown
 from kernel.events import IntentCreated
-from kernel.lifecycle import TERMINAL, Record, ord_status, order_state
 from kernel.lifecycle.order_facts import OrderFacts, effective_trades
+from kernel.lifecycle.order_status import TERMINAL, ord_status
+from kernel.lifecycle.record import Record, order_state
 from kernel.lifecycle.trades import TradeEntry, fees_of
 from kernel.models import AttemptKind, ExecType, OrdStatus
 from kernel.order_spec import Side, TimeInForce
@@ -56,7 +57,7 @@ def facts_of(facts: OrderFacts) -> dict[str, Any]:
         "terms": (facts.quantity, facts.price),
         "done_for_day": facts.done_for_day,
         "client_id": facts.client_order_id,
-        "client_ids": frozenset(facts.client_order_ids) | facts.superseded_ids,
+        "client_ids": frozenset(facts.client_order_ids) | facts.rare.superseded_ids,
     }
 
 

@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from kernel import events
-from kernel.lifecycle import Record, decide_report, evolve, order_state, settled_orders
+from kernel.lifecycle import settled_orders
+from kernel.lifecycle.decide_report import decide_report
+from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import conditions
+from kernel.lifecycle.record import Record, order_state
 from kernel.lifecycle.settled_orders import recalled, with_settled
 from kernel.models import AttemptKind, AttemptOutcome, EarlierOrders, Evidence, ExecType, LookScope, OrdStatus
 from kernel.order_spec import Side

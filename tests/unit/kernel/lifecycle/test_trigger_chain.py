@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from kernel.lifecycle import attribution, attribution_reports, conditions, stop_requests, stops
+from kernel.lifecycle.attribution import attribution, attribution_reports, stop_requests
 from kernel.lifecycle.decide_report import event_of
-from kernel.lifecycle.record import venue_order
+from kernel.lifecycle.findings import conditions
+from kernel.lifecycle.record import stops, venue_order
 from kernel.lifecycle.trades import TradeEntry
 from kernel.models import AttemptKind, ExecType, ExternalOrder, FindingKind, OrderIntent, OrdStatus
 from kernel.order_spec import OrderType, Side, StandardOrder
@@ -239,6 +240,6 @@ def test_an_attributed_order_succeeds_the_stop() -> None:
     reports = attribution_reports(made, [trade], request, text="seen")
     journal.append("i", *attribution(journal.record(), reports, now_ns=9))
     stop, child = journal.record().orders
-    assert (stop.succeeded, child.parent_id, child.client_order_id) == (True, PARENT, "c1")
+    assert (stop.succeeded, child.rare.parent_id, child.client_order_id) == (True, PARENT, "c1")
     assert journal.record().cum_qty == 4
     assert stop_requests(journal.record()) == []

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel import events
-from kernel.lifecycle import Record
+from kernel.lifecycle.record import Record
 from kernel.log.backends.memory import MemoryRecorder
 from kernel.log.engine.records import event_of
 from kernel.models import OrderIntent, OrderState

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kernel.lifecycle import OrderRequest
+from kernel.lifecycle.attribution import OrderRequest
 from kernel.models import Attempt, AttemptKind, AttemptOutcome, ExternalOrder
 from kernel.order_spec import Side, SymbolMetadata
 from kernel.reconciler.attempt_resolution import ProvenAbsent, Suspected, conclude, next_query_ns

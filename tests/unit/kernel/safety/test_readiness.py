@@ -7,17 +7,17 @@ import asyncio
 import pytest
 from msgspec import structs
 
-from kernel.lifecycle import raised
+from kernel.lifecycle.findings import raised
 from kernel.models import FindingKind
 from kernel.safety.readiness import (
     ADVISORY,
     CONDITIONS,
     HOLD_AT_FIRST,
     LEASE_HELD,
-    NOT_PAUSED,
     Readiness,
     clock_condition,
 )
+from kernel.safety.trading_halts import NOT_PAUSED
 from tests.paper_world import HandClock
 
 
@@ -89,7 +89,7 @@ def test_since_changes_only_with_the_status(readiness: Readiness, clock: HandClo
 
 def test_conditions_are_shown_in_full(readiness: Readiness) -> None:
     """Each condition has type, status, reason, message and `since_ns`."""
-    shown = readiness.conditions()[0].as_dict()
+    shown = structs.asdict(readiness.conditions()[0])
     assert set(shown) == {"type", "status", "reason", "message", "since_ns"}
     assert [item.type for item in readiness.conditions()] == list(CONDITIONS)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernel.lifecycle.order_facts import CumEvidence, OrderFacts, effective_trades
+from kernel.lifecycle.order_facts import CumEvidence, OrderFacts, RareFacts, effective_trades
 from kernel.lifecycle.trades import TradeEntry, Trades, fees_of
 from kernel.models import Balance
 from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata
@@ -126,8 +126,8 @@ def an_order(name: str = "o1", *, side: Side = Side.BUY, trades: Iterable[TradeE
     """An order as facts."""
     terms = StandardOrder(symbol_id="S", side=side, order_type=OrderType.LIMIT, quantity=100, price=10)
     fields: dict[str, Any] = {"quantity": 100, "price": 10, "generation": 1, "first_seen_ns": 1, "last_seen_ns": 1}
-    fields["trades"] = Trades(trades)
-    return OrderFacts(exchange_order_id=name, client_order_ids=("c1",), order=terms, **{**fields, **given})
+    fields |= {"trades": Trades(trades), "evidence": given.pop("evidence", ())}
+    return OrderFacts(exchange_order_id=name, client_order_ids=("c1",), order=terms, **fields, rare=RareFacts(**given))
 
 
 def a_trade(key: str, quantity: int, *, price: int = 10, ref: str | None = None, fee: int | None = None) -> TradeEntry:
@@ -164,7 +164,7 @@ def test_the_books_hold_the_counting_trades(steps: list[tuple[OrderFacts, ...]])
         for booking in bookings(before, now):
             position = booked(position, booking)
     counted = [
-        (facts.order.side, entry) for facts in steps[-1] for entry in effective_trades(facts.trades, facts.busts)
+        (facts.order.side, entry) for facts in steps[-1] for entry in effective_trades(facts.trades, facts.rare.busts)
     ]
     signed = [(entry.quantity if side is Side.BUY else -entry.quantity, entry) for side, entry in counted]
     assert position.quantity == sum(quantity for quantity, _ in signed)

@@ -9,7 +9,7 @@ import pytest
 
 from kernel.errors import IntegrityError
 from kernel.events import BaseEvent
-from kernel.lifecycle import Record
+from kernel.lifecycle.record import Record
 from kernel.log.backends.memory import MemoryLog
 from kernel.log.engine.records import event_of
 from kernel.streams.rehydration import apply_batch, ensure_loaded, owner

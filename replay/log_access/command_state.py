@@ -1,10 +1,12 @@
-"""The state that placing one order needs, where neither a checkpoint's records nor the whole log have to be read.
+"""The state that a command to one intent needs, where neither a checkpoint's records nor the whole log have to be read.
 
 Called by `open_client`. The symbol, the limits and the intent itself are in a few streams. Only the number of open orders
-depends on other intents: if even the most that it can be is below the symbol's maximum, the order may be placed.
+depends on other intents: if even the most that it can be is below the symbol's maximum, an order may be placed.
 """
 
 from __future__ import annotations
+
+import msgspec
 
 from kernel import events
 from kernel.clock import SystemClock
@@ -17,20 +19,31 @@ from replay.log_access.checkpoints import newest_read
 from replay.log_access.stream_state import stream_state
 
 
-async def placing_state(
-    log: EventLog, files: CheckpointFiles | None, *, intent_id: str, symbol_id: str
-) -> State | None:
-    """The state of an intent, which follows its streams only; None if other intents determine whether it may be placed.
+class CommandScope(msgspec.Struct, frozen=True):
+    """The one intent that a client commands and watches."""
 
-    They do where there are pre-trade limits, and where the symbol may have as many open orders as it can.
+    intent_id: str
+    symbol_id: str | None = None
+    """The symbol of a new order; None if none is placed."""
+    is_limited: bool = True
+    """False if no pre-trade limit can refuse the command."""
+
+
+async def command_state(log: EventLog, files: CheckpointFiles | None, scope: CommandScope) -> State | None:
+    """The state of an intent, which follows its streams only; None if other intents determine what may be done with it.
+
+    They do where there are pre-trade limits, and where the symbol of a new order may have as many open orders as it can.
     """
-    found = await stream_state(log, [intent_id])
-    if found is None or LimitGate(found.state, clock=SystemClock(), own=KernelSettings().limits).settings():
+    found = await stream_state(log, [scope.intent_id])
+    if found is None:
         return None
-    state, symbol = found.state, found.state.symbol(symbol_id)
+    state = found.state
+    if scope.is_limited and LimitGate(state, clock=SystemClock(), own=KernelSettings().limits).settings():
+        return None
+    symbol = state.symbol(scope.symbol_id) if scope.symbol_id is not None else None
     if symbol is None or symbol.max_open_orders is None:
         return state
-    most = await most_open_orders(log, files, symbol_id, upto=state.position)
+    most = await most_open_orders(log, files, symbol.symbol_id, upto=state.position)
     return state if most < symbol.max_open_orders else None
 
 

@@ -1,4 +1,4 @@
-"""Placing one order without the state of the others: it is accepted and refused as ever."""
+"""Commands to one intent without the state of the others: they are accepted and refused as ever."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from msgspec import structs
 
 from kernel import events
-from kernel.errors import AlreadyExistsError, ValidationError
+from kernel.errors import AlreadyExistsError, ExchangeError, NotFoundError, ValidationError
+from kernel.lifecycle.decide import CancelIntent, decide
 from kernel.log import Write, open_log
 from kernel.order_spec import OrderType, Side, StandardOrder
 from kernel.safety.limit_settings import Limits, LimitSettings
@@ -20,8 +21,8 @@ from projections import State, checkpoint
 from projections.checkpoint import CheckpointFiles
 from replay import open_kernel
 from replay.host.bootstrap import open_client
+from replay.log_access.command_state import CommandScope, command_state, most_open_orders
 from replay.log_access.log_reader import chain_at, fold
-from replay.log_access.placing_state import most_open_orders, placing_state
 from tests.commands import an_append
 from tests.recorded import log_of, simulated
 
@@ -56,12 +57,12 @@ async def test_it_knows_its_own_order_only(tmp_path: Path) -> None:
     async with open_kernel(url, exchange_id="paper", venue=PaperVenue(seed=1)) as leader:
         await leader.wait_ready()
         await leader.place_order(ORDER, intent_id="theirs")
-        async with open_client(url, "paper", places=("mine", "BTCUSDT")) as client:
+        async with open_client(url, "paper", scope=CommandScope("mine", "BTCUSDT")) as client:
             await leader.place_order(ORDER, intent_id="later")
             assert await client.place_order(ORDER, intent_id="mine") == "mine"
             assert [intent.intent_id for intent in client.state.intents()] == ["mine"]
             assert client.state.record("mine").live_orders == leader.state.record("mine").live_orders
-        async with open_client(url, "paper", places=("theirs", "BTCUSDT")) as client:
+        async with open_client(url, "paper", scope=CommandScope("theirs", "BTCUSDT")) as client:
             assert await client.place_order(ORDER, intent_id="theirs") == "theirs"
             with pytest.raises(AlreadyExistsError):
                 await client.place_order(structs.replace(ORDER, price=4_000_000), intent_id="theirs")
@@ -74,11 +75,11 @@ async def test_a_full_symbol_is_decided_on_the_whole_state(tmp_path: Path) -> No
     async with open_log(url, exchange_id="paper") as log:
         symbol = structs.replace(built_in_symbols()[0], max_open_orders=1)
         await log.append(an_append(writes=(Write(events.REFERENCE_STREAM, (events.SymbolObserved(symbol=symbol),)),)))
-        assert await placing_state(log, None, intent_id="b", symbol_id="BTCUSDT") is not None
-        async with open_client(url, "paper", places=("a", "BTCUSDT")) as client:
+        assert await command_state(log, None, CommandScope("b", "BTCUSDT")) is not None
+        async with open_client(url, "paper", scope=CommandScope("a", "BTCUSDT")) as client:
             await client.place_order(ORDER, intent_id="a", wait="recorded")
-        assert await placing_state(log, None, intent_id="b", symbol_id="BTCUSDT") is None
-        async with open_client(url, "paper", places=("b", "BTCUSDT")) as client:
+        assert await command_state(log, None, CommandScope("b", "BTCUSDT")) is None
+        async with open_client(url, "paper", scope=CommandScope("b", "BTCUSDT")) as client:
             await client.place_order(ORDER, intent_id="b", wait="recorded")  # the first is not at the venue
 
 
@@ -89,6 +90,56 @@ async def test_limits_are_decided_on_the_whole_state(tmp_path: Path) -> None:
     async with open_kernel(url, exchange_id="paper", venue=PaperVenue(seed=1), settings=limited) as leader:
         await leader.wait_ready()
         await leader.place_order(ORDER, intent_id="a")
-    async with open_client(url, "paper", places=("b", "BTCUSDT")) as client:
+    async with open_client(url, "paper", scope=CommandScope("b", "BTCUSDT")) as client:
         with pytest.raises(ValidationError, match="open_orders_max"):
             await client.place_order(ORDER, intent_id="b", wait="recorded")
+    async with open_log(url, exchange_id="paper") as log:
+        assert await command_state(log, None, CommandScope("a")) is None
+        assert await command_state(log, None, CommandScope("a", is_limited=False)) is not None
+
+
+async def test_a_change_and_a_cancel_know_their_own_order_only(tmp_path: Path) -> None:
+    """A change and a cancel reach the venue, and are refused once the order has ended; an unknown id is not found."""
+    url = f"sqlite:///{tmp_path}/kernel.db"
+    async with open_kernel(url, exchange_id="paper", venue=PaperVenue(seed=1)) as leader:
+        await leader.wait_ready()
+        for name in ("mine", "theirs"):
+            await leader.place_order(ORDER, intent_id=name)
+        async with open_client(url, "paper", scope=CommandScope("mine")) as client:
+            await client.modify_order("mine", structs.replace(ORDER, quantity=50_000))
+            assert [order.quantity for order in client.state.record("mine").live_orders] == [50_000]
+            await client.cancel_order("mine")
+            assert [intent.intent_id for intent in client.state.intents()] == ["mine"]
+            with pytest.raises(ExchangeError, match="canceled"):
+                await client.modify_order("mine", ORDER)
+        async with open_client(url, "paper", scope=CommandScope("nobody")) as client:
+            with pytest.raises(NotFoundError):
+                await client.cancel_order("nobody")
+        assert leader.state.live_intent_ids() == ["theirs"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_cancel_is_decided_as_on_the_whole_state(seed: int) -> None:
+    """What a cancel of any intent does, or why it is refused, is the same on its own streams as on the whole log."""
+
+    recorder = simulated(seed)
+
+    async def compare() -> None:
+        log = log_of(recorder)
+        whole = await fold(log, State())
+        for intent in [*whole.intents()]:
+            alone = await command_state(log, None, CommandScope(intent.intent_id, is_limited=False))
+            if alone is not None:
+                outcomes = [outcome_of_cancel(state, intent.intent_id) for state in (whole, alone)]
+                assert outcomes[0] == outcomes[1]
+
+    asyncio.run(compare())
+
+
+def outcome_of_cancel(state: State, intent_id: str) -> object:
+    """Return the events of a cancel, or the text of its refusal."""
+    command = CancelIntent(intent_id, 0, is_exit=state.is_exit(intent_id))
+    try:
+        return decide(state.record(intent_id), command)
+    except ExchangeError as refusal:
+        return str(refusal)
