@@ -166,7 +166,9 @@ class StatusQuerier:
             raise OutcomeUnknown(f"another order has the client order id {attempt.client_order_id}")
         suspects: list[ExternalOrder] = []
         if not self.venue.capabilities.sees_closed:
-            suspects = await self.suspects.remaining(order.intent_id, answer.others, began_ns=answer.began_ns)
+            # The intent's own are news each time: a verdict, which expects the version of before the query, would fail.
+            others = [item for item in answer.others if await self._owner(item, answer.began_ns) != order.intent_id]
+            suspects = await self.suspects.remaining(order.intent_id, others, began_ns=answer.began_ns)
             record = self.state.record(order.intent_id)
             if unresolved(record, attempt) is None:  # a suspect's status showed that it is ours
                 return QueryOutcome(resolved=True)

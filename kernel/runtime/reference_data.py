@@ -53,6 +53,14 @@ class ReferenceData:
         trades = all(item is not None and item.status is SymbolStatus.TRADING for item in known)
         return not trades or any(map(self.state.symbol, self.venue.quarantined))
 
+    @property
+    def is_lifting(self) -> bool:
+        """True while a list is still to bring the trades that a quarantine left out."""
+        return any(
+            item.kind is FindingKind.SYMBOL_QUARANTINED and not item.resolved_at_ns and item.symbol_id in self._fitting
+            for item in self.state.findings()
+        )
+
     def _live_symbols(self) -> set[str]:
         records = (self.state.record(intent_id) for intent_id in self.state.live_intent_ids())
         return {record.intent.order.symbol_id for record in records if record.intent is not None}

@@ -452,8 +452,9 @@ class VenueSession:
 
     async def _ingest_found(self, reports: Iterable[ExecutionReport], source: ReportSource) -> None:
         """Record what a query shows; the stream should have brought it, if it happened since the connect."""
-        # The first snapshot shows what changed before.
-        if await self.ingest(reports, source) and self.readiness[VENUE_SNAPSHOT_COMPLETE].status:
+        # The first snapshot shows what changed before, that after a quarantine what the stream's reports lacked.
+        is_news = await self.ingest(reports, source) and not self._reference.is_lifting
+        if is_news and self.readiness[VENUE_SNAPSHOT_COMPLETE].status:
             self._note_found()
 
     def _note_found(self) -> None:

@@ -128,3 +128,29 @@ async def test_at_the_paper_exchange(keeps: bool, quantity: AmendQuantity) -> No
         works = [item for item in (await venue.truth())["orders"] if item["leaves_qty"]]
         assert [item["leaves_qty"] for item in works] == [5 * LOT]
         assert len((await venue.truth())["orders"]) == 3
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_a_lost_replace_is_resolved_by_the_lists(arrives: bool) -> None:
+    """Without lookup, the lists show what became of it, though they show the other order each time too."""
+    async with field_lab(amend=AmendDialect.CANCEL_REPLACE, lookup=False, lookup_closed=False) as lab:
+
+        def on_modify(request: ModifyRequest) -> ExecutionReport:
+            is_first = lab.venue.count("modify") == 1
+            if is_first and not arrives:
+                raise OutcomeUnknown("timeout")
+            answer = replaced(lab, request, carries=False)
+            if is_first:
+                raise OutcomeUnknown("timeout")
+            return answer
+
+        lab.venue.on_modify = on_modify
+        await lab.kernel.place_order(order(quantity=10 * LOT), intent_id="o")
+        lab.venue.fill(lab.venue.open_orders()[0], 3 * LOT)
+        await asyncio.sleep(5)
+        await lab.kernel.modify_order("o", order(quantity=10 * LOT, price=5_900_000), wait="recorded")
+        await asyncio.sleep(30)
+        working = await is_worked(lab, 10 * LOT, 3 * LOT)
+        assert (working.quantity, working.price) == (7 * LOT, 5_900_000)
+        assert lab.venue.count("modify") == (1 if arrives else 2)
+        assert lab.findings() == {}

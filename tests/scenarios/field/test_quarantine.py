@@ -117,6 +117,21 @@ async def test_a_traded_symbol_stops_and_goes_on(fields: dict[str, Any]) -> None
         assert lab.venue.count("submit") == 3
 
 
+async def test_a_quarantine_is_no_silence_of_the_stream() -> None:
+    """The trades that it left out come by the list, though the stream brought them."""
+    async with field_lab(settings=KernelSettings(reference_interval_s=30)) as lab:
+        await lab.kernel.place_order(order(symbol_id="ETHUSDT"), intent_id="a")
+        lab.venue.all_symbols = changed(price_decimals=3)
+        await asyncio.sleep(70)
+        lab.venue.fill(lab.venue.open_orders()[0], COIN // 2)
+        await asyncio.sleep(70)
+        lab.venue.all_symbols = [BTCUSDT, ETHUSDT]
+        await asyncio.sleep(100)
+        assert await lab.position("ETHUSDT") == COIN // 2
+        assert lab.findings() == {}
+        assert lab.venue.count("connect") == 1
+
+
 async def test_the_final_quantity_of_an_order_that_filled_in_quarantine() -> None:
     """A list without the trades that a quarantine leaves out is no evidence of what an order filled (H13)."""
     async with field_lab(lookup=False) as lab:
