@@ -13,12 +13,12 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import msgspec
 
@@ -32,6 +32,8 @@ from projections.state import State
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 FORMAT = "exchange-kernel checkpoint 1"
 SUFFIX = ".checkpoint"
 KEPT = 2
@@ -42,8 +44,7 @@ class CheckpointError(KernelError):
     """A file is not a usable checkpoint."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(msgspec.Struct, frozen=True):
     """The first line. Field names are stored."""
 
     log_id: str
@@ -59,8 +60,7 @@ class Header:
     format: str = FORMAT
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointImage:
+class CheckpointImage(msgspec.Struct, frozen=True):
     """A copy of a state at one position; it can be written while the state changes."""
 
     snapshot: StateSnapshot
@@ -89,8 +89,11 @@ def image(state: State, chain_hash: bytes) -> CheckpointImage:
 
 
 encode = msgspec.json.Encoder(enc_hook=as_list).encode
-decode_snapshot = msgspec.json.Decoder(StateSnapshot, dec_hook=from_list).decode
-decode_record = msgspec.json.Decoder(Record, dec_hook=from_list).decode
+
+
+@cache
+def decoder(kind: type[T]) -> Callable[[bytes], T]:
+    return msgspec.json.Decoder(kind, dec_hook=from_list).decode
 
 
 def write(image: CheckpointImage, path: Path) -> None:
@@ -144,8 +147,8 @@ def read(path: Path) -> State:
             raise CheckpointError(f"the header promises {header.records} records, the file has {lines - 2}")
         state = State()
         try:
-            snapshot = decode_snapshot(file.readline())
-            state.restore(snapshot, map(decode_record, islice(file, header.records)))
+            snapshot = decoder(StateSnapshot)(file.readline())
+            state.restore(snapshot, map(decoder(Record), islice(file, header.records)))
         except (ValueError, KeyError) as problem:
             raise CheckpointError(f"the state cannot be read: {problem}") from problem
         return state

@@ -36,11 +36,10 @@ def differs_in_terms(record: Record) -> bool | None:
     for facts in orders:
         if facts.inferred_qty or facts.rare.end_acted or facts.rare.in_doubt_ns is not None:
             return None
-        if facts.final_cum_qty is None:
-            if facts.live:
-                live.append(facts)
-            else:
-                is_open_question = True
+        if facts.live:
+            live.append(facts)
+        elif facts.final_cum_qty is None:
+            is_open_question = True
     ended = intent.desired is Desired.CANCELED or is_refused(record)
     if len(orders) == 1 and live:
         if intent.desired is Desired.CANCELED:

@@ -120,7 +120,8 @@ class State:
         data = self._data
         touched = self._fold.apply(part)
         self._waiters.wake(data.position)
-        differing = tuple(intent_id for intent_id in self._with_children(touched) if self._update_live(intent_id))
+        changed = self._with_children(touched) if data.groups.by_id else touched
+        differing = tuple([intent_id for intent_id in changed if self._update_live(intent_id)])
         if data.position % data.retention.every_positions == 0:
             data.evict()
         return Applied(tuple(touched), differing)
@@ -131,7 +132,7 @@ class State:
         for intent_id in [*touched]:
             was_live = intent_id in data.indexes.live
             yield intent_id
-            group = data.groups.of(intent_id) if data.groups.by_id else None
+            group = data.groups.of(intent_id)
             if group is None or group.parent != intent_id or was_live == (intent_id in data.indexes.live):
                 continue
             for child in group.intent_ids[1:]:
@@ -423,7 +424,7 @@ class State:
         return self._data.indexes.intents_under(exchange_order_id)
 
     def open_orders(self, symbol_id: str) -> int:
-        return len(self._data.indexes.open.get(symbol_id, {}))
+        return self._data.indexes.open[symbol_id]
 
     @property
     def recorded_limits(self) -> Mapping[str, Any]:

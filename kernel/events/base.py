@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import msgspec
@@ -32,7 +31,7 @@ def heartbeat_stream(owner: str) -> str:
     return HEARTBEAT_STREAM_PREFIX + owner
 
 
-class Origin(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Origin(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """By whom, from what and for which command an event was recorded: an event's meta."""
 
     actor: str
@@ -56,7 +55,7 @@ class Origin(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 decode_origin = msgspec.json.Decoder(Origin).decode
 
 
-class Envelope(msgspec.Struct, frozen=True, dict=True):
+class Envelope(msgspec.Struct, frozen=True, gc=False):
     """Where, when and by whom an event was recorded. Written by the log."""
 
     position: int
@@ -68,11 +67,11 @@ class Envelope(msgspec.Struct, frozen=True, dict=True):
     recorded_at_ns: int
     """When it was recorded, Unix nanoseconds; never decreases along the log."""
     meta: bytes
-    """The stored `Origin`, which is decoded when it is first read."""
+    """The stored `Origin`, which few readers need."""
 
-    @cached_property
+    @property
     def origin(self) -> Origin:
-        """The decoded meta; `IntegrityError` if it is malformed."""
+        """The meta, decoded at each call; `IntegrityError` if it is malformed."""
         try:
             return decode_origin(self.meta)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:

@@ -273,18 +273,17 @@ PLAIN_REPORTS: dict[type[events.BaseEvent], OrdStatus | None] = {
 """The reports of an ordinary life, and the status with which they end an order."""
 
 
-def is_plain(facts: OrderFacts) -> bool:
-    """Return whether an order is open with the terms that were sent, and nothing unusual is known of it."""
-    order, trades = facts.order, facts.trades
-    if facts.rare is not NO_RARE or facts.closed is not None or facts.gone_ns is not None or facts.sent_ns is None:
-        return False
-    if facts.quantity != order.quantity or facts.price != order.price or len(facts.evidence) > 1:
-        return False
-    return not (order.reduce_only or trades.bounded or trades.corrected or order.order_type in STOPPED)
-
-
 def plain_change(facts: OrderFacts, event: Any, now_ns: int) -> OrderFacts | None:
-    """Apply one of `PLAIN_REPORTS` to a plain order by one change; None if that would not be what `ORDER_CHANGES` does."""
+    """Apply one of `PLAIN_REPORTS` to an open order of which nothing unusual is known, by one change.
+
+    None if that would not be what `ORDER_CHANGES` does.
+    """
+    order, trades, evidence = facts.order, facts.trades, facts.evidence
+    if facts.rare is not NO_RARE or facts.closed is not None or facts.gone_ns is not None or facts.sent_ns is None:
+        return None
+    other_terms = facts.quantity != order.quantity or facts.price != order.price or order.order_type in STOPPED
+    if other_terms or order.reduce_only or trades.bounded or trades.corrected or len(evidence) > 1:
+        return None
     if event.parent_exchange_order_id or event.order_type or event.order_created_ns is not None or event.unconfirmed:
         return None
     ids, name, venue_id = facts.client_order_ids, event.client_order_id, facts.exchange_order_id
@@ -294,10 +293,7 @@ def plain_change(facts: OrderFacts, event: Any, now_ns: int) -> OrderFacts | Non
         if venue_id and event.exchange_order_id:
             return None
         venue_id = venue_id or event.exchange_order_id or ""
-    if not is_plain(facts):
-        return None
-    time_ns, cum_qty, evidence, peak = event.transact_time_ns or 0, event.cum_qty, facts.evidence, facts.peak
-    total = None
+    time_ns, cum_qty, total, peak = event.transact_time_ns or 0, event.cum_qty, None, facts.peak
     if cum_qty is not None:
         total = CumEvidence(time_ns, cum_qty)
         older = not evidence or (evidence[0].time_ns <= time_ns and evidence[0].cum_qty <= cum_qty)
@@ -310,7 +306,7 @@ def plain_change(facts: OrderFacts, event: Any, now_ns: int) -> OrderFacts | Non
             facts, exchange_order_id=venue_id, evidence=evidence, peak=peak, answered_ids=answered, closed=status,
             closed_cum=total, closed_ns=now_ns, end_time_ns=time_ns, first_end_ns=time_ns, last_seen_ns=seen_ns,
         )  # fmt: skip
-    quantity, price, trades = event.order_qty, event.price, facts.trades
+    quantity, price = event.order_qty, event.price
     if (quantity is not None and quantity != facts.quantity) or (price is not None and price != facts.price):
         return None
     if type(event) is events.OrderFilled:

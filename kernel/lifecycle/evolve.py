@@ -106,8 +106,9 @@ def intent_created(record: Record, event: events.IntentCreated) -> Record:
 
 def with_shared_names(intent: OrderIntent) -> OrderIntent:
     """Return an intent with one string for the names that most intents have in common."""
-    order = replace(intent.order, symbol_id=intern(intent.order.symbol_id))
-    return replace(intent, order=order, exchange_id=intern(intent.exchange_id), owner=intern(intent.owner))
+    exchange_id, owner, order = intent.exchange_id, intent.owner, intent.order
+    order = replace(order, symbol_id=intern(str(order.symbol_id)))
+    return replace(intent, order=order, exchange_id=intern(str(exchange_id)), owner=intern(str(owner)))
 
 
 def with_intent(record: Record, intent: OrderIntent) -> Record:
@@ -137,19 +138,16 @@ def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
 
 def straight_start(record: Record, event: events.AttemptStarted, envelope: events.Envelope) -> Record | None:
     """Start an attempt of an intent without settled orders by one change, as `attempt_started` does."""
-    position = envelope.position
     if record.settled is not NONE_SETTLED:
         return None
-    return replace(
-        record, version=envelope.version, last_position=position,
-        order_position=record.order_position if record.has_order else position, **started(record, event, position),
-    )  # fmt: skip
+    position, known = envelope.position, record.order_position if record.has_order else envelope.position
+    changes = started(record, event, position)
+    return replace(record, version=envelope.version, last_position=position, order_position=known, **changes)
 
 
 def started(record: Record, event: events.AttemptStarted, position: int) -> dict[str, Any]:
     """Return the record fields that an attempt changes."""
-    kind = event.kind
-    terms = event.order if kind is AttemptKind.AMEND else None
+    kind, terms = event.kind, event.order if event.kind is AttemptKind.AMEND else None
     attempt = Attempt(
         number=event.number, kind=kind, position=position,
         outcome=AttemptOutcome.PENDING, client_order_id=event.client_order_id,
@@ -159,25 +157,21 @@ def started(record: Record, event: events.AttemptStarted, position: int) -> dict
         valid_until_ns=event.valid_until_ns, absent_after_ns=event.absent_after_ns,
         text="", duplicate=False,  # a default costs a call
     )  # fmt: skip
-    changes: dict[str, Any] = {
-        "attempts": keep_attempts((*record.attempts, attempt)) if record.attempts else (attempt,),
-        "number": event.number if event.number > record.number else record.number,
-        "not_before_ns": record.not_before_ns if kind is AttemptKind.CANCEL else 0,
-        "recorded": None,
-        "has_order": True,
-    }
-    add_sent(changes, record, event)
-    return changes
+    return {
+        "attempts": keep_attempts((*record.attempts, attempt)), "number": max(record.number, event.number),
+        "not_before_ns": record.not_before_ns if kind is AttemptKind.CANCEL else 0, "recorded": None, "has_order": True,
+        **sent_by(record, event),
+    }  # fmt: skip
 
 
-def add_sent(changes: dict[str, Any], record: Record, event: events.AttemptStarted) -> None:
-    """Add the record fields that change by a request and are kept for ever."""
+def sent_by(record: Record, event: events.AttemptStarted) -> dict[str, Any]:
+    """Return the record fields that change by a request and are kept for ever."""
     kind, client_id, order = event.kind, event.client_order_id, event.order
     if kind is AttemptKind.SUBMIT:
         wanted = record.intent.order if record.intent is not None else None
-        changes["sends"] = counted(record.sends, client_id)
-        changes["sent_order"] = wanted if order == wanted else order  # one value, as most are equal
-        return
+        # one value, as most are equal
+        return {"sends": counted(record.sends, client_id), "sent_order": wanted if order == wanted else order}
+    changes: dict[str, Any] = {}
     if event.target_client_order_id:
         link = (client_id, event.target_client_order_id)
         known = link in record.targets.under(client_id)
@@ -189,6 +183,7 @@ def add_sent(changes: dict[str, Any], record: Record, event: events.AttemptStart
         # Prefer the venue's id: a duplicate may have the same client order id, and its end is unsolicited.
         target = event.target_exchange_order_id or event.target_client_order_id
         changes["solicited"] = record.solicited | {target} if target else record.solicited
+    return changes
 
 
 def counted(sends: SharedSequence[tuple[str, int]], client_order_id: str) -> SharedSequence[tuple[str, int]]:
@@ -738,9 +733,7 @@ def terms_accepted(record: Record, event: events.TermsAccepted) -> Record:
 
 def without_disagreement(record: Record) -> Record:
     """Allow one more send at once, also for a generation that has failed."""
-    orders = tuple(
-        [with_rare(item, cancel_failures=0) if item.rare.cancel_failures else item for item in record.orders]
-    )
+    orders = tuple(with_rare(item, cancel_failures=0) if item.rare.cancel_failures else item for item in record.orders)
     fresh = {"disagreements": 0, "other_terms": 0, "failed_generation": 0, "not_before_ns": 0}
     return replace(record, orders=orders, **fresh)
 

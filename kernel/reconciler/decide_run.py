@@ -156,9 +156,8 @@ def disagreement_report(inputs: RunInputs) -> ReportFindings | None:
     """Raise or resolve the finding that the venue does not do what is requested."""
     record, name = inputs.record, finding_id(FindingKind.VENUE_DISAGREES, inputs.intent_id)
     if name not in record.findings and is_disagreement_due(record):
-        times = max(
-            [record.disagreements, record.other_terms, *(facts.rare.cancel_failures for facts in record.orders)]
-        )
+        cancels = [facts.rare.cancel_failures for facts in record.orders]
+        times = max([record.disagreements, record.other_terms, *cancels])
         text = f"{disagreement_text(record, inputs.symbol)} ({times} times in a row)"
         found = finding_raised(inputs, FindingKind.VENUE_DISAGREES, text)
         return intent_findings(inputs, (found,), "the venue's disagreement was not reported")

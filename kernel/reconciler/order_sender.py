@@ -269,9 +269,7 @@ class OrderSender:
             failures = next_failures(record, self.clock.now_ns())
             return failures, delay_ns(failures)
         target = attempt.target_exchange_order_id
-        known = (
-            facts.rare.cancel_failures for facts in record.live_orders if target in (None, facts.exchange_order_id)
-        )
+        known = (item.rare.cancel_failures for item in record.live_orders if target in (None, item.exchange_order_id))
         failures = max(known, default=0) + 1
         return failures, delay_ns(failures, longest_ns=CANCEL_DELAY_NS_MAX)
 

@@ -5,6 +5,7 @@ Client and venue order ids stay until the intent is evicted: an order may appear
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from kernel.lifecycle.record import Record
@@ -19,8 +20,8 @@ class Indexes:
         self.by_group: dict[str, dict[str, None]] = {}
         self.live: dict[str, str | None] = {}
         """Intents that differ from their orders, or may have a live order; with the symbol of that order."""
-        self.open: dict[str, dict[str, None]] = {}
-        """Symbol to the intents that have, or may have, an open order at the venue."""
+        self.open: Counter[str] = Counter()
+        """Symbol to the number of intents that have, or may have, an open order at the venue."""
         self.unresolved: dict[str, dict[str, None]] = {}
         """Symbol to the intents with an unresolved request for an order."""
         self.unresolved_in: dict[str, str] = {}
@@ -89,8 +90,8 @@ class Indexes:
         if unresolved or (self.unresolved_in and intent_id in self.unresolved_in):
             self.file_unresolved(record, unresolved)
         symbol_id = symbol_at_venue(record) if may_be_live else None
-        if (filed := self.live.get(intent_id)) != symbol_id:
-            drop(self.open, filed, intent_id)
+        if (filed := self.live.get(intent_id)) is not None:
+            self.open[filed] -= 1
         if not (differs or may_be_live):
             self.live.pop(intent_id, None)
             return False
@@ -101,7 +102,7 @@ class Indexes:
         """File a live intent, under the symbol in which its order is, or may be, open."""
         self.live[intent_id] = symbol_id
         if symbol_id is not None:
-            self.open.setdefault(symbol_id, {})[intent_id] = None
+            self.open[symbol_id] += 1
 
     def file_unresolved(self, record: Record, unresolved: Sequence[Attempt]) -> None:
         """File an intent under the symbol of its unresolved request for an order, if it has one."""

@@ -123,12 +123,8 @@ def without(orders: Sequence[OrderFacts], others: Sequence[OrderFacts]) -> Seque
 def added_alone(before: OrderFacts | None, after: OrderFacts) -> list[Booking] | None:
     """The bookings of the common case, one new trade or none after the known ones; None for any other case."""
     trades, known = after.trades, before.trades if before is not None else NO_TRADES
-    if (
-        after.rare.busts
-        or trades.corrected
-        or trades.bounded
-        or (before is not None and before.order is not after.order)
-    ):
+    other_order = before is not None and before.order is not after.order
+    if after.rare.busts or trades.corrected or trades.bounded or other_order:
         return None
     if trades is known:
         return []
@@ -233,8 +229,7 @@ class Ledger(msgspec.Struct):
         else:
             position = self.positions.get(booking.symbol_id) or OpenPosition()
             self.positions[booking.symbol_id] = booked(position, booking)
-        if at_ns > self.booked_at_ns:
-            self.booked_at_ns = at_ns
+        self.booked_at_ns = max(self.booked_at_ns, at_ns)
         happened_ns, traded = at_ns if venue_ns is None else venue_ns, booking.signed_quantity
         if self.opening is None or happened_ns < self.opened_until_ns:  # the opening figures may include it, or lack it
             self.provisional_positions.note(booking.symbol_id, traded, happened_ns, included=self.opening is None)

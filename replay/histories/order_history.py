@@ -69,7 +69,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         return getattr(self.event, "transact_time_ns", None)
 
 
-class AttemptSpan(msgspec.Struct, frozen=True, kw_only=True):
+class AttemptSpan(msgspec.Struct, frozen=True, kw_only=True, rename={"resolved_position": "settled_position"}):
     """One attempt until its resolution."""
 
     position: int

@@ -9,7 +9,7 @@ import msgspec
 from kernel.clock import NS_PER_MS, NS_PER_S
 from replay.formatting.events import event_sentence
 from replay.formatting.output import Format, Item, Listing, human_duration, json_text, render, utc, yaml_text
-from replay.histories.order_history import AttemptSpan, History, OrderSummary, Part, Step
+from replay.histories.order_history import History, OrderSummary, Part, Step
 
 COLUMNS = ("POSITION", "TIME", "SINCE", "TYPE", "ACTOR", "CAUSE", "EVIDENCE", "STATE", "MESSAGE",
            "VENUE-TIME", "ATTEMPT", "COMMAND", "CORRELATION")  # fmt: skip
@@ -92,31 +92,16 @@ def document(history: History, *, raw: bool = False) -> dict[str, Any]:
         "exchange_id": history.exchange_id,
         "log_id": history.log_id,
         "position": history.position,
-        "attempts": [attempt_data(span) for span in history.attempts],
+        "attempts": msgspec.to_builtins(history.attempts),
         "steps": [step_data(history, step, raw=raw) for step in history.steps],
     }
 
 
-def attempt_data(span: AttemptSpan) -> dict[str, Any]:
-    return {
-        "position": span.position,
-        "number": span.number,
-        "kind": span.kind.value,
-        "client_order_id": span.client_order_id,
-        "unknown_position": span.unknown_position,
-        "settled_position": span.resolved_position,
-        "outcome": None if span.outcome is None else span.outcome.value,
-    }
-
-
 def step_data(history: History, step: Step, *, raw: bool) -> dict[str, Any]:
-    event, found = step.event, step.summary
+    event = step.event
     payload = msgspec.to_builtins(event)
     if not raw:
         payload.pop("raw", None)
-    summary = None if found is None else {
-        "ord_status": found.ord_status.value, "cum_qty": found.cum_qty, "leaves_qty": found.leaves_qty
-    }  # fmt: skip
     return {
         "position": event.position,
         "part": step.part.value,
@@ -131,7 +116,7 @@ def step_data(history: History, step: Step, *, raw: bool) -> dict[str, Any]:
         "attempt_position": step.attempt_position,
         "command_position": step.command_position,
         "correlation_id": event.correlation_id,
-        "came_to": history.scales.data(summary, history.symbol_id),
+        "came_to": history.scales.data(msgspec.to_builtins(step.summary), history.symbol_id),
         "message": message(history, step),
         "event": history.scales.data(payload, history.symbol_id),
     }

@@ -27,11 +27,13 @@ from pydantic import TypeAdapter
 
 from kernel.clock import SystemClock
 from kernel.errors import NotSent
+from kernel.lifecycle.record import Record
 from kernel.log import open_log
 from kernel.log.engine.recorded_log import RecordedLog
 from kernel.models import ExecType
 from kernel.venues.base import ExecutionReport, VenueSnapshot
 from projections import checkpoint
+from projections.snapshot import StateSnapshot
 from projections.state import State
 from replay import open_kernel, rebuild, verify
 from replay.cli.group import Session
@@ -286,8 +288,8 @@ async def start(place: Place, path: str, rounds: int) -> dict[str, Any]:
 def decode_checkpoint(content: bytes) -> None:
     """The floor of a start: the file's lines decoded into values."""
     _, parts, *records, _, _ = content.split(b"\n")
-    checkpoint.decode_snapshot(parts)
-    assert [checkpoint.decode_record(line) for line in records]
+    checkpoint.decoder(StateSnapshot)(parts)
+    assert [checkpoint.decoder(Record)(line) for line in records]
 
 
 OPERATIONS: dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]] = {

@@ -141,7 +141,7 @@ def _prepare_event(event: BaseEvent) -> PreparedEvent:
 
 
 def envelope_of(row: StoredRow) -> Envelope:
-    """Return a row's envelope, whose meta is decoded when it is first read."""
+    """Return a row's envelope; its meta is decoded where it is read."""
     return Envelope(row.position, row.stream_id, row.version, row.recorded_at_ns, row.meta)
 
 

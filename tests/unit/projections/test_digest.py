@@ -15,6 +15,7 @@ from kernel.log.engine.recorder import RowQuery
 from kernel.log.engine.records import event_of
 from projections import checkpoint
 from projections.digest import encoded
+from projections.snapshot import StateSnapshot
 from projections.state import State
 from tests.folding import an_order
 from tests.nightly import after_the_first
@@ -37,7 +38,7 @@ def test_a_stored_record_is_read_as_it_was(history: list[BaseEvent]) -> None:
     for event in history:
         for intent_id in state.apply([event]).touched:
             record = state.record(intent_id)
-            again = checkpoint.decode_record(checkpoint.encode(record))
+            again = checkpoint.decoder(Record)(checkpoint.encode(record))
             assert again == record
             assert encoded(again) == encoded(record)
 
@@ -46,7 +47,7 @@ def test_a_checkpoint_gives_the_same_digest(history: list[BaseEvent]) -> None:
     """A state restored from a stored snapshot and stored records equals the one that was folded."""
     state, restored = State(), State()
     state.apply(history)
-    snapshot = checkpoint.decode_snapshot(checkpoint.encode(state.snapshot()))
+    snapshot = checkpoint.decoder(StateSnapshot)(checkpoint.encode(state.snapshot()))
     restored.restore(snapshot, [*state.records().values()])
     assert restored.digest() == state.digest()
     assert restored.first_difference(state) is None

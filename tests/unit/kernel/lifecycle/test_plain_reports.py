@@ -12,7 +12,7 @@ from kernel import events
 from kernel.lifecycle.apply_report import PLAIN_REPORTS
 from kernel.lifecycle.evolve import evolve, evolve_any
 from kernel.lifecycle.findings import all_conditions, conditions
-from kernel.lifecycle.order_facts import general_quantities
+from kernel.lifecycle.order_facts import NO_RARE, general_quantities, has_same_trades
 from kernel.lifecycle.record import Record
 from kernel.models import AttemptKind, AttemptOutcome, ExecType, OrdStatus
 from kernel.order_spec import OrderType, Side
@@ -76,6 +76,10 @@ def checked(record: Record, event: events.BaseEvent) -> Record:
     after = evolve(record, event)
     assert after == evolve_any(record, event)
     assert conditions(after) == all_conditions(after)
+    for facts in after.orders:
+        assert facts.rare is NO_RARE or facts.rare != NO_RARE
+    for old, new in zip(record.orders, after.orders, strict=False):
+        assert not has_same_trades(old, new) or [*old.counted_trades] == [*new.counted_trades]
     assert [facts.quantities for facts in after.orders] == [general_quantities(facts) for facts in after.orders]
     return after
 

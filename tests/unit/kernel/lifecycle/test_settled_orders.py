@@ -270,7 +270,7 @@ def test_settled_orders_stand_for_the_same_facts(seed: int) -> None:
     story = Story(seed)
     for _ in range(30):
         story.step()
-    assert checkpoint.decode_record(checkpoint.encode(story.small)) == story.small
+    assert checkpoint.decoder(Record)(checkpoint.encode(story.small)) == story.small
 
 
 def a_story_of(orders: int) -> Record:
