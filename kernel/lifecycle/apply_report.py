@@ -7,7 +7,7 @@ none reads the order's status (law 5), and each is idempotent.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -21,6 +21,7 @@ from kernel.order_spec import STOPPED
 
 OrderChange = Callable[[OrderFacts, Any], OrderFacts]
 """Takes the event types that the tables below map to it."""
+Voiding = TypeVar("Voiding", events.FillBusted, events.FillCorrected)
 
 
 def recorded_ns(event: events.BaseEvent) -> int:
@@ -72,6 +73,8 @@ def with_totals(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
 
 
 def filled(facts: OrderFacts, event: events.OrderFilled | events.FillCorrected) -> OrderFacts:
+    if isinstance(event, events.FillCorrected):
+        event = timed(facts, event)
     return with_totals(with_terms(order_facts.with_trade(facts, trade_entry(event)), event), event)
 
 
@@ -84,11 +87,20 @@ def trade_entry(event: events.OrderFilled | events.FillCorrected) -> TradeEntry:
 
 
 def busted(facts: OrderFacts, event: events.FillBusted) -> OrderFacts:
-    """Apply a bust; one with its trade's time, or none, does not tell which totals include it: those after its record."""
-    traded_ns = (entry.time_ns for entry in facts.trades if entry.fill_key == event.ref_fill_key)
-    if venue_ns(event) <= max(traded_ns, default=0):
-        event = replace(event, transact_time_ns=recorded_ns(event))
+    event = timed(facts, event)
     return with_totals(order_facts.with_bust(facts, event.ref_fill_key, venue_ns(event)), event)
+
+
+def timed(facts: OrderFacts, event: Voiding) -> Voiding:
+    """Return a bust or correction as newer than what it voids: one with its trade's time, or none, counts as of its record.
+
+    Totals of before do not include it. A repeated correction keeps the time that it has.
+    """
+    known_ns = next((entry.time_ns for entry in facts.trades if entry.fill_key == event.fill_key), None)
+    voided_ns = (entry.time_ns for entry in facts.trades if entry.fill_key == event.ref_fill_key)
+    if venue_ns(event) > max(voided_ns, default=0):
+        return event
+    return replace(event, transact_time_ns=recorded_ns(event) if known_ns is None else known_ns)
 
 
 def ended_with(status: OrdStatus) -> OrderChange:

@@ -155,8 +155,9 @@ async def test_a_change_that_leaves_less_than_the_minimum_is_done(amend: AmendDi
 
 @pytest.mark.parametrize("ends", [True, False])
 @pytest.mark.parametrize("told_s", [None, 0, -3_600])
-async def test_a_bust_whose_time_tells_nothing(told_s: int | None, ends: bool) -> None:
-    """A bust with the time of its trade, an older one or none leaves no total that includes the trade; the rest works."""
+@pytest.mark.parametrize("corrected", [0, COIN // 16])
+async def test_a_bust_whose_time_tells_nothing(corrected: int, told_s: int | None, ends: bool) -> None:
+    """A bust, or a correction to less, with the time of its trade, an older one or none leaves no total of before it."""
     async with field_lab() as lab:
         await lab.kernel.place_order(order("BUY", COIN), intent_id="a", on_unsolicited_cancel=RECREATE)
         (item,) = lab.venue.open_orders()
@@ -165,16 +166,22 @@ async def test_a_bust_whose_time_tells_nothing(told_s: int | None, ends: bool) -
         await asyncio.sleep(20)
         lab.venue.fill(item, COIN // 8)
         await asyncio.sleep(20)
-        item.cum_qty -= COIN // 4
+        item.cum_qty -= COIN // 4 - corrected
         time_ns = None if told_s is None else (busted.transact_time_ns or 0) + told_s * NS_PER_S
         fields = {"fill_key": "bust", "ref_fill_key": busted.fill_key, "cum_qty": None, "transact_time_ns": time_ns}
-        lab.venue.trades.remove(busted)
-        lab.venue.tell(lab.venue.report(item, ExecType.TRADE_CANCEL, **fields))
+        if corrected:
+            fields |= {"last_qty": corrected, "last_px": 6_000_000}
+        kind = ExecType.TRADE_CORRECT if corrected else ExecType.TRADE_CANCEL
+        told = lab.venue.report(item, kind, **fields)
+        lab.venue.trades[0] = told
+        lab.venue.tell(told)
         await asyncio.sleep(1)
         if ends:
             lab.venue.end(item, OrdStatus.CANCELED)
         await asyncio.sleep(100)
-        assert await lab.position() == COIN // 8
+        filled = COIN // 8 + corrected
+        assert await lab.position() == filled
         state = await lab.kernel.get_order_state("a")
-        assert (state.status.cum_qty, state.status.leaves_qty) == (COIN // 8, COIN - COIN // 8)
+        assert (state.status.cum_qty, state.status.leaves_qty) == (filled, COIN - filled)
         assert state.reconciliation_status is ReconciliationStatus.SYNCED
+        assert "FILL_KEY_REUSED" not in lab.findings(resolved=True)
