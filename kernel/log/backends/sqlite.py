@@ -57,11 +57,15 @@ POLL_INTERVAL_S_MAX = 0.05
 REST_S = 0.001
 """Time after an own commit before writes are watched: under load, own ones would be reported as well."""
 
+LISTED = {
+    field: "topic IN (" + ", ".join(f"'{topic}'" for topic in topics) + ")" for field, topics in NAMING_TOPICS.items()
+}
 NAMED = {
-    field: "topic IN (" + ", ".join(f"'{topic}'" for topic in topics) + ") AND json_valid(state)"
+    field: "(" + " OR ".join(f"topic = '{topic}'" for topic in topics) + ") AND json_valid(state)"
     for field, topics in NAMING_TOPICS.items()
 }
-"""Rows that may contain an id. Index and query must use the same expression."""
+"""Rows that may contain an id. Index and query must use the same expression, so queries name LISTED, too: it is that of
+older logs, whose list SQLite builds anew for each row that it inserts."""
 CREATE_TABLES = (
     """CREATE TABLE IF NOT EXISTS log (
         position INTEGER PRIMARY KEY,
@@ -118,7 +122,7 @@ UPSERT_STREAMS = {size: "INSERT INTO log_stream VALUES " + ", ".join(["(?, ?)"] 
 SELECT_STREAM = "SELECT version FROM log_stream WHERE stream_id = ?"
 SELECT_NAMING = {
     field: f"SELECT stream_id FROM log WHERE json_extract(state, '$.{field}') = ? AND {NAMED[field]} "
-    "AND position <= ? GROUP BY stream_id ORDER BY max(position) DESC"
+    f"AND {LISTED[field]} AND position <= ? GROUP BY stream_id ORDER BY max(position) DESC"
     for field in NAMING_TOPICS
 }
 SELECT_FIRST = "SELECT position FROM log WHERE command_id = ? AND command_index = 0"

@@ -14,7 +14,7 @@ import pytest
 from kernel.errors import IntegrityError, KernelError, LogUnavailableError, NotFoundError, SchemaError, ValidationError
 from kernel.events import CONTROL_STREAM
 from kernel.log import Appended, EventLog, Write, open_log
-from kernel.log.backends.sqlite import SQLiteLog
+from kernel.log.backends.sqlite import LISTED, SELECT_NAMING, SQLiteLog
 from tests.commands import a_pause, an_append
 from tests.contract.backends import SQLiteBackend
 
@@ -53,6 +53,20 @@ async def test_commits_are_synced(file: SQLiteBackend) -> None:
         connection = writer_connection(log)
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+@pytest.mark.parametrize("field", LISTED)
+@pytest.mark.parametrize("is_older", [False, True])
+async def test_an_order_id_is_found_by_an_index(file: SQLiteBackend, field: str, is_older: bool) -> None:
+    """A search for an order id uses the index of the log, also the one of an older log."""
+    async with file.open() as log:
+        connection, index = writer_connection(log), f"log_by_{field}"
+        if is_older:
+            connection.execute(f"DROP INDEX {index}")
+            rows = f"WHERE {LISTED[field]} AND json_valid(state)"
+            connection.execute(f"CREATE INDEX {index} ON log (json_extract(state, '$.{field}')) {rows}")
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {SELECT_NAMING[field]}", ("x", 1)).fetchall()
+        assert any(index in step[3] for step in plan)
 
 
 async def test_a_file_that_cannot_be_synced_is_refused(file: SQLiteBackend, monkeypatch: pytest.MonkeyPatch) -> None:
