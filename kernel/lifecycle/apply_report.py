@@ -84,6 +84,10 @@ def trade_entry(event: events.OrderFilled | events.FillCorrected) -> TradeEntry:
 
 
 def busted(facts: OrderFacts, event: events.FillBusted) -> OrderFacts:
+    """Apply a bust; one with its trade's time, or none, does not tell which totals include it: those after its record."""
+    traded_ns = (entry.time_ns for entry in facts.trades if entry.fill_key == event.ref_fill_key)
+    if venue_ns(event) <= max(traded_ns, default=0):
+        event = replace(event, transact_time_ns=recorded_ns(event))
     return with_totals(order_facts.with_bust(facts, event.ref_fill_key, venue_ns(event)), event)
 
 

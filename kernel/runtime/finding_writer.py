@@ -72,8 +72,8 @@ class FindingWriter:
         await asyncio.gather(*self.tasks.values())
 
     def _append(self, key: str, event: events.BaseEvent) -> None:
-        append = self.writer.append(
-            events.CONTROL_STREAM, [event], actor="kernel", evidence=Evidence.INFERRED, is_fact=True
+        append = partial(
+            self.writer.append, events.CONTROL_STREAM, [event], actor="kernel", evidence=Evidence.INFERRED, is_fact=True
         )
         task = asyncio.create_task(log_reports(append, f"the finding {key}"), name="kernel-finding")
         self.tasks[key] = task

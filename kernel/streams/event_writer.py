@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
 import msgspec
@@ -337,10 +337,10 @@ def group_writes(state: KernelState, stream_id: str, new_events: Sequence[events
     return (Write(events.group_stream(group.group_id), (updated,)),)
 
 
-async def log_reports(work: Awaitable[object], what: str) -> None:
+async def log_reports(work: Callable[[], Awaitable[object]], what: str) -> None:
     """Await an append, and only log its failure."""
     try:
-        await work
+        await work()
     except KernelError as problem:
         logger.warning("cannot record %s: %s", what, problem)
 

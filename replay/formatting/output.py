@@ -16,8 +16,8 @@ import msgspec
 
 from kernel.clock import NS_PER_S
 
-UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-"""Control characters, characters that change the direction of text, line separators, surrogates."""
+UNSAFE = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+"""Control characters, characters that change the direction of text, line separators, surrogates: none is printable."""
 COLUMN_GAP = "   "
 NONE = "<none>"
 
@@ -59,7 +59,9 @@ class Listing(msgspec.Struct, frozen=True):
 
 def escaped(text: str) -> str:
     """Replace every unsafe character by its escape, as in `\\x1b` and `\\u202e`."""
-    return UNSAFE.sub(lambda found: written_out(ord(found[0])), text)
+    if text.isprintable():
+        return text
+    return re.sub(UNSAFE, lambda found: written_out(ord(found[0])), text)
 
 
 def written_out(code: int) -> str:
@@ -149,7 +151,7 @@ def json_line(value: Any) -> str:
 
 def json_safe(text: str) -> str:
     """Escape unsafe characters as JSON does; outside strings there are none but line breaks."""
-    return UNSAFE.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
+    return re.sub(UNSAFE, lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
 
 
 def yaml_text(value: Any) -> str:

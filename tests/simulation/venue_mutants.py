@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kernel.errors import VenueError
 from kernel.lifecycle import disagreement, order_facts, order_identity
 from kernel.lifecycle.order_identity import OrderMatch
 from kernel.models import Evidence
@@ -231,8 +232,8 @@ def a_defect_ends_the_session_for_good() -> list[Patch]:
     """After a defect of the adapter the session begins anew."""
     honest = VenueSession._pause
 
-    async def pause(self: VenueSession, failures: int) -> None:
-        await honest(self, failures)
+    async def pause(self: VenueSession, failures: int, problem: VenueError | None = None) -> None:
+        await honest(self, failures, problem)
         if any(finding.kind == "ADAPTER_ERROR" for finding in self.state.findings()):
             await self.clock.sleep_until(2**62)
 

@@ -10,7 +10,6 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import msgspec
@@ -33,24 +32,28 @@ class Pending(msgspec.Struct):
     """When it was queued."""
 
 
-@dataclass(eq=False)
 class WriterThread:
-    """A queue and the thread that empties it; the thread starts when first needed."""
+    """A queue and the thread that empties it; the thread starts when first needed.
 
-    name: str
-    commit: Callable[[list[Pending]], None]
-    """Writes a batch and answers each command of it; must not raise for what a database can do."""
-    idle: Callable[[], float | None]
-    """Called when the queue is empty; returns the seconds until its next call, None for never."""
-    settings: LogSettings
+    `commit` writes a batch and answers each command of it; it must not raise for what a database can do. `idle` is called
+    when the queue is empty, and returns the seconds until its next call, None for never.
+    """
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        commit: Callable[[list[Pending]], None],
+        idle: Callable[[], float | None],
+        settings: LogSettings,
+    ) -> None:
+        self.commit, self.idle, self.settings = commit, idle, settings
         self._queue: deque[Pending] = deque()
         self._changed = threading.Condition()
         self._wake_requested = False
         self._closing = False
         self._started = False
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def put(self, pending: Pending, *, is_fact: bool) -> None:
         """Queue a command; `BusyError` if the queue is full (never for a fact), `LogUnavailableError` if it is closed."""

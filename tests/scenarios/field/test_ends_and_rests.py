@@ -9,7 +9,7 @@ import pytest
 from kernel.clock import NS_PER_S
 from kernel.errors import ValidationError
 from kernel.events import TermsAccepted, intent_stream
-from kernel.models import OrdStatus, ReconciliationStatus, UnsolicitedCancelPolicy
+from kernel.models import ExecType, OrdStatus, ReconciliationStatus, UnsolicitedCancelPolicy
 from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup, TimeInForce
 from kernel.venues.base import AmendDialect
 from tests.scenarios.field.lab import BTCUSDT, COIN, Lab, field_lab, order
@@ -151,3 +151,30 @@ async def test_a_change_that_leaves_less_than_the_minimum_is_done(amend: AmendDi
             OrdStatus.CANCELED,
             ReconciliationStatus.SYNCED,
         )
+
+
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("told_s", [None, 0, -3_600])
+async def test_a_bust_whose_time_tells_nothing(told_s: int | None, ends: bool) -> None:
+    """A bust with the time of its trade, an older one or none leaves no total that includes the trade; the rest works."""
+    async with field_lab() as lab:
+        await lab.kernel.place_order(order("BUY", COIN), intent_id="a", on_unsolicited_cancel=RECREATE)
+        (item,) = lab.venue.open_orders()
+        await asyncio.sleep(5)
+        busted = lab.venue.fill(item, COIN // 4)
+        await asyncio.sleep(20)
+        lab.venue.fill(item, COIN // 8)
+        await asyncio.sleep(20)
+        item.cum_qty -= COIN // 4
+        time_ns = None if told_s is None else (busted.transact_time_ns or 0) + told_s * NS_PER_S
+        fields = {"fill_key": "bust", "ref_fill_key": busted.fill_key, "cum_qty": None, "transact_time_ns": time_ns}
+        lab.venue.trades.remove(busted)
+        lab.venue.tell(lab.venue.report(item, ExecType.TRADE_CANCEL, **fields))
+        await asyncio.sleep(1)
+        if ends:
+            lab.venue.end(item, OrdStatus.CANCELED)
+        await asyncio.sleep(100)
+        assert await lab.position() == COIN // 8
+        state = await lab.kernel.get_order_state("a")
+        assert (state.status.cum_qty, state.status.leaves_qty) == (COIN // 8, COIN - COIN // 8)
+        assert state.reconciliation_status is ReconciliationStatus.SYNCED
