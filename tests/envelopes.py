@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
-from kernel.events import Envelope, Origin, canonical_json
+import msgspec
+
+from kernel.events import BaseEvent, Envelope, Origin, canonical_json
+from kernel.events.base import enveloped
 from kernel.models import Evidence
+
+AnyEvent = TypeVar("AnyEvent", bound=BaseEvent)
+
+
+def with_envelope(event: AnyEvent, envelope: Envelope) -> AnyEvent:
+    """A copy of an event with an envelope."""
+    return enveloped(msgspec.structs.replace(event), envelope)
 
 
 def envelope_by(

@@ -16,7 +16,7 @@ from kernel.lifecycle.record import Record
 from kernel.models import AttemptKind, Evidence, ExecType, LookScope, OrderIntent
 from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 from kernel.venues.base import ExecutionReport
-from tests.envelopes import envelope_by
+from tests.envelopes import envelope_by, with_envelope
 
 NS_PER_S = 1_000_000_000
 Evolve = Callable[[Record, BaseEvent], Record]
@@ -47,7 +47,7 @@ class Journal:
                 actor="strategy:test",
                 evidence=Evidence.STREAM,
             )
-            recorded = event.with_envelope(envelope)
+            recorded = with_envelope(event, envelope)
             self.events.append(recorded)
             self.records[intent_id] = self._fold(known, recorded)
         return len(self.events)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -81,6 +81,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 ENVELOPE = "recorded_envelope"
 """Key of the envelope in an event's `__dict__`: outside the fields, so outside the payload and comparisons."""
 
+AnyEvent = TypeVar("AnyEvent", bound="BaseEvent")
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -146,11 +147,11 @@ class BaseEvent(Value, dict=True, gc=True):
     def causation_position(self) -> int | None:
         return self.envelope.origin.causation_position
 
-    def with_envelope(self, envelope: Envelope) -> Self:
-        """Return a copy of the event with this envelope."""
-        copy = msgspec.structs.replace(self)
-        copy.__dict__[ENVELOPE] = envelope
-        return copy
+
+def enveloped(event: AnyEvent, envelope: Envelope) -> AnyEvent:
+    """Give an envelope to an event that nobody else has yet; return the event."""
+    event.__dict__[ENVELOPE] = envelope
+    return event
 
 
 def intent_id_of(event: BaseEvent) -> str | None:

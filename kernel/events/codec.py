@@ -11,7 +11,7 @@ import msgspec
 
 from kernel.errors import SchemaError
 from kernel.events import attempts, control, heartbeats, intents, observations, reports
-from kernel.events.base import ENVELOPE, BaseEvent, Envelope
+from kernel.events.base import BaseEvent, Envelope, enveloped
 from kernel.order_spec import UINT64_MAX
 from kernel.values import Value
 
@@ -93,9 +93,7 @@ def decode(
         event = decoded(event_type, state)
     except UNREADABLE as problem:
         raise SchemaError(f"{topic} does not match its schema: {problem}", position=position) from problem
-    if envelope is not None:
-        event.__dict__[ENVELOPE] = envelope
-    return event
+    return event if envelope is None else enveloped(event, envelope)
 
 
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)

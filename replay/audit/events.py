@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from kernel import events
 from kernel.errors import IntegrityError
 from kernel.events import REGISTRY, BaseEvent, Envelope, Origin, canonical_json, decode
-from kernel.events.base import ENVELOPE
+from kernel.events.base import enveloped
 from kernel.lifecycle.record import Record
 from kernel.log.base import EventLog, StoredRow
 from kernel.log.engine.records import checked_envelope
@@ -138,7 +138,7 @@ class EventChecks:
                 self._problems.add(ProblemKind.UNREADABLE, row.position, problem.args[0])
             return damaged(row)
         self.counts["foreign_events"] += not again
-        return placed(UnknownEvent(), envelope)
+        return enveloped(UnknownEvent(), envelope)
 
     async def _read_stream(self, stream_id: str) -> list[BaseEvent]:
         """Return the events of a stream, with placeholders for those that cannot be read."""
@@ -311,9 +311,4 @@ class EventChecks:
 def damaged(row: StoredRow | BaseEvent, stream_id: str | None = None) -> BaseEvent:
     """Return a placeholder for a row that is changed or cannot be decoded, or for an event that cannot be folded."""
     named = row.stream_id if stream_id is None else stream_id
-    return placed(UnreadableEvent(), Envelope(row.position, named, row.version, row.recorded_at_ns, NO_META))
-
-
-def placed(event: BaseEvent, envelope: Envelope) -> BaseEvent:
-    event.__dict__[ENVELOPE] = envelope
-    return event
+    return enveloped(UnreadableEvent(), Envelope(row.position, named, row.version, row.recorded_at_ns, NO_META))

@@ -27,7 +27,7 @@ from kernel.order_spec import StandardOrder
 from projections import State
 from tests.benchmarks import clear_all
 from tests.benchmarks.measure import Figure
-from tests.envelopes import envelope_by
+from tests.envelopes import envelope_by, with_envelope
 from tests.forked import ROOT
 
 TO_HAVE_KB, TO_REACH_KB = 2.5, 1.0
@@ -123,7 +123,7 @@ def fold_live(state: State, begin: int, end: int) -> None:
                 recorded_at_ns=BEGAN_NS + position * 1_000, actor=actor, evidence=evidence,
                 correlation_id=os.urandom(16).hex(), os_user="desk", host="host", pid=12_345,
             )  # fmt: skip
-            state.apply([stored.with_envelope(envelope)])
+            state.apply([with_envelope(stored, envelope)])
 
 
 def life(intent_id: str, number: int) -> Iterator[Step]:

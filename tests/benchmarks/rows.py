@@ -38,7 +38,7 @@ from projections import EventSourcedActualStore, EventSourcedIntentStore, State
 from replay import open_kernel, verify
 from tests.benchmarks.floors import PayloadAggregate, RawTable, hash_rows, library_application, raw_pages
 from tests.benchmarks.measure import Figure, interleaved, percentile
-from tests.envelopes import envelope_by
+from tests.envelopes import envelope_by, with_envelope
 from tests.forked import ROOT
 
 CLOCK = SystemClock()
@@ -380,7 +380,7 @@ def recorded(state: State, event: events.BaseEvent, intent_id: str) -> events.Ba
         actor="bench",
         evidence=Evidence.COMMAND,
     )
-    return event.with_envelope(envelope)
+    return with_envelope(event, envelope)
 
 
 async def hashing_cost(url: str, directory: Path, *, rounds: int, batches: int) -> Figure:

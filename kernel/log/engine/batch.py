@@ -12,6 +12,7 @@ import msgspec
 
 from kernel.errors import ConflictError, FencedError, IntegrityError, KernelError
 from kernel.events import BaseEvent, Envelope, LeaderElected, LogCreated
+from kernel.events.base import enveloped
 from kernel.log import hashing
 from kernel.log.base import Appended, Head, StoredRow
 from kernel.log.engine.records import MUST_BE_ABSENT, Command, PreparedWrite, Row, event_of
@@ -44,7 +45,7 @@ class Batch(msgspec.Struct):
             for row, event in zip(self.rows, self.sources, strict=True):
                 if event is None:
                     return None
-                decoded.append(event.with_envelope(Envelope(row[0], row[1], row[2], row[5], row[8])))
+                decoded.append(enveloped(event, Envelope(row[0], row[1], row[2], row[5], row[8])))
             self._decoded = decoded
         return self._decoded
 

@@ -27,7 +27,7 @@ from projections.checkpoint import CheckpointFiles
 from replay.host.bootstrap import open_kernel
 from replay.log_access.log_reader import fold
 from tests.commands import an_append
-from tests.envelopes import envelope_by
+from tests.envelopes import envelope_by, with_envelope
 from tests.folding import an_intent
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user of the host")
@@ -86,7 +86,7 @@ async def forged(log: EventLog) -> checkpoint.CheckpointImage:
         position=head.position, stream_id=events.intent_stream("forged"), version=1, recorded_at_ns=head.recorded_at_ns,
         actor="strategy:eve", evidence=Evidence.COMMAND,
     )  # fmt: skip
-    state.apply([created.with_envelope(envelope)])
+    state.apply([with_envelope(created, envelope)])
     return checkpoint.image(state, head.chain_hash)
 
 

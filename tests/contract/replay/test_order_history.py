@@ -19,7 +19,7 @@ from replay.formatting.output import Format
 from replay.histories.order_history import History, Part, Step, active_controls, is_inferred, is_relevant
 from replay.histories.order_history_text import document, length_of, text
 from tests.desk import a_desk
-from tests.envelopes import envelope_by
+from tests.envelopes import envelope_by, with_envelope
 from tests.folding import an_attempt, an_intent, an_order
 from tests.orders import buy
 from tests.recorded import intents_in, log_of, simulated
@@ -292,7 +292,7 @@ DEAD = {"intent_id": "i", "attempt_position": 2, "outcome": AttemptOutcome.DEAD}
 )
 def test_inferred_events_are_marked(event: events.BaseEvent, evidence: Evidence, inferred: bool) -> None:
     """Inferred fills, absences and events with inferred evidence are marked; an operator's resolution is not."""
-    assert is_inferred(event.with_envelope(envelope_by(3, "intent:i", 3, 1, "reconciler", evidence))) is inferred
+    assert is_inferred(with_envelope(event, envelope_by(3, "intent:i", 3, 1, "reconciler", evidence))) is inferred
 
 
 @pytest.mark.parametrize("symbol_id", ["S", "T", None])
@@ -311,7 +311,7 @@ def test_ended_controls_are_not_active() -> None:
     """Of earlier pauses, storms and leaders only those are included that were in force at the intent's first event."""
 
     def at(position: int, event: events.BaseEvent) -> events.BaseEvent:
-        return event.with_envelope(envelope_by(position, "control", position, position, "kernel", Evidence.COMMAND))
+        return with_envelope(event, envelope_by(position, "control", position, position, "kernel", Evidence.COMMAND))
 
     storm = Finding(finding_id="STORM:S", kind=FindingKind.STORM, symbol_id="S", text="…", raised_at_ns=1)
     told = [

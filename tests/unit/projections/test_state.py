@@ -32,7 +32,7 @@ from kernel.models import (
 from kernel.order_spec import AssetMetadata, Side, StandardOrder, SymbolMetadata
 from kernel.venues.base import ExecutionReport
 from projections import State, diff
-from tests.envelopes import envelope_by
+from tests.envelopes import envelope_by, with_envelope
 from tests.folding import NS_PER_S, a_bust, a_report, a_trade, an_attempt, an_intent, an_order
 from tests.histories import History, histories
 
@@ -58,7 +58,7 @@ class Tape:
             version = self._versions[stream_id] = self._versions.get(stream_id, 0) + 1
             position = len(self.events) + 1
             envelope = envelope_by(position, stream_id, version, self.now_ns, "strategy:test", Evidence.STREAM)
-            recorded = event.with_envelope(envelope)
+            recorded = with_envelope(event, envelope)
             self.events.append(recorded)
             if stream_id.startswith(events.INTENT_STREAM_PREFIX):
                 intent_id = stream_id.removeprefix(events.INTENT_STREAM_PREFIX)

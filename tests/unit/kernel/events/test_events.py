@@ -20,7 +20,7 @@ from kernel.events.base import Upcaster
 from kernel.models import Evidence, OrderIntent
 from kernel.values import Value, set_fields
 from kernel.values.edge import adapter
-from tests.envelopes import envelope_by
+from tests.envelopes import envelope_by, with_envelope
 from tests.samples import AT, ORDER, SAMPLES
 from tests.unhurried import unhurried
 
@@ -161,7 +161,7 @@ def test_an_event_has_no_envelope_before_it_is_recorded() -> None:
     assert not event.recorded
     with pytest.raises(ValueError, match="is not recorded"):
         _ = event.position
-    recorded = event.with_envelope(ENVELOPE)
+    recorded = with_envelope(event, ENVELOPE)
     assert (recorded.position, recorded.actor, recorded.evidence) == (7, "strategy:x", Evidence.COMMAND)
     assert not event.recorded
 

@@ -24,7 +24,7 @@ from kernel.order_spec import Side
 from kernel.plan import remainder
 from kernel.venues.base import ExecutionReport
 from projections import checkpoint
-from tests.envelopes import envelope_by
+from tests.envelopes import envelope_by, with_envelope
 from tests.folding import NS_PER_S, Journal, a_report, a_trade, an_attempt, an_intent, an_order
 from tests.unhurried import unhurried
 
@@ -76,7 +76,7 @@ class Story:
         self.position += 1
         version, now_ns = self.full.version + 1, self.position * NS_PER_S
         envelope = envelope_by(self.position, "intent:i", version, now_ns, "strategy:test", evidence)
-        recorded = event.with_envelope(envelope)
+        recorded = with_envelope(event, envelope)
         self.full = evolve(self.full, recorded)
         self.small = with_settled(evolve(self.small, recorded))
         self.settled += len(self.small.settled)

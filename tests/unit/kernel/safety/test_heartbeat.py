@@ -12,7 +12,7 @@ from kernel.clock import NS_PER_S
 from kernel.models import Evidence
 from kernel.safety import heartbeat
 from kernel.safety.heartbeat import HEARTBEAT_PARTS, OBSERVATION_GAP_NS_MIN, Heartbeat, HeartbeatEvent, Observation
-from tests.envelopes import envelope_by
+from tests.envelopes import envelope_by, with_envelope
 
 TTL_NS = 9 * NS_PER_S
 LIMIT_NS = max(TTL_NS // HEARTBEAT_PARTS, OBSERVATION_GAP_NS_MIN)
@@ -76,7 +76,7 @@ def event_of(step: str, position: int) -> HeartbeatEvent:
     elif step == "disarm":
         made = events.HeartbeatDisarmed(owner="mm-1")
     envelope = envelope_by(position, "heartbeat:mm-1", position, 0, "kernel", Evidence.COMMAND)
-    recorded = made.with_envelope(envelope)
+    recorded = with_envelope(made, envelope)
     assert isinstance(recorded, HeartbeatEvent)
     return recorded
 

@@ -14,7 +14,7 @@ from kernel.lifecycle.trades import fees_of
 from kernel.models import Evidence, ExecType, OrdStatus
 from kernel.order_spec import Side
 from projections.folds.external_orders import ENDED_MAX, Externals, key_of
-from tests.envelopes import envelope_by
+from tests.envelopes import envelope_by, with_envelope
 from tests.folding import an_order
 
 
@@ -27,7 +27,7 @@ def observed(position: int, exec_type: ExecType, **fields: Any) -> events.Extern
         position=position, stream_id=events.VENUE_STREAM, version=position, recorded_at_ns=position, actor="venue",
         evidence=Evidence.STREAM,
     )  # fmt: skip
-    return event.with_envelope(envelope)
+    return with_envelope(event, envelope)
 
 
 def traded(position: int, fill_key: str, quantity: int, ref: str | None = None) -> events.ExternalOrderObserved:

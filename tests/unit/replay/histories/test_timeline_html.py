@@ -22,7 +22,7 @@ from replay.formatting.decimals import Scales
 from replay.histories.order_history import AttemptSpan, History, Part, Step
 from replay.histories.order_history import history as read_history
 from replay.histories.timeline_html import BAR_W, LANE_W, ROW_H, Lane, fitting, layout, page, write
-from tests.envelopes import envelope_by
+from tests.envelopes import envelope_by, with_envelope
 from tests.folding import an_attempt, an_intent, an_order
 from tests.recorded import intents_in, log_of, simulated
 
@@ -55,7 +55,7 @@ def history_of(*events: BaseEvent, at_ns: tuple[int, ...], attempts: tuple[Attem
     for position, (event, now_ns) in enumerate(zip(events, at_ns, strict=True), start=1):
         envelope = envelope_by(position, "intent:i", position, now_ns, "venue:paper", Evidence.STREAM)
         since_ns = None if before_ns is None else now_ns - before_ns
-        steps.append(Step(event=event.with_envelope(envelope), part=Part.INTENT, since_ns=since_ns, inferred=False))
+        steps.append(Step(event=with_envelope(event, envelope), part=Part.INTENT, since_ns=since_ns, inferred=False))
         before_ns = now_ns
     reference = Reference()
     return History(
