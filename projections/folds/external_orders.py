@@ -157,9 +157,7 @@ class Externals:
             for name in facts.client_order_ids
         )
         entry = next(filter(None, found), None)
-        if entry is None:
-            return []
-        if is_earlier(entry, facts, sent_position):
+        if entry is None or is_earlier(entry, facts, sent_position):
             return []
         if not entry.id_reused or entry.order.first_seen_ns <= facts.first_seen_ns:
             return [*chain.from_iterable(self.drop(key_of(entry.order)).trades.values())]
@@ -205,8 +203,7 @@ class Externals:
         """Note that the status of an order was queried by the venue's id."""
         entry = self.find(order_id)
         if entry is not None:
-            order = structs.replace(entry.order, queried=True)
-            self.entries[key_of(order)] = replace(entry, order=order)
+            self.entries[key_of(entry.order)] = replace(entry, order=replace(entry.order, queried=True))
 
     def seen_since(self, symbol_id: str, side: Side, *, position: int) -> Iterator[ExternalOrder]:
         """The orders of a symbol that the log first showed after a position and that may have this side; newest first."""
@@ -222,8 +219,11 @@ def is_earlier(entry: ExternalEntry, facts: OrderFacts, sent_position: int | Non
     """Return whether an external order is another one than an intent's: it was seen, or ended, before that one began.
 
     One that the log first shows behind a send was not seen before it, whatever the clocks of the log and the host say.
+    One that nothing else tells the beginning of began with its first trade; if a trade is of both, they are one order.
     """
-    order, made_ns = entry.order, facts.created_ns or facts.rare.accepted_ns or 0
+    told = {item.identity for item in entry.trade_entries()}
+    traded_ns = min((0 if item.identity in told else item.time_ns for item in facts.trades), default=0)
+    order, made_ns = entry.order, facts.created_ns or facts.rare.accepted_ns or traded_ns
     if not order.live and order.transact_time_ns is not None and order.transact_time_ns < made_ns:
         return True
     if sent_position is not None and order.first_position > sent_position:

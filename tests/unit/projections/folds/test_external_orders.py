@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from kernel import events
 from kernel.lifecycle.order_facts import OrderFacts, with_rare
-from kernel.lifecycle.trades import fees_of
+from kernel.lifecycle.trades import TradeEntry, Trades, fees_of
 from kernel.models import Evidence, ExecType, OrdStatus
 from kernel.order_spec import Side
 from projections.folds.external_orders import ENDED_MAX, Externals, key_of
@@ -190,6 +190,30 @@ def test_an_adopted_order_takes_no_trades_of_one_that_ended_before_it_was_accept
         externals = Externals()
         externals.apply(observed(1, ExecType.TRADE, client_order_id="web", **told))
         assert bool(externals.take(with_rare(facts, accepted_ns=accepted_ns))) is is_taken
+
+
+@pytest.mark.parametrize(
+    ("trades", "is_taken"),
+    [
+        ([("t2", 901)], False),
+        ([("t2", 900)], True),
+        ([("t2", 901), ("t0", 800)], True),
+        ([("t1", 901)], True),
+        ([("t2", 0)], True),
+    ],
+)
+def test_an_order_adopted_by_its_trade_takes_none_of_one_that_had_ended(
+    trades: list[tuple[str, int]], is_taken: bool
+) -> None:
+    """An order whose acceptance was never reported is another than one that ended before its first trade, unless they
+    share a trade."""
+    told = {"fill_key": "t1", "last_px": 100, "last_qty": 5, "ord_status": OrdStatus.FILLED, "transact_time_ns": 900}
+    externals = Externals()
+    externals.apply(observed(1, ExecType.TRADE, client_order_id="web", **told))
+    terms = structs.replace(an_order(), symbol_id="BTCUSDT", side=Side.BUY)
+    facts = OrderFacts("7", ("",), terms, 5, 100, 0, first_seen_ns=2, last_seen_ns=2)
+    entries = Trades(TradeEntry(name, 5, 100, time_ns, None, None, None) for name, time_ns in trades)
+    assert bool(externals.take(replace(facts, trades=entries))) is is_taken
 
 
 def test_a_correction_is_about_the_order_that_has_its_trade() -> None:
