@@ -211,7 +211,10 @@ class Fold:
         """Remove the intent's orders from the external ones, and reverse their trades: they are booked as the intent's."""
         venue_ns = venue_time_ns(event)
         for facts in after.orders:
-            for booking in self._data.externals.take(facts) if facts.exchange_order_id else ():
+            if not facts.exchange_order_id:
+                continue
+            sent = [item.position for item in after.attempts if item.client_order_id in facts.client_order_ids]
+            for booking in self._data.externals.take(facts, sent_position=min(sent, default=None)):
                 self._book_trade(reversal(booking), event, venue_ns, external=True)
 
     def _book_trade(

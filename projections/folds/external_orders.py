@@ -146,8 +146,11 @@ class Externals:
 
         return self.entries[max(fitting, key=fit)]
 
-    def take(self, facts: OrderFacts) -> list[Booking]:
-        """Remove an order that turned out to be an intent's, or its trades that did; returns their bookings."""
+    def take(self, facts: OrderFacts, *, sent_position: int | None = None) -> list[Booking]:
+        """Remove an order that turned out to be an intent's, or its trades that did; returns their bookings.
+
+        `sent_position` is that of a send of the intent's order.
+        """
         order = facts.order
         found = (
             self.find(facts.exchange_order_id, order.symbol_id, order.side, name or None)
@@ -156,7 +159,7 @@ class Externals:
         entry = next(filter(None, found), None)
         if entry is None:
             return []
-        if is_earlier(entry, facts):
+        if is_earlier(entry, facts, sent_position):
             return []
         if not entry.id_reused or entry.order.first_seen_ns <= facts.first_seen_ns:
             return [*chain.from_iterable(self.drop(key_of(entry.order)).trades.values())]
@@ -215,11 +218,16 @@ class Externals:
                 yield order
 
 
-def is_earlier(entry: ExternalEntry, facts: OrderFacts) -> bool:
-    """Return whether an external order is another one than an intent's: it was seen, or ended, before that one began."""
+def is_earlier(entry: ExternalEntry, facts: OrderFacts, sent_position: int | None) -> bool:
+    """Return whether an external order is another one than an intent's: it was seen, or ended, before that one began.
+
+    One that the log first shows behind a send was not seen before it, whatever the clocks of the log and the host say.
+    """
     order, made_ns = entry.order, facts.created_ns or facts.rare.accepted_ns or 0
     if not order.live and order.transact_time_ns is not None and order.transact_time_ns < made_ns:
         return True
+    if sent_position is not None and order.first_position > sent_position:
+        return False
     begin_ns = facts.rare.accepted_ns if facts.sent_ns is None and entry.id_reused else facts.sent_ns
     return begin_ns is not None and order.first_seen_ns < begin_ns
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import pytest
 from msgspec import structs
 from msgspec.structs import replace
 
@@ -165,6 +166,19 @@ def test_an_adopted_order_takes_no_trades_of_an_earlier_one_with_its_id() -> Non
     facts = OrderFacts("7", (), terms, 5, 100, 0, begun_ns, begun_ns)
     assert externals.take(with_rare(replace(facts, client_order_ids=("",)), accepted_ns=begun_ns)) == []
     assert externals.take(with_rare(replace(facts, client_order_ids=("",)), accepted_ns=begun_ns - 1)) != []
+
+
+@pytest.mark.parametrize(("sent_position", "is_taken"), [(None, False), (2, False), (1, False), (0, True)])
+def test_an_order_takes_what_the_log_shows_behind_its_send(sent_position: int | None, is_taken: bool) -> None:
+    """A host whose clock is ahead of the log's sends an order: the log's order of the two decides, not their times."""
+    externals = Externals()
+    externals.apply(observed(1, ExecType.TRADE, fill_key="t1", last_px=100, last_qty=5))
+    entry = externals.find("7")
+    assert entry is not None
+    terms = structs.replace(an_order(), symbol_id=entry.order.symbol_id, side=Side.BUY)
+    ahead_ns = entry.order.first_seen_ns + 1
+    facts = OrderFacts("7", ("c1",), terms, 5, 100, 0, ahead_ns, ahead_ns, sent_ns=ahead_ns)
+    assert bool(externals.take(facts, sent_position=sent_position)) is is_taken
 
 
 def test_an_adopted_order_takes_no_trades_of_one_that_ended_before_it_was_accepted() -> None:
