@@ -2,7 +2,7 @@
 
 Called by the decision before a query (`next_query_ns`) and by the querier after one that did not show the order
 (`conclude`). Absence is concluded only from an admissible query: complete, and begun at or after `absent_after_ns`, which
-the attempt's event carries (H1 – H5). For a submit:
+the attempt's event carries (H1 – H5), by the venue's time. For a submit:
 
     shows closed orders  dedupe      window   not found
     yes                  for ever    any      order wanted: resend the same id at once, with ever rarer queries;
@@ -135,13 +135,9 @@ def conclude(
     operator's bound on the delay of a request. `suspected`: an external order, or a left out trade, may be its.
     """
     conclusion = without_suspects(
-        attempt,
-        capabilities,
-        may_resend=may_resend,
-        began_ns=began_ns,
-        ended_ns=ended_ns,
+        attempt, capabilities, may_resend=may_resend, began_ns=began_ns, ended_ns=ended_ns,
         assumed_max_delay_ns=assumed_max_delay_ns,
-    )
+    )  # fmt: skip
     if suspected and isinstance(conclusion, ProvenAbsent | ClosedUnfilled):
         return Suspected(spaced_ns(attempt, began_ns))
     return conclusion

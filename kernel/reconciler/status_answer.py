@@ -40,6 +40,8 @@ class StatusAnswer(msgspec.Struct, frozen=True):
     """The answer includes everything that was recorded until then."""
     others: tuple[ExecutionReport, ...] = ()
     """Reports of a list about other orders."""
+    lead_ns: int = 0
+    """By how much the host's clock, which tells when it began, was ahead of the venue's, as far as is known."""
 
 
 def query_event(
@@ -142,7 +144,6 @@ def answer_of(
     owners: Mapping[int, str | None],
     record: Record,
     sent_ns: int,
-    reflects_ns: int | None = None,
 ) -> StatusAnswer:
     """Return what a complete snapshot shows of one order of an intent, or of every order under one client order id.
 
@@ -175,7 +176,7 @@ def answer_of(
     )  # fmt: skip
     found = (*fills, *listed, *nameless)
     others = tuple(report for report in (*snapshot.fills, *snapshot.open_orders) if report not in found)
-    return StatusAnswer(LIST_SCOPES, snapshot.began_ns, snapshot.ended_ns, found, bool(listed), reflects_ns, others)
+    return StatusAnswer(LIST_SCOPES, snapshot.began_ns, snapshot.ended_ns, found, bool(listed), others=others)
 
 
 def others_under_id(

@@ -14,7 +14,6 @@ from itertools import compress
 from typing import TypeVar
 
 import msgspec
-from msgspec import structs
 from msgspec.structs import replace
 
 from kernel import events
@@ -172,6 +171,8 @@ class StatusQuerier:
             record = self.state.record(order.intent_id)
             if unresolved(record, attempt) is None:  # a suspect's status showed that it is ours
                 return QueryOutcome(resolved=True)
+        # Until when a request may arrive is told by the venue's clock: one that is ahead seems to query after it.
+        answer = replace(answer, began_ns=answer.began_ns - answer.lead_ns, ended_ns=answer.ended_ns - answer.lead_ns)
         trades_known = self.venue.capabilities.sees_closed or LookScope.TRADES in answer.scopes
         conclusion = attempt_resolution.conclude(
             attempt,
@@ -279,9 +280,10 @@ class StatusQuerier:
         query begun at or after `absent_after` (H14).
         """
         record = self.state.record(intent_id)
-        began_ns = self._last_queries.setdefault(intent_id, {})[attempt.position] = self.clock.now_ns()
+        self._last_queries.setdefault(intent_id, {})[attempt.position] = self.clock.now_ns()
+        began_ns = self.clock.now_ns() - self.venue.lead_ns()  # in the venue's time, as in `find_order`
         if self.venue.capabilities.sees_closed:
-            renamed = structs.replace(target, client_order_id=attempt.client_order_id)
+            renamed = replace(target, client_order_id=attempt.client_order_id)
             if not (await self._query_known(record, renamed)).listed:
                 await self._query_known(self.state.record(intent_id), target)
         else:
@@ -437,24 +439,23 @@ class StatusQuerier:
         by_client_id = status_id(capabilities, client_order_id, exchange_order_id)
         if not is_queried_alone(capabilities, client_order_id, exchange_order_id):
             return await self._query_list(record, client_order_id, exchange_order_id, since_ns=since_ns)
-        began_ns = self.clock.now_ns()
+        began_ns, lead_ns = self.clock.now_ns(), self.venue.lead_ns()
         report = await self._ask(lambda: self.venue.order(symbol_id, by_client_id, exchange_order_id), ORDER_SCOPES)
         if report is None and by_client_id and exchange_order_id and is_renamed(record, exchange_order_id):
             report = await self._ask(lambda: self.venue.order(symbol_id, None, exchange_order_id), ORDER_SCOPES)
-        ended_ns = self.clock.now_ns()
         self.metrics.looked(ORDER_SCOPES, LookResult.NOT_FOUND if report is None else LookResult.FOUND)
-        reflects_ns = capabilities.reflects_ns(began_ns - self.venue.lead_ns())
         # Where the venue lists no orders, the query of one stands in for the list.
         scopes = ORDER_SCOPES if capabilities.lists_open_orders else (LookScope.ORDER, LookScope.OPEN_ORDERS)
+        reflects_ns = capabilities.reflects_ns(began_ns - lead_ns)
+        answer = StatusAnswer(scopes, began_ns, self.clock.now_ns(), (), False, reflects_ns, lead_ns=lead_ns)
         if report is None:
-            return StatusAnswer(scopes, began_ns, ended_ns, (), False, reflects_ns)
+            return answer
         report = await self._answer_about(report, by_client_id, record.intent_id, began_ns=began_ns)
         if exchange_order_id and report.exchange_order_id != exchange_order_id:
             # Another order has the same client id: record it, and tell the two apart by the list.
-            other = StatusAnswer(scopes, began_ns, ended_ns, (report,), is_open(report), reflects_ns)
-            await self._report(record.intent_id, other.reports, other)
+            await self._report(record.intent_id, [report], answer)
             return await self._query_list(record, client_order_id, exchange_order_id, since_ns=since_ns)
-        return StatusAnswer(scopes, began_ns, ended_ns, (report,), is_open(report), reflects_ns)
+        return replace(answer, reports=(report,), listed=is_open(report))
 
     async def _query_list(
         self, record: Record, client_order_id: str, exchange_order_id: str | None, *, since_ns: int
@@ -474,7 +475,7 @@ class StatusQuerier:
         Another order's is recorded for that order, and is no evidence.
         """
         if client_order_id and not client_ids_of(report):
-            report = structs.replace(report, client_order_id=client_order_id)
+            report = replace(report, client_order_id=client_order_id)
         if await self._owner(report, began_ns) != intent_id:
             await self.suspects.ingest([report], self.suspects.source(began_ns))
             raise OutcomeUnknown(f"asked for an order of intent {intent_id}, the venue showed another one: {report}")
@@ -497,13 +498,14 @@ class StatusQuerier:
         overlap_ns = ns(self.settings.trades_overlap_s) + capabilities.read_lag.trades_ns + capabilities.clock_skew_ns
         order = order_of_record(record)
         symbols = [order.symbol_id] if order is not None else []
+        lead_ns = self.venue.lead_ns()
         snapshot = await self._ask(lambda: self.venue.snapshot(max(0, since_ns - overlap_ns), symbols))
+        lead_ns = max(lead_ns, self.venue.lead_ns())
         traded = self.venue.quarantined.isdisjoint(symbols)  # else its trades are left out
         traded = traded and reaches(self.state, symbols, since_ns, capabilities.trades_from_ns(snapshot.began_ns))
         if not lists_complete(snapshot, capabilities):
             self.metrics.looked(LIST_SCOPES, LookResult.INCOMPLETE)
             raise OutcomeUnknown(f"the answer is incomplete, so it is no evidence: {snapshot.text}")
-        reflects_ns = capabilities.reflects_ns(snapshot.began_ns - self.venue.lead_ns())
         shown = [*snapshot.fills, *snapshot.open_orders]
         asked = [item for item in shown if may_concern(item, client_order_id, exchange_order_id)]
         answer = answer_of(
@@ -513,12 +515,13 @@ class StatusQuerier:
             owners={id(item): await self._owner(item, snapshot.began_ns) for item in asked},
             record=record,
             sent_ns=0 if self._margin_ns is None else since_ns - self._margin_ns,
-            reflects_ns=reflects_ns,
         )
         if others := others_under_id(snapshot, client_order_id, exchange_order_id):
             await self._report(record.intent_id, others, answer)
         covered = capabilities.lists_open_orders and (order is None or snapshot.covers(order))
-        answer = replace(answer, scopes=tuple(compress(LIST_SCOPES, (covered, traded))))
+        scopes = tuple(compress(LIST_SCOPES, (covered, traded)))
+        reflects_ns = capabilities.reflects_ns(snapshot.began_ns - lead_ns)
+        answer = replace(answer, scopes=scopes, reflects_ns=reflects_ns, lead_ns=lead_ns)
         self.metrics.looked(LIST_SCOPES, LookResult.FOUND if answer.reports else LookResult.NOT_FOUND)
         return answer
 

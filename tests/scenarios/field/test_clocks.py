@@ -141,6 +141,42 @@ async def test_a_clock_that_is_set_back_by_an_hour(call: str, answered: bool) ->
         assert [item.price for item in venue.open_orders()] == ([] if call == "cancel" else [6_000_100])
 
 
+@pytest.mark.parametrize("call", ["submit", "listed submit", "modify", "replace"])
+@pytest.mark.parametrize("ahead_s", [3, 600])
+async def test_a_clock_set_forward_proves_no_absence(call: str, ahead_s: int) -> None:
+    """A request that the venue may still accept is not ruled out because the host's clock was set past its validity."""
+    clock = OffClock()
+    amend = AmendDialect.CANCEL_REPLACE if call == "replace" else AmendDialect.IN_PLACE
+    known = {"lookup": not call.startswith("listed"), "amend": amend}
+    venue = FieldVenue(clock.inner, VenueCapabilities(validity_window_ns=5 * NS_PER_S, **known))
+    async with (
+        open_log("memory://", exchange_id="field", clock=clock, ids=SeededIds(1)) as log,
+        open_kernel(log, venue=venue, clock=clock, ids=SeededIds(2)) as kernel,
+    ):
+        venue.clock = clock  # the adapter's is the host's
+        await kernel.wait_ready(30)
+        if call in ("modify", "replace"):
+            await kernel.place_order(order(), intent_id="a")
+
+        def lose(request: Any) -> ExecutionReport:
+            clock.off_ns = ahead_s * NS_PER_S
+            raise OutcomeUnknown("timeout")
+
+        venue.on_submit = venue.on_modify = lose
+        changed = order(price=6_000_100)
+        if venue.orders:
+            await kernel.modify_order("a", changed, wait="recorded")
+        else:
+            await kernel.place_order(changed, intent_id="a", wait="recorded")
+        await asyncio.sleep(4.9)
+        [attempt] = kernel.state.record("a").unresolved
+        assert sum(venue.count(name) for name in ("submit", "modify")) == (2 if venue.orders else 1)
+        venue.on_submit, venue.on_modify = venue.accept, venue.do_modify
+        await asyncio.sleep(60)
+        assert attempt.position not in {item.position for item in kernel.state.record("a").unresolved}
+        assert [item.price for item in venue.open_orders()] == [6_000_100]
+
+
 async def test_the_clock_is_ahead_from_the_start() -> None:
     """The difference is known at the connect, before any order is refused."""
     async with paper_lab(clock=OffClock(2.5)) as (kernel, _):
