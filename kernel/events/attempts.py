@@ -109,4 +109,4 @@ class AttemptResolved(BaseEvent):
     text: str = ""
     """The evidence."""
     began_ns: InstantNs | None = None
-    """When the status query that resolved it began."""
+    """When the status query that resolved it began; by the venue's time, if the host's clock was known to be ahead."""

@@ -69,7 +69,7 @@ def an_unknown_submit_delays_no_other() -> list[Patch]:
 
 def an_attributed_trade_counts_twice() -> list[Patch]:
     """The trades of an external order that turns out to be an intent's are booked once."""
-    return [(Externals, "take", lambda self, facts: [])]
+    return [(Externals, "take", lambda self, facts, *, sent_position=None: [])]
 
 
 # ------------------------------------------------------------------------------------------ H21, H22: false ends, ghosts
