@@ -63,11 +63,11 @@ async def refold(url: str, directory: Path, *, events: int, rounds: int) -> list
     backend = backend_of(url)
     return [
         Figure(
-            f"rebuild from 1 against decoding, {backend}", floor_s / ours_s, 0.45, 0.7, True,
+            f"rebuild from 1 against decoding, {backend}", ours_s / floor_s, 5, 3.8, False,
             {**detail, "decode_per_s": round(count / floor_s)},
         ),
         Figure(
-            f"rebuild from 1 against the library, {backend}", count / ours_s / library_per_s, 2.5, 5, True,
+            f"rebuild from 1 against the library, {backend}", count / ours_s / library_per_s, 2.5, 3, True,
             {**detail, "library_get_per_s": round(library_per_s)},
         ),
     ]  # fmt: skip

@@ -30,7 +30,7 @@ from tests.benchmarks.measure import Figure
 from tests.envelopes import envelope_by, with_envelope
 from tests.forked import ROOT
 
-TO_HAVE_KB, TO_REACH_KB = 2.5, 1.0
+TO_HAVE_KB, TO_REACH_KB = 3.0, 2.3
 RELISTS = 2
 """Lists of all open orders before the leader's memory is measured."""
 RELIST_INTERVAL_S = 10
