@@ -201,10 +201,10 @@ class Auditor(BracketAudit):
             self.problem(2, f"{intent_id} has {most} working or filled, {intent.most_wanted} were wanted at most")
 
     def _check_limits(self) -> None:
-        """Check open orders and trades against the limits, without duplicates by the network or the venue."""
+        """Check open orders and trades against the limits, without duplicates by the network or the venue, and busts."""
         if not self.limits or self.doubled or self.doubled_changes or self.foreign:
             return
-        if any(order.reopened or order.grew for order in self.orders.values()):
+        if any(order.reopened or order.grew or order.cum_qty < order.cum_qty_max for order in self.orders.values()):
             return
         if any(item.void or item.corrections for item in self.intents.values()):
             return
