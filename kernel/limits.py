@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from kernel.errors import Violation
-from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.orders.order_facts import OrderFacts
 from kernel.lifecycle.record import Record, is_refused, order_under
 from kernel.models import AttemptKind, Desired
 from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata

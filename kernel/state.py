@@ -14,8 +14,8 @@ import msgspec
 from kernel.events import BaseEvent
 from kernel.groups import ExitReport, Group
 from kernel.lifecycle.attribution import OrderRequest
+from kernel.lifecycle.orders.trades import TradeEntry
 from kernel.lifecycle.record import Record
-from kernel.lifecycle.trades import TradeEntry
 from kernel.limits import Exposure, OpenRisk
 from kernel.models import AccountState, ExternalOrder, Finding, OrderIntent, OrderState, Position
 from kernel.order_spec import AssetMetadata, Side, StandardOrder, SymbolMetadata

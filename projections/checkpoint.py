@@ -23,8 +23,8 @@ from typing import IO, TypeVar
 import msgspec
 
 from kernel.errors import KernelError, UnsafeFileError
+from kernel.lifecycle.orders.shared_sequence import as_list, from_list
 from kernel.lifecycle.record import Record
-from kernel.lifecycle.shared_sequence import as_list, from_list
 from kernel.platform.private_files import check_directory, make_directory, open_private, replacing
 from kernel.platform.version import fold_version
 from projections.snapshot import StateSnapshot

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from kernel.lifecycle.shared_sequence import SharedSequence, as_list
+from kernel.lifecycle.orders.shared_sequence import SharedSequence, as_list
 
 encoded = msgspec.json.Encoder(enc_hook=as_list, order="deterministic").encode
 """Returns the canonical bytes of a value; defaults of values and facts are left out."""

@@ -20,8 +20,8 @@ from kernel.groups import ExitReport, Group, quantity_at_risk
 from kernel.lifecycle.attribution import OrderRequest, order_requests
 from kernel.lifecycle.disagreement import is_disagreement_due
 from kernel.lifecycle.findings import finding_id
+from kernel.lifecycle.orders.trades import TradeEntry
 from kernel.lifecycle.record import Record, as_exit, is_refused, order_state
-from kernel.lifecycle.trades import TradeEntry
 from kernel.limits import Exposure, OpenRisk
 from kernel.models import (
     AccountState,

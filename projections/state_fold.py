@@ -15,8 +15,8 @@ from kernel.groups import Group
 from kernel.lifecycle.attribution import OrderRequest, order_requests, stop_requests
 from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import finding_id
-from kernel.lifecycle.order_facts import NONE_SETTLED, has_same_trades
 from kernel.lifecycle.order_identity import has_id, has_terms_of, holds_trade
+from kernel.lifecycle.orders.order_facts import NONE_SETTLED, has_same_trades
 from kernel.lifecycle.record import Record
 from kernel.lifecycle.settled_orders import recalled, with_settled
 from kernel.models import AttemptOutcome, Evidence, FindingKind, LookScope, OrderIntent

@@ -1,12 +1,8 @@
 """The order lifecycle: facts in, statuses out. Pure functions; they call nothing above this package.
 
-- `shared_sequence`: the base of what is folded, and a sequence that grows in constant time.
-- `trades`: the known trades of one order, an immutable sequence.
-- `order_facts`: the facts of one venue order, and its quantities.
-- `order_status`: the FIX order states as one table.
+- `orders`: what is known of one venue order.
 - `apply_report`: the change that each report makes to an order's facts.
-- `attempt_outcome`: what an order's facts tell about an attempt.
-- `trigger_chain`: orders that follow another: triggered stops, replaced orders.
+- `order_identity`: the order that a report is about.
 - `record`: everything known about one intent, and the order state derived from it.
 - `disagreement`: the backoff of attempts that change nothing.
 - `settled_orders`: orders that ended long ago leave the record's view, and come back.

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from kernel import events
-from kernel.lifecycle import order_facts
-from kernel.lifecycle.order_facts import NO_RARE, CumEvidence, OrderFacts, PendingRequest, with_rare
-from kernel.lifecycle.order_status import ENDS
-from kernel.lifecycle.trades import TradeEntry
+from kernel.lifecycle.orders import order_facts
+from kernel.lifecycle.orders.order_facts import NO_RARE, CumEvidence, OrderFacts, PendingRequest, with_rare
+from kernel.lifecycle.orders.order_status import ENDS
+from kernel.lifecycle.orders.trades import TradeEntry
 from kernel.models import AttemptKind, ExecType, OrdStatus
 from kernel.order_spec import STOPPED
 

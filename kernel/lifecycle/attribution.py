@@ -16,10 +16,10 @@ from msgspec import structs
 from kernel import events
 from kernel.lifecycle.decide_report import decide_report
 from kernel.lifecycle.evolve import evolve
-from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.orders.order_facts import OrderFacts
+from kernel.lifecycle.orders.trades import TradeEntry
+from kernel.lifecycle.orders.trigger_chain import shares_client_id, told_triggered
 from kernel.lifecycle.record import Record, is_solicited
-from kernel.lifecycle.trades import TradeEntry
-from kernel.lifecycle.trigger_chain import shares_client_id, told_triggered
 from kernel.models import Attempt, ExecType, ExternalOrder, OrdStatus
 from kernel.order_spec import STOPPED, Side
 from kernel.venues.base import ExecutionReport

@@ -15,9 +15,9 @@ from kernel.lifecycle.attribution import OrderRequest, attribution, attribution_
 from kernel.lifecycle.decide import require_known
 from kernel.lifecycle.disagreement import requested_of
 from kernel.lifecycle.findings import finding_id, unknown_resolved
-from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.orders.order_facts import OrderFacts
+from kernel.lifecycle.orders.trades import TradeEntry
 from kernel.lifecycle.record import Record
-from kernel.lifecycle.trades import TradeEntry
 from kernel.models import Attempt, AttemptKind, AttemptOutcome, ExecType, ExternalOrder, FindingKind
 
 RESOLVED_AS = (AttemptOutcome.DEAD, AttemptOutcome.REJECTED)

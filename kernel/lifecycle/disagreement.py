@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from kernel.lifecycle.order_facts import OrderFacts, RequestedTerms, replaced_order, with_rare
+from kernel.lifecycle.orders.order_facts import OrderFacts, RequestedTerms, replaced_order, with_rare
 from kernel.lifecycle.record import Record, ends_by_itself, has_failed, is_solicited, is_stopped_by_venue
 from kernel.models import Attempt, AttemptKind, AttemptOutcome, Desired, FindingKind, OrderIntent, OrdStatus
 from kernel.order_spec import SymbolMetadata

@@ -14,9 +14,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from kernel import events
-from kernel.lifecycle import order_facts
 from kernel.lifecycle.apply_report import ORDER_CHANGES, PLAIN_REPORTS, plain_change, recorded_ns
-from kernel.lifecycle.attempt_outcome import aims_at, is_amended, outcome_from_facts, resolved_attempt
 from kernel.lifecycle.disagreement import (
     finding_name,
     is_undone,
@@ -24,7 +22,10 @@ from kernel.lifecycle.disagreement import (
     with_failure,
     works_other_terms,
 )
-from kernel.lifecycle.order_facts import (
+from kernel.lifecycle.order_identity import find_order, replacement
+from kernel.lifecycle.orders import order_facts
+from kernel.lifecycle.orders.attempt_outcome import aims_at, is_amended, outcome_from_facts, resolved_attempt
+from kernel.lifecycle.orders.order_facts import (
     NO_RARE,
     NONE_SETTLED,
     CumEvidence,
@@ -35,8 +36,16 @@ from kernel.lifecycle.order_facts import (
     replaced_order,
     with_rare,
 )
-from kernel.lifecycle.order_identity import find_order, replacement
-from kernel.lifecycle.order_status import ENDS
+from kernel.lifecycle.orders.order_status import ENDS
+from kernel.lifecycle.orders.shared_sequence import SharedSequence
+from kernel.lifecycle.orders.trades import NO_TRADES
+from kernel.lifecycle.orders.trigger_chain import (
+    link_replaced,
+    link_triggered,
+    may_trigger,
+    shown_open_ns,
+    with_trigger,
+)
 from kernel.lifecycle.record import (
     NO_ENTRIES,
     Record,
@@ -48,9 +57,6 @@ from kernel.lifecycle.record import (
     venue_orders_of,
 )
 from kernel.lifecycle.settled_orders import recalled
-from kernel.lifecycle.shared_sequence import SharedSequence
-from kernel.lifecycle.trades import NO_TRADES
-from kernel.lifecycle.trigger_chain import link_replaced, link_triggered, may_trigger, shown_open_ns, with_trigger
 from kernel.models import (
     UNRESOLVED,
     AcceptedTerms,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kernel import events
-from kernel.lifecycle.order_facts import NO_RARE, OrderFacts, foreign_trades
+from kernel.lifecycle.orders.order_facts import NO_RARE, OrderFacts, foreign_trades
 from kernel.lifecycle.record import Record, is_solicited
 from kernel.lifecycle.remediation import with_remediation
 from kernel.models import Finding, FindingKind

@@ -17,9 +17,9 @@ from msgspec import structs
 
 from kernel import events
 from kernel.lifecycle.findings import finding_id, raised
-from kernel.lifecycle.order_facts import OrderFacts, end_of_life, in_life
+from kernel.lifecycle.orders.order_facts import OrderFacts, end_of_life, in_life
+from kernel.lifecycle.orders.trades import TradeEntry
 from kernel.lifecycle.record import Record, SentModify, order_under, targets_of
-from kernel.lifecycle.trades import TradeEntry
 from kernel.models import Attempt, AttemptKind, ExecType, ExternalOrder, FindingKind
 from kernel.order_spec import Side, StandardOrder
 from kernel.venues.base import ExecutionReport, VenueCapabilities

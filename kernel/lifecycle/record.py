@@ -12,10 +12,10 @@ from typing import Any, ClassVar, NamedTuple
 
 from msgspec import structs
 
-from kernel.lifecycle.order_facts import NONE_SETTLED, OrderFacts, SettledOrders
-from kernel.lifecycle.order_status import TERMINAL, ord_status
-from kernel.lifecycle.shared_sequence import Facts, SharedSequence
-from kernel.lifecycle.trigger_chain import shares_client_id
+from kernel.lifecycle.orders.order_facts import NONE_SETTLED, OrderFacts, SettledOrders
+from kernel.lifecycle.orders.order_status import TERMINAL, ord_status
+from kernel.lifecycle.orders.shared_sequence import Facts, SharedSequence
+from kernel.lifecycle.orders.trigger_chain import shares_client_id
 from kernel.models import (
     UNRESOLVED,
     AcceptedTerms,

@@ -16,11 +16,11 @@ from msgspec.structs import replace
 from kernel import events
 from kernel.lifecycle.disagreement import finding_name
 from kernel.lifecycle.findings import is_notable
-from kernel.lifecycle.order_facts import NONE_SETTLED, OrderFacts, newest_filled
 from kernel.lifecycle.order_identity import Report, has_id, is_named_otherwise, replacement
-from kernel.lifecycle.order_status import ord_status
+from kernel.lifecycle.orders.order_facts import NONE_SETTLED, OrderFacts, newest_filled
+from kernel.lifecycle.orders.order_status import ord_status
+from kernel.lifecycle.orders.trigger_chain import link_replaced
 from kernel.lifecycle.record import Record, as_exit, is_solicited, stops, targets_of, venue_order
-from kernel.lifecycle.trigger_chain import link_replaced
 from kernel.models import OrdStatus
 
 KEPT = 4

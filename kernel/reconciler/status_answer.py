@@ -13,9 +13,9 @@ import msgspec
 from kernel import events
 from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import finding_events
-from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import client_ids_of, find_order, key_of
-from kernel.lifecycle.order_status import TERMINAL
+from kernel.lifecycle.orders.order_facts import OrderFacts
+from kernel.lifecycle.orders.order_status import TERMINAL
 from kernel.lifecycle.record import Record, order_under
 from kernel.lifecycle.settled_orders import recalled
 from kernel.models import ExecType, LookScope, VenueOrder

@@ -22,8 +22,8 @@ from kernel.clock import Clock
 from kernel.errors import OutcomeUnknown, VenueError
 from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import finding_events, unknown_resolved
-from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import client_ids_of, life_margin_ns, shows
+from kernel.lifecycle.orders.order_facts import OrderFacts
 from kernel.lifecycle.record import Record
 from kernel.log.base import Write
 from kernel.metrics import LookResult, Metrics, Operation

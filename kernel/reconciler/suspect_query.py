@@ -14,7 +14,7 @@ from kernel import events
 from kernel.clock import Clock
 from kernel.errors import OutcomeUnknown, VenueError
 from kernel.lifecycle.attribution import OrderRequest, attribution, attribution_reports
-from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.orders.order_facts import OrderFacts
 from kernel.models import ExternalOrder, LookScope
 from kernel.reconciler import attempt_resolution
 from kernel.reconciler.status_answer import StatusAnswer

@@ -24,7 +24,7 @@ from kernel import events
 from kernel.clock import NS_PER_S, Clock, elapsed_ns
 from kernel.errors import ConflictError, ExchangeError, KernelError, NotFoundError, ValidationError
 from kernel.lifecycle.decide import CancelIntent, decide
-from kernel.lifecycle.order_status import TERMINAL
+from kernel.lifecycle.orders.order_status import TERMINAL
 from kernel.lifecycle.record import Record
 from kernel.log.base import EventLog
 from kernel.models import Desired, Evidence

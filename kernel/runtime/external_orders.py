@@ -26,7 +26,7 @@ from kernel.lifecycle.decide_report import decide_report
 from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import finding_id, raised
 from kernel.lifecycle.order_identity import OrderMatch, reuse_findings, shows
-from kernel.lifecycle.order_status import TERMINAL
+from kernel.lifecycle.orders.order_status import TERMINAL
 from kernel.lifecycle.settled_orders import recalled
 from kernel.log.base import Write
 from kernel.models import (

@@ -22,8 +22,8 @@ from kernel import events
 from kernel.actions import Priority
 from kernel.clock import NS_PER_MS, Clock, IdFactory, wait_for
 from kernel.errors import Rejected, VenueError
-from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import OrderMatch, shows
+from kernel.lifecycle.orders.order_facts import OrderFacts
 from kernel.lifecycle.record import Record
 from kernel.metrics import Metrics, Operation, RelistResult, value_of
 from kernel.models import Evidence, FindingKind, LookScope

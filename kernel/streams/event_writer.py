@@ -21,11 +21,11 @@ from kernel.errors import ConflictError, KernelError
 from kernel.lifecycle.attribution import trade_reports
 from kernel.lifecycle.decide_report import decide_report
 from kernel.lifecycle.evolve import evolve
-from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.order_identity import OrderMatch, life_margin_ns
-from kernel.lifecycle.order_status import TERMINAL
+from kernel.lifecycle.orders.order_facts import OrderFacts
+from kernel.lifecycle.orders.order_status import TERMINAL
+from kernel.lifecycle.orders.trigger_chain import keeps_closed
 from kernel.lifecycle.record import Record
-from kernel.lifecycle.trigger_chain import keeps_closed
 from kernel.log.base import Append, Appended, EventLog, Write
 from kernel.metrics import Metrics
 from kernel.models import Evidence, ExecType

@@ -14,8 +14,8 @@ from msgspec import structs
 from msgspec.structs import replace
 
 from kernel import events
-from kernel.lifecycle.order_facts import OrderFacts
-from kernel.lifecycle.trades import TradeEntry, fees_of
+from kernel.lifecycle.orders.order_facts import OrderFacts
+from kernel.lifecycle.orders.trades import TradeEntry, fees_of
 from kernel.models import ExecType, ExternalOrder, OrdStatus
 from kernel.order_spec import Side
 from projections.folds.ledger import Booking, fee_bookings

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from kernel.lifecycle.order_facts import OrderFacts, foreign_trades
-from kernel.lifecycle.trades import NO_TRADES, HasFees, TradeEntry, fees_of
+from kernel.lifecycle.orders.order_facts import OrderFacts, foreign_trades
+from kernel.lifecycle.orders.trades import NO_TRADES, HasFees, TradeEntry, fees_of
 from kernel.models import Balance, Position
 from kernel.order_spec import Side, SymbolMetadata
 from projections.folds.provisional_opening import ProvisionalOpening

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from kernel import events
 from kernel.events.codec import canonical_json
 from kernel.groups import Group
-from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.orders.order_facts import OrderFacts
+from kernel.lifecycle.orders.trades import TradeEntry, fees_of
 from kernel.lifecycle.record import Record, order_state
 from kernel.lifecycle.settled_orders import recalled
-from kernel.lifecycle.trades import TradeEntry, fees_of
 from kernel.models import OrderIntent, OrderState
 from kernel.order_spec import StandardOrder
 from kernel.state import Applied

@@ -15,10 +15,10 @@ from msgspec.structs import replace
 
 from kernel import events
 from kernel.lifecycle.findings import finding_id
-from kernel.lifecycle.order_facts import OrderFacts, has_same_trades
-from kernel.lifecycle.order_status import ENDS
+from kernel.lifecycle.orders.order_facts import OrderFacts, has_same_trades
+from kernel.lifecycle.orders.order_status import ENDS
+from kernel.lifecycle.orders.trades import TradeEntry, fees_of
 from kernel.lifecycle.record import Record
-from kernel.lifecycle.trades import TradeEntry, fees_of
 from kernel.models import ExecType, FindingKind
 from kernel.order_spec import Side
 from projections.state import State

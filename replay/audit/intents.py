@@ -13,9 +13,9 @@ import msgspec
 
 from kernel import events
 from kernel.lifecycle.findings import conditions, finding_id, name_of
-from kernel.lifecycle.order_facts import NO_RARE, OrderFacts
 from kernel.lifecycle.order_identity import find_order
-from kernel.lifecycle.order_status import ord_status
+from kernel.lifecycle.orders.order_facts import NO_RARE, OrderFacts
+from kernel.lifecycle.orders.order_status import ord_status
 from kernel.lifecycle.record import Record, client_order_id, order_under
 from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, Desired, Evidence, FindingKind, OrdStatus
 from kernel.venues.base import Dedupe

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kernel.commands.waiters import cancel_answered, is_failed, modify_answered, placement_answered, refusal
 from kernel.errors import NotFoundError, ValidationError, Violation, WaitTimeoutError
-from kernel.lifecycle.order_status import TERMINAL
+from kernel.lifecycle.orders.order_status import TERMINAL
 from kernel.lifecycle.record import Record, has_desired_order
 from kernel.models import OrdStatus, ReconciliationStatus
 from kernel.plan import difference

@@ -12,8 +12,8 @@ import msgspec
 
 from kernel import events
 from kernel.groups import Group
+from kernel.lifecycle.orders.trades import fees_of
 from kernel.lifecycle.record import reconciliation_status
-from kernel.lifecycle.trades import fees_of
 from kernel.models import (
     AccountState,
     Balance,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from kernel.clock import NS_PER_MS, Clock
 from kernel.errors import ValidationError, Violation
-from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.orders.order_facts import OrderFacts
 from kernel.lifecycle.record import Record
 from kernel.models import OrdStatus
 from kernel.order_spec import STOPPED, OcoMode, OrderType, SymbolMetadata

@@ -19,7 +19,7 @@ from msgspec import structs
 
 from kernel.events import IntentCancelRequested, IntentCreated, IntentModified
 from kernel.lifecycle.evolve import evolve
-from kernel.lifecycle.order_status import ord_status
+from kernel.lifecycle.orders.order_status import ord_status
 from kernel.lifecycle.record import Record, order_under
 from kernel.models import AttemptKind, ExecType, OrdStatus
 from kernel.order_spec import Side, StandardOrder, TimeInForce

@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from kernel.events import BaseEvent, OrderReport
 from kernel.lifecycle.evolve import evolve
-from kernel.lifecycle.order_facts import CumEvidence, OrderFacts, with_rare
+from kernel.lifecycle.orders.order_facts import CumEvidence, OrderFacts, with_rare
+from kernel.lifecycle.orders.trades import NO_TRADES
 from kernel.lifecycle.record import Record
-from kernel.lifecycle.trades import NO_TRADES
 from tests.scenarios import fix_matrix
 from tests.scenarios.fix_matrix import Options, Scenario
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kernel.errors import VenueError
-from kernel.lifecycle import disagreement, order_facts, order_identity
+from kernel.lifecycle import disagreement, order_identity
 from kernel.lifecycle.order_identity import OrderMatch
+from kernel.lifecycle.orders import order_facts
 from kernel.models import Evidence
 from kernel.reconciler import decide_run, order_sender, status_answer, status_query, suspect_query, suspects
 from kernel.runtime import venue_session

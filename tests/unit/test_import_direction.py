@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("kernel.lease", "kernel.order_spec"),
     ("kernel.values.edge", "kernel.groups", "kernel.models", "kernel.safety.limit_settings"),
     ("kernel.events", "kernel.settings", "kernel.stores", "kernel.venues.base"),
+    ("kernel.lifecycle.orders",),
     (
         "kernel.actions",
         "kernel.api",

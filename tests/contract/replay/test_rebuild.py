@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from kernel import events
 from kernel.errors import ConflictError, IntegrityError, NotFoundError
+from kernel.lifecycle.orders.shared_sequence import SharedSequence
 from kernel.lifecycle.record import Record
-from kernel.lifecycle.shared_sequence import SharedSequence
 from kernel.log import EventLog, LogSettings, open_log
 from kernel.models import Balance
 from projections import State

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kernel import plan
-from kernel.lifecycle.order_facts import CumEvidence, OrderFacts
+from kernel.lifecycle.orders.order_facts import CumEvidence, OrderFacts
 from kernel.lifecycle.record import Record, order_state
 from kernel.log.backends.memory import MemoryRecorder
 from kernel.log.engine.records import event_of

@@ -7,10 +7,10 @@ import pytest
 from msgspec.structs import replace
 
 from kernel.events import BaseEvent
-from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.orders.order_facts import OrderFacts
+from kernel.lifecycle.orders.shared_sequence import SharedSequence
+from kernel.lifecycle.orders.trades import TradeEntry, Trades
 from kernel.lifecycle.record import Record
-from kernel.lifecycle.shared_sequence import SharedSequence
-from kernel.lifecycle.trades import TradeEntry, Trades
 from kernel.log.engine.recorder import RowQuery
 from kernel.log.engine.records import event_of
 from projections import checkpoint

@@ -12,7 +12,7 @@ from msgspec import structs
 from kernel.clock import NS_PER_S
 from kernel.events import BaseEvent, OrderStateObserved
 from kernel.lifecycle.findings import conditions
-from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.orders.order_facts import OrderFacts
 from kernel.lifecycle.record import order_state, stops
 from kernel.models import ExecType, FindingKind, OrdStatus, ReconciliationStatus, UnsolicitedCancelPolicy
 from kernel.order_spec import OrderType, Side, StandardOrder

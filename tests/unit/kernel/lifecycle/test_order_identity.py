@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from kernel import events
-from kernel.lifecycle.order_facts import end_of_life, with_rare
 from kernel.lifecycle.order_identity import bound, find_order, life_margin_ns, match, shows
+from kernel.lifecycle.orders.order_facts import end_of_life, with_rare
+from kernel.lifecycle.orders.trades import TradeEntry
 from kernel.lifecycle.record import Record
-from kernel.lifecycle.trades import TradeEntry
 from kernel.models import AttemptKind, ExecType, ExternalOrder, FindingKind, OrdStatus
 from kernel.order_spec import Side
 from kernel.venues.base import VenueCapabilities

@@ -12,10 +12,11 @@ from kernel import events
 from kernel.lifecycle.apply_report import PLAIN_REPORTS
 from kernel.lifecycle.evolve import evolve, evolve_any
 from kernel.lifecycle.findings import all_conditions, conditions
-from kernel.lifecycle.order_facts import NO_RARE, general_quantities, has_same_trades
+from kernel.lifecycle.orders.order_facts import NO_RARE, OrderFacts, general_quantities, has_same_trades, with_rare
 from kernel.lifecycle.record import Record
 from kernel.models import AttemptKind, AttemptOutcome, ExecType, OrdStatus
 from kernel.order_spec import OrderType, Side
+from projections.checkpoint import decoder, encode
 from tests.folding import Journal, an_attempt, an_intent, an_order
 from tests.histories import deliveries, histories
 from tests.unhurried import unhurried
@@ -82,6 +83,13 @@ def checked(record: Record, event: events.BaseEvent) -> Record:
         assert not has_same_trades(old, new) or [*old.counted_trades] == [*new.counted_trades]
     assert [facts.quantities for facts in after.orders] == [general_quantities(facts) for facts in after.orders]
     return after
+
+
+def test_rare_facts_that_are_taken_back_are_the_shared_value() -> None:
+    """Ordinary orders share one value of the facts that few have, also after a checkpoint."""
+    facts = OrderFacts("o1", ("c1",), an_order(), 100, 10, 1, 1, 1)
+    assert with_rare(with_rare(facts, misses=1), misses=0).rare is NO_RARE
+    assert decoder(OrderFacts)(encode(facts)).rare is NO_RARE
 
 
 @unhurried

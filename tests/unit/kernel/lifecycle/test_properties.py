@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from kernel import events
 from kernel.errors import OutcomeUnknown
 from kernel.events import IntentCreated
-from kernel.lifecycle.order_facts import OrderFacts, effective_trades
-from kernel.lifecycle.order_status import TERMINAL, ord_status
+from kernel.lifecycle.orders.order_facts import OrderFacts, effective_trades
+from kernel.lifecycle.orders.order_status import TERMINAL, ord_status
+from kernel.lifecycle.orders.trades import TradeEntry, fees_of
 from kernel.lifecycle.record import Record, order_state
-from kernel.lifecycle.trades import TradeEntry, fees_of
 from kernel.models import AttemptKind, ExecType, OrdStatus
 from kernel.order_spec import Side, TimeInForce
 from kernel.venues.base import ExecutionReport

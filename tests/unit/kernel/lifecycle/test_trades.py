@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernel.lifecycle.trades import NO_TRADES, TradeEntry, Trades
+from kernel.lifecycle.orders.trades import NO_TRADES, TradeEntry, Trades
 
 ENTRIES = st.builds(
     TradeEntry,

@@ -12,8 +12,8 @@ from msgspec import structs
 from kernel.lifecycle.attribution import attribution, attribution_reports, stop_requests
 from kernel.lifecycle.decide_report import event_of
 from kernel.lifecycle.findings import conditions
+from kernel.lifecycle.orders.trades import TradeEntry
 from kernel.lifecycle.record import stops, venue_order
-from kernel.lifecycle.trades import TradeEntry
 from kernel.models import AttemptKind, ExecType, ExternalOrder, FindingKind, OrderIntent, OrdStatus
 from kernel.order_spec import OrderType, Side, StandardOrder
 from kernel.venues.base import ExecutionReport

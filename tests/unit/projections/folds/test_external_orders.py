@@ -10,8 +10,8 @@ from msgspec import structs
 from msgspec.structs import replace
 
 from kernel import events
-from kernel.lifecycle.order_facts import OrderFacts, with_rare
-from kernel.lifecycle.trades import TradeEntry, Trades, fees_of
+from kernel.lifecycle.orders.order_facts import OrderFacts, with_rare
+from kernel.lifecycle.orders.trades import TradeEntry, Trades, fees_of
 from kernel.models import Evidence, ExecType, OrdStatus
 from kernel.order_spec import Side
 from projections.folds.external_orders import ENDED_MAX, Externals, key_of

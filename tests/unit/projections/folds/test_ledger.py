@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernel.lifecycle.order_facts import CumEvidence, OrderFacts, RareFacts, effective_trades
-from kernel.lifecycle.trades import TradeEntry, Trades, fees_of
+from kernel.lifecycle.orders.order_facts import CumEvidence, OrderFacts, RareFacts, effective_trades
+from kernel.lifecycle.orders.trades import TradeEntry, Trades, fees_of
 from kernel.models import Balance
 from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata
 from kernel.venues.paper.matching.matching_rules import rescale

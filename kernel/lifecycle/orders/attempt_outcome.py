@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.orders.order_facts import OrderFacts
 from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, OrdStatus
 
 

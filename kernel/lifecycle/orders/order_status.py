@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.orders.order_facts import OrderFacts
 from kernel.models import AttemptKind, OrdStatus
 
 

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple, Self
 
 from msgspec.structs import replace
 
-from kernel.lifecycle.shared_sequence import Facts, SharedSequence
-from kernel.lifecycle.trades import NO_TRADES, TradeEntry, Trades, fees_of
+from kernel.lifecycle.orders.shared_sequence import Facts, SharedSequence
+from kernel.lifecycle.orders.trades import NO_TRADES, TradeEntry, Trades, fees_of
 from kernel.models import AttemptKind, OrdStatus
 from kernel.order_spec import OrderType, StandardOrder, TimeInForce
 
@@ -59,7 +59,7 @@ class PendingRequest(NamedTuple):
 
 
 class RareFacts(Facts, frozen=True):
-    """What is known of few orders: the others share `NO_RARE`."""
+    """Facts that few orders have; the others share `NO_RARE`."""
 
     accepted_ns: int | None = None
     """Venue time of its acceptance, if that was reported of a stop, or of an order that the kernel did not send."""

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from kernel import events
-from kernel.lifecycle.order_facts import OrderFacts, SettledOrders, newest_void, valid_evidence, with_rare
-from kernel.lifecycle.order_status import TERMINAL
-from kernel.lifecycle.trades import Trades
+from kernel.lifecycle.orders.order_facts import OrderFacts, SettledOrders, newest_void, valid_evidence, with_rare
+from kernel.lifecycle.orders.order_status import TERMINAL
+from kernel.lifecycle.orders.trades import Trades
 from kernel.models import ExecType, OrdStatus
 from kernel.order_spec import STOPPED
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, Self
 
-from kernel.lifecycle.shared_sequence import SharedSequence
+from kernel.lifecycle.orders.shared_sequence import SharedSequence
 
 
 class HasFees(Protocol):
