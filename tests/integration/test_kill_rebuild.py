@@ -36,12 +36,12 @@ async def test_a_killed_rebuild_leaves_the_live_tables(log_url: str, exchange_id
         async with open_tables(log) as store:
             before, rows = store.versions(), rows_of(store)
             met = 0
-            for _ in range(KILLS):
+            for number in range(KILLS):
                 process = Process("cli", "rebuild", "--tables", "--log", log_url, "--exchange", exchange_id)
                 await process.start(wait=False)
                 known = {item.number for item in store.versions()}
                 await appeared(store, known, process)
-                await asyncio.sleep(chance.random() * MOMENT_S_MAX)
+                await asyncio.sleep(number * chance.random() * MOMENT_S_MAX / KILLS)  # the first at once
                 await process.kill()
                 active = store.active()
                 assert active is not None

@@ -19,8 +19,9 @@ from kernel.actions import Priority
 from kernel.clock import NS_PER_S
 from kernel.commands import handler, limit_gate
 from kernel.errors import LogUnavailableError, Rejected
-from kernel.lifecycle import attempt_outcome, record
-from kernel.lifecycle import order_facts as fact_rules
+from kernel.lifecycle import record
+from kernel.lifecycle.orders import attempt_outcome
+from kernel.lifecycle.orders import order_facts as fact_rules
 from kernel.log.engine import batch
 from kernel.models import UNRESOLVED, AttemptKind, AttemptOutcome, Evidence, OrdStatus
 from kernel.order_spec import OcoMode
